@@ -1,0 +1,350 @@
+"""The checkpoint: the one small JSON document that says how far a job is, and the port of its store.
+
+Every change is a new frozen value, made by a method named after the step of the protocol (acquired, sealed,
+planned, loaded …) and written by a compare-and-swap. The document does not grow with the data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import socket
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+from etl.errors import CheckpointCorrupt, CheckpointTooNew, Fenced
+from etl.records import Position
+from sinks.base import SealedPart
+
+VERSION = 1
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+class Owner(msgspec.Struct, frozen=True, kw_only=True):
+    """The process that holds the job, for whoever reads the checkpoint; nothing is decided by it."""
+
+    host: str
+    pid: int
+    since: float
+
+    @classmethod
+    def this_process(cls) -> Owner:
+        """Describe this process, from now on; `since` is in seconds since 1970."""
+        return cls(host=socket.gethostname(), pid=os.getpid(), since=time.time())
+
+    def __str__(self) -> str:
+        since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(self.since))
+        return f"process {self.pid} on {self.host} since {since}"
+
+
+class Totals(msgspec.Struct, frozen=True, kw_only=True):
+    """Sums over all runs of the job: what was written in parts, and what was rejected."""
+
+    records: int = 0
+    bytes: int = 0
+    parts: int = 0
+    rejected: int = 0
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a job is at some point of its way, and all that is needed to go on from there.
+
+    Attributes:
+        sequence: the number of the last part up to there; 0: none yet.
+        position: the source's position.
+        tail: the last part of records; None: none yet.
+        dead_letters_tail: the last part of dead letters; None: none yet.
+        totals: the sums up to there.
+    """
+
+    sequence: int = 0
+    position: Position = Position()
+    tail: SealedPart | None = None
+    dead_letters_tail: SealedPart | None = None
+    totals: Totals = Totals()
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """A part that is sealed and waits to be loaded.
+
+    Attributes:
+        sealed: what the sink says of it.
+        records: how many records it holds.
+        after: the job's state after it.
+    """
+
+    sealed: SealedPart
+    records: int
+    after: State
+
+    @property
+    def sequence(self) -> int:
+        """The part's number."""
+        return self.sealed.sequence
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """An ordered list of sealed parts that one load takes; its id is a hash of its content.
+
+    Attributes:
+        id: 32 hexadecimal digits over destination, format and each part's URI, generation, crc32c, records.
+        format: the name of the parts' format: `ndjson`, `ndjson.gz`, `parquet`.
+        parts: at least one.
+    """
+
+    id: str
+    format: str
+    parts: tuple[Part, ...]
+
+    @property
+    def records(self) -> int:
+        """The number of records in all parts."""
+        return sum(part.records for part in self.parts)
+
+    @property
+    def after(self) -> State:
+        """The job's state once this plan is loaded."""
+        return self.parts[-1].after
+
+    @classmethod
+    def of(cls, destination: str, format: str, parts: Sequence[Part]) -> Plan:
+        """Make a plan of `parts`; no epoch, clock or chance is in its id, so that a successor makes the same.
+
+        Args:
+            destination: what the warehouse calls the table, disposition and options that a load depends on.
+            format: the name of the parts' format.
+            parts: the parts, in order.
+        """
+        digest = hashlib.blake2b(digest_size=16)
+        digest.update(msgspec.json.encode((destination, format)))
+        for part in parts:
+            sealed = part.sealed
+            digest.update(
+                msgspec.json.encode((sealed.uri, sealed.generation, sealed.crc32c, sealed.bytes, part.records))
+            )
+        return cls(id=digest.hexdigest(), format=format, parts=tuple(parts))
+
+
+class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """The document.
+
+    Attributes:
+        pipeline: the job's name.
+        fingerprint: what of the job's definition gives the checkpoint its meaning, by name.
+        epoch: grows by one each time a process takes the job over.
+        owner: that process.
+        write_nonce: drawn anew for each write, to recognise one's own write after a lost answer.
+        state: how far the job is committed.
+        loaded: how far the warehouse has acknowledged.
+        sealed: parts that wait for a plan.
+        plans: plans that wait for their load.
+        loads: the number of plans that were loaded.
+        clean: whether the last run ended by itself (finished, or stopped by a signal).
+        finished: whether the last run reached the source's end.
+        part_bytes: the present size of a part in bytes: halved after a crash or a full disk, then growing.
+        version: of this document's form.
+    """
+
+    pipeline: str
+    fingerprint: dict[str, str] = {}
+    epoch: int = 0
+    owner: Owner | None = None
+    write_nonce: str = ""
+    state: State = State()
+    loaded: State = State()
+    sealed: tuple[Part, ...] = ()
+    plans: tuple[Plan, ...] = ()
+    loads: int = 0
+    clean: bool = True
+    finished: bool = False
+    part_bytes: int = 0
+    version: int = VERSION
+
+    @property
+    def outstanding(self) -> tuple[Part, ...]:
+        """The parts that are sealed and not acknowledged, in order."""
+        return (*(part for plan in self.plans for part in plan.parts), *self.sealed)
+
+    def acquired(self, owner: Owner, fingerprint: dict[str, str], part_bytes: int) -> Checkpoint:
+        """Take the job over: a new epoch, not clean until it is left."""
+        return replace(
+            self,
+            epoch=self.epoch + 1,
+            owner=owner,
+            fingerprint=fingerprint,
+            part_bytes=part_bytes,
+            clean=False,
+            finished=False,
+        )
+
+    def committed(self, state: State, part: Part | None) -> Checkpoint:
+        """Store a part and the state after it in one step; None: no record of the slice survived."""
+        return replace(self, state=state, sealed=self.sealed if part is None else (*self.sealed, part))
+
+    def planned(self, plan: Plan) -> Checkpoint:
+        """Turn the sealed parts that `plan` holds into it."""
+        rest = tuple(part for part in self.sealed if part not in plan.parts)
+        return replace(self, plans=(*self.plans, plan), sealed=rest)
+
+    def acknowledged(self, plan: Plan) -> Checkpoint:
+        """Note that `plan` is in the warehouse: its parts may be released now, not before."""
+        rest = tuple(other for other in self.plans if other.id != plan.id)
+        return replace(self, plans=rest, loaded=plan.after, loads=self.loads + 1)
+
+    def advanced(self, loaded: State, loads: int) -> Checkpoint:
+        """Catch up with a warehouse whose own ledger is ahead of this document."""
+        return replace(
+            self,
+            loaded=loaded,
+            loads=loads,
+            state=loaded if loaded.sequence > self.state.sequence else self.state,
+            sealed=tuple(part for part in self.sealed if part.sequence > loaded.sequence),
+            plans=tuple(plan for plan in self.plans if plan.after.sequence > loaded.sequence),
+        )
+
+    def rewound(self) -> Checkpoint:
+        """Give up every part that is not loaded: they are lost, and will be pulled again."""
+        return replace(self, state=self.loaded, sealed=(), plans=())
+
+    def left(self, *, finished: bool) -> Checkpoint:
+        """Leave the job in order: nothing is open; `finished` if the source's end was reached."""
+        return replace(self, clean=True, finished=finished)
+
+    def encode(self) -> bytes:
+        """Return the document as indented JSON."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n"
+
+
+def decode(data: bytes, uri: str) -> Checkpoint:
+    """Read a document.
+
+    Args:
+        data: its bytes.
+        uri: where they came from, for the message.
+
+    Raises:
+        CheckpointTooNew: a newer version of this library wrote it.
+        CheckpointCorrupt: it is not JSON, or not this document.
+    """
+    try:
+        version = msgspec.json.decode(data, type=_Version).version
+        if version > VERSION:
+            raise CheckpointTooNew(
+                f"{uri} is a checkpoint of version {version}; this library reads up to version {VERSION}: "
+                "run the job with the version of etl-sinks that wrote it, or a newer one"
+            )
+        return msgspec.json.decode(data, type=Checkpoint)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise CheckpointCorrupt(
+            f"{uri} is not a checkpoint, or a damaged one ({error}); put back a copy of it. With a warehouse "
+            "that keeps a ledger (DuckDB) it may be deleted: the job then goes on from the ledger"
+        ) from error
+
+
+class _Version(msgspec.Struct):
+    version: int
+
+
+def replace(value: S, **changes: Any) -> S:
+    """Return `value` with some fields changed."""
+    return msgspec.structs.replace(value, **changes)
+
+
+class Conflict(Exception):
+    """The document is not at the version that a write expected; nothing was written."""
+
+
+class Store(Protocol):
+    """Where the checkpoint lives: a local file, a GCS object.
+
+    Attributes:
+        uri: where, for messages.
+    """
+
+    uri: str
+
+    def hold(self, *, wait: bool) -> AbstractContextManager[None]:
+        """Hold the job for this process while the context lasts, where the store can (a lock that the
+        kernel drops with the process); a store that cannot, relies on `swap` alone.
+
+        Args:
+            wait: wait for a process that holds it, for any time, rather than raise.
+
+        Raises:
+            Fenced: another process holds it.
+        """
+
+    def read(self) -> tuple[bytes, str] | None:
+        """Return the document and its version (a word only this store understands), or None: there is none.
+
+        Raises:
+            CheckpointError: it cannot be read.
+        """
+
+    def swap(self, data: bytes, expected: str | None) -> str:
+        """Replace the document if it is still at version `expected` (None: if there is none).
+
+        On return it is durable, and the new version is returned. After a crash in between, the store holds
+        the old document or the new one, whole.
+
+        Raises:
+            Conflict: the document is at another version; nothing was written.
+            CheckpointError: the write failed; it may or may not have landed.
+        """
+
+
+class Lease:
+    """The document as this process last wrote it, and the way to write the next one.
+
+    Args:
+        store: where it lives.
+        document: what was read from it, or a new one.
+        version: the version read; None: there was none.
+    """
+
+    def __init__(self, store: Store, document: Checkpoint, version: str | None) -> None:
+        self._store = store
+        self._version = version
+        self.document = document
+
+    def write(self, document: Checkpoint) -> None:
+        """Swap `document` in; durable on return.
+
+        Raises:
+            Fenced: another process has taken the job over.
+            CheckpointError: the write failed.
+        """
+        document = replace(document, write_nonce=secrets.token_hex(8))
+        try:
+            self._version = self._store.swap(document.encode(), self._version)
+        except Conflict:
+            self._version = self._recognise(document)
+        self.document = document
+
+    def _recognise(self, document: Checkpoint) -> str:
+        """Find out who wrote: this process, whose answer was lost, or another."""
+        found = self._store.read()
+        current = decode(found[0], self._store.uri) if found else None
+        if found and current and current.write_nonce == document.write_nonce:
+            return found[1]
+        by = f"{current.owner}, epoch {current.epoch}" if current else "somebody who deleted the checkpoint"
+        raise Fenced(
+            f"job {document.pipeline!r} was taken over by {by} ({self._store.uri}); this process, epoch "
+            f"{document.epoch}, stops and touches nothing more"
+        )
+
+    def check(self) -> None:
+        """Make sure that the job is still this process's.
+
+        Raises:
+            Fenced: another process has taken it over.
+        """
+        found = self._store.read()
+        if found is None or found[1] != self._version:
+            self._recognise(self.document)

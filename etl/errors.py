@@ -1,0 +1,93 @@
+"""One tree of errors. Each message says what happened, where, and what to do next.
+
+    EtlError
+    ├── ConfigError               the definition of the job is wrong: exit code 2
+    │   └── DefinitionChanged     the definition no longer fits the checkpoint
+    ├── SourceError               the source could not be read
+    │   └── SourceChanged         it is not what it was when the cursor was taken
+    ├── RecordError               a record could not be read, transformed or encoded
+    │   ├── TransformError        … because a transform raised, or broke its contract
+    │   └── TooManyRejects        more records were rejected than `max_rejects` allows
+    ├── SinkFailed                a part could not be written (the cause is a sinks.SinkError)
+    │   └── NoSpace               … because not even the smallest part fits on the disk
+    ├── CheckpointError           the checkpoint could not be read or written
+    │   ├── CheckpointCorrupt     it is no checkpoint, or a damaged one
+    │   ├── CheckpointTooNew      it was written by a newer version of this library
+    │   └── Fenced                another process has, or has taken over, the job
+    └── WarehouseError            a plan could not be loaded
+        ├── SchemaMismatch        a value does not fit its column
+        └── LoadMismatch          the warehouse took another number of rows than the plan holds
+
+Errors of the package `sinks` (`sinks.SinkError` and its kinds) stand below this tree; inside a pipeline
+they arrive as `SinkFailed`, with the pipeline, the part and the position added.
+"""
+
+from __future__ import annotations
+
+
+class EtlError(Exception):
+    """The root of every error that this library raises on purpose."""
+
+
+class ConfigError(EtlError):
+    """The definition of a job is wrong; nothing was read or written."""
+
+
+class DefinitionChanged(ConfigError):
+    """The job's definition changed in a way that makes its checkpoint meaningless."""
+
+
+class SourceError(EtlError):
+    """A source could not be read."""
+
+
+class SourceChanged(SourceError):
+    """What the cursor points into is not what it was when the cursor was taken."""
+
+
+class RecordError(EtlError):
+    """A record could not be read, transformed or encoded."""
+
+
+class TransformError(RecordError):
+    """A transform raised, or broke its contract."""
+
+
+class TooManyRejects(RecordError):
+    """More records were rejected than the job allows."""
+
+
+class SinkFailed(EtlError):
+    """A part could not be written, sealed or released."""
+
+
+class NoSpace(SinkFailed):
+    """Not even the smallest part fits where the sink writes."""
+
+
+class CheckpointError(EtlError):
+    """The checkpoint could not be read or written."""
+
+
+class CheckpointCorrupt(CheckpointError):
+    """The checkpoint is damaged, or is no checkpoint."""
+
+
+class CheckpointTooNew(CheckpointError):
+    """The checkpoint was written by a newer version of this library."""
+
+
+class Fenced(CheckpointError):
+    """Another process holds the job, or has taken it over; this one touches nothing more."""
+
+
+class WarehouseError(EtlError):
+    """A plan could not be loaded."""
+
+
+class SchemaMismatch(WarehouseError):
+    """A value does not fit its column."""
+
+
+class LoadMismatch(WarehouseError):
+    """The warehouse took another number of rows than the plan holds; the load was rolled back."""

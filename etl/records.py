@@ -1,0 +1,387 @@
+"""Records on their way from the source to the encoder: marks, positions, slices, transforms, rejects.
+
+A source yields records (dicts) and, between them, marks. A `Reader` keeps one pull of the source open over
+the whole run and hands it out in slices, one a part. Each part runs the transforms afresh over its slice,
+so a generator may keep state within a part; when the slice ends it flushes what it holds. At a cut nothing
+is in flight, and the position (the last mark, and the records since) is exact.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import msgspec
+
+from etl.errors import EtlError, RecordError, SourceError, TransformError
+
+Record = dict[str, Any]
+Transform = Callable[[Iterator[Record]], Iterable[Any]]
+
+
+class Mark:
+    """Yielded by a source between two records: it is safe to go on from here.
+
+    Args:
+        cursor: a JSON value that tells the source where to go on, handed to `pull` by a later run.
+    """
+
+    __slots__ = ("cursor",)
+
+    def __init__(self, cursor: Any) -> None:
+        self.cursor = cursor
+
+    def __repr__(self) -> str:
+        return f"Mark({self.cursor!r})"
+
+
+class Reject:
+    """Yielded by a transform in place of a record that it does not want: it goes to the dead letters.
+
+    Args:
+        record: the record, or what there is of it.
+        reason: why, for whoever reads the dead letters.
+    """
+
+    __slots__ = ("reason", "record")
+
+    def __init__(self, record: Any, reason: str) -> None:
+        self.record = record
+        self.reason = reason
+
+    def __repr__(self) -> str:
+        return f"Reject({self.record!r}, {self.reason!r})"
+
+
+class Unreadable:
+    """Yielded by a source in place of a record that it could not decode; it counts as one record.
+
+    With `on_error = "fail"` the run stops with the reason, with `"reject"` the raw text is a dead letter.
+
+    Args:
+        raw: the text as it was found, shortened by the source where it is very long.
+        reason: what is wrong and where: file, line, offset.
+    """
+
+    __slots__ = ("raw", "reason")
+
+    def __init__(self, raw: str, reason: str) -> None:
+        self.raw = raw
+        self.reason = reason
+
+    def __repr__(self) -> str:
+        return f"Unreadable({self.raw!r}, {self.reason!r})"
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Where records come from."""
+
+    def pull(self, cursor: Any) -> Iterable[Any]:
+        """Yield records (dicts) in an order that is the same each time, and now and then a `Mark`.
+
+        Args:
+            cursor: that of an earlier mark, to go on after; None: from the beginning. Records that were
+                taken after that mark are skipped by the caller.
+
+        A source that yields no marks is read from the beginning when a job resumes, and the records already
+        taken are skipped. The iterator is closed (`close`) when the run ends early.
+        """
+
+
+class Position(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a source has been taken: resume by pulling from `cursor` and skipping `skip` records.
+
+    Attributes:
+        cursor: that of the last mark; None: the beginning.
+        skip: the number of records taken since that mark.
+        number: the number of records taken since the job began, for messages and totals.
+    """
+
+    cursor: Any = None
+    skip: int = 0
+    number: int = 0
+
+    def __str__(self) -> str:
+        cursor = msgspec.json.encode(self.cursor).decode() if self.cursor is not None else "the beginning"
+        return f"{cursor} + {self.skip}" if self.skip else cursor
+
+
+class Reader:
+    """Hands one pull of a source out in slices and knows the exact position after each.
+
+    Args:
+        source: anything with `pull(cursor)`, or a generator function with or without that argument.
+        position: where to go on.
+        on_unreadable: takes what the source could not decode, with the record's number; it raises, or keeps
+            a dead letter.
+    """
+
+    def __init__(
+        self, source: Any, position: Position, on_unreadable: Callable[[Unreadable, int], None]
+    ) -> None:
+        self._pull, self._takes_cursor = puller(source)
+        self._name = name_of(source)
+        self._on_unreadable = on_unreadable
+        self.open(position)
+
+    def open(self, position: Position) -> None:
+        """Start pulling from `position`, anew if a pull is under way."""
+        self.close()
+        self._cursor = position.cursor
+        self._since_mark = 0
+        self._to_skip = position.skip
+        self._number = position.number - position.skip
+        self._items: Iterator[Any] | None = None
+        self.exhausted = False
+        self.ended = False
+        self.cut: str | None = None
+
+    @property
+    def position(self) -> Position:
+        """The position after the record handed out last. Asked between slices only."""
+        return Position(cursor=self._cursor, skip=self._since_mark, number=self._number)
+
+    @property
+    def number(self) -> int:
+        """The number of the record handed out last, counted from 1 over the whole job."""
+        return self._number
+
+    def end_slice(self, reason: str) -> None:
+        """Let the slice end before its next record. Safe from other threads and signal handlers.
+
+        Args:
+            reason: why: the first one given for a slice stays.
+        """
+        if self.cut is None:
+            self.cut = reason
+
+    def slice(self) -> Iterator[Record]:
+        """Yield records until the slice is ended or the source is; then `ended` is true.
+
+        Raises:
+            SourceError: the source raised something that is no `EtlError`, or yielded what is no record.
+        """
+        self.ended = False
+        try:
+            if self._items is None:
+                self._items = iter(self._pull(self._cursor) if self._takes_cursor else self._pull())
+                self._skip()
+            for item in self._items:
+                if item.__class__ is dict:
+                    self._since_mark += 1
+                    self._number += 1
+                    yield item
+                elif (record := self._unusual(item)) is not None:
+                    yield record
+                if self.cut is not None:
+                    break
+            else:
+                self.exhausted = True
+        except EtlError:
+            raise
+        except Exception as error:
+            raise SourceError(
+                f"the source {self._name} failed after record {self._number} (position: {self.position}): "
+                f"{describe(error)}; mend the cause and run again, the job goes on from its last checkpoint"
+            ) from error
+        self.ended = True
+
+    def _unusual(self, item: Any) -> Record | None:
+        if isinstance(item, Mark):
+            self._cursor = item.cursor
+            self._since_mark = 0
+            return None
+        self._since_mark += 1
+        self._number += 1
+        if isinstance(item, Unreadable):
+            self._on_unreadable(item, self._number)
+            return None
+        if isinstance(item, Mapping):
+            return dict(item)
+        self._on_unreadable(
+            Unreadable(repr(item)[:1000], f"not an object but {kind_of(item)} (position: {self.position})"),
+            self._number,
+        )
+        return None
+
+    def _skip(self) -> None:
+        """Take the records that were taken after the mark before the job was resumed."""
+        assert self._items is not None
+        while self._since_mark < self._to_skip:
+            item = next(self._items, None)
+            if item is None:
+                raise SourceError(
+                    f"the source {self._name} ended {self._to_skip - self._since_mark} records before the "
+                    f"position of the checkpoint ({self._cursor!r} + {self._to_skip}): it holds less than "
+                    "it did; give it back its content, or start the job anew under another name"
+                )
+            if isinstance(item, Mark):
+                # a mark before the position is a better one to resume from, and saves skipping next time
+                self._to_skip -= self._since_mark
+                self._since_mark = 0
+                self._cursor = item.cursor
+                continue
+            self._since_mark += 1
+            self._number += 1
+        self._to_skip = 0
+
+    def close(self) -> None:
+        """Close the pull that is under way. May be repeated."""
+        items, self._items = getattr(self, "_items", None), None
+        close = getattr(items, "close", None)
+        if close is not None:
+            close()
+
+
+class Stages:
+    """The transforms of a job, run afresh for each slice.
+
+    Args:
+        transforms: generator functions over records, in order.
+        on_error: `"fail"` or `"reject"`: what becomes of a record that makes a transform raise.
+        on_reject: takes a rejected record, the reason, and the transform's name.
+    """
+
+    def __init__(
+        self, transforms: Sequence[Transform], on_error: str, on_reject: Callable[[Any, str, str], None]
+    ) -> None:
+        self._transforms = [(transform, name_of(transform)) for transform in transforms]
+        self._on_error = on_error
+        self._on_reject = on_reject
+
+    def run(self, reader: Reader) -> Iterator[Record]:
+        """Yield what the transforms make of the reader's next slice.
+
+        Raises:
+            TransformError: a transform raised, yielded what is no record, or ended before its input did.
+        """
+        records = reader.slice()
+        for transform, name in self._transforms:
+            records = self._stage(transform, name, records, reader)
+        yield from records
+        if not reader.ended:
+            names = ", ".join(name for _, name in self._transforms)
+            raise TransformError(
+                f"a transform ended before its input did, at record {reader.number} (one of: {names}); "
+                "what it did not read would be lost. Leave a record out with `continue`, not with `return`"
+            )
+
+    def _stage(
+        self, transform: Transform, name: str, records: Iterator[Record], reader: Reader
+    ) -> Iterator[Record]:
+        last = Last(records) if self._on_error == "reject" else None
+        while True:
+            try:
+                for item in transform(last if last is not None else records):
+                    if item.__class__ is dict:
+                        yield item
+                    elif isinstance(item, Reject):
+                        self._on_reject(item.record, item.reason, name)
+                    elif isinstance(item, Mapping):
+                        yield dict(item)
+                    else:
+                        raise TypeError(f"yielded {kind_of(item)}, not a record (a dict) or etl.Reject")
+            except EtlError:
+                raise
+            except Exception as error:
+                if last is None or last.record is None:
+                    raise TransformError(
+                        f"transform {name} failed at record {reader.number} (position: {reader.position}): "
+                        f'{describe(error)}; mend it and run again, or set on_error = "reject"'
+                    ) from error
+                self._on_reject(last.record, describe(error), name)
+                # Its generator is dead; a fresh one takes the records that follow.
+                last.record = None
+                continue
+            return
+
+
+class Last:
+    """An iterator that remembers the record it gave last, to know which one made a transform raise."""
+
+    __slots__ = ("_records", "record")
+
+    def __init__(self, records: Iterator[Record]) -> None:
+        self._records = records
+        self.record: Record | None = None
+
+    def __iter__(self) -> Iterator[Record]:
+        return self
+
+    def __next__(self) -> Record:
+        self.record = None
+        self.record = record = next(self._records)
+        return record
+
+
+def each(function: Callable[[Record], Any]) -> Transform:
+    """Turn a function of one record into a transform.
+
+    Args:
+        function: takes a record and returns one, several (any iterable), an `etl.Reject`, or None for none.
+    """
+
+    @functools.wraps(function)
+    def transform(records: Iterator[Record]) -> Iterator[Any]:
+        for record in records:
+            result = function(record)
+            if result is None:
+                continue
+            if isinstance(result, (Mapping, Reject)):
+                yield result
+            else:
+                yield from result
+
+    return transform
+
+
+def puller(source: Any) -> tuple[Callable[..., Iterable[Any]], bool]:
+    """Find how to pull from `source`: the function, and whether it takes a cursor.
+
+    Raises:
+        TypeError: it is neither an object with `pull` nor a function.
+    """
+    pull = getattr(source, "pull", source)
+    if not callable(pull):
+        raise TypeError(
+            f"a source is an object with pull(cursor) or a generator function, not {kind_of(source)}"
+        )
+    try:
+        parameters = inspect.signature(pull).parameters
+    except (TypeError, ValueError):
+        return pull, True
+    return pull, bool(parameters)
+
+
+def name_of(thing: Any) -> str:
+    """Name a transform or a source as its author knows it: `package.module:function`, or its class."""
+    name = getattr(thing, "__qualname__", None)
+    if name is None:
+        return type(thing).__name__
+    return f"{getattr(thing, '__module__', None) or '?'}:{name}"
+
+
+def describe(error: BaseException) -> str:
+    """Say what kind of error it is and its message, in one line."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def kind_of(value: Any) -> str:
+    """Say what JSON calls a value, or its Python type."""
+    names = {type(None): "null", bool: "a boolean", int: "a number", float: "a number", str: "a string"}
+    if isinstance(value, (list, tuple)):
+        return f"an array ({type(value).__name__})"
+    return names.get(type(value), f"a {type(value).__name__}")
+
+
+def reject_or_raise(on_error: str) -> Callable[[str], None]:
+    """Return what to do with a record that cannot be used: raise `RecordError`, or nothing."""
+
+    def fail(message: str) -> None:
+        raise RecordError(message)
+
+    return fail if on_error == "fail" else lambda _: None

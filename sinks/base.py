@@ -1,0 +1,169 @@
+"""The port of a sink: where parts are written.
+
+A sink knows bytes and parts, nothing of records, cursors or warehouses. Data goes one way: a part is
+opened, takes bytes, and is either sealed (durable when `seal` returns) or aborted (no trace left).
+A sealed part stays until it is released, which its user does when it is loaded elsewhere, or never.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol, Self, runtime_checkable
+
+from sinks.errors import SinkError
+
+Data = bytes | bytearray | memoryview
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedPart:
+    """One sealed unit of output; a plain value that can be stored and sent to another machine.
+
+    Attributes:
+        sequence: the part's number within its job, from 1.
+        uri: where its bytes are: `file:///out/job-000001.ndjson`, `file:///out/job.ndjson#0-4096` (bytes
+            from the first offset up to, not including, the second), `gs://bucket/object`, `null://`.
+        bytes: its length in bytes.
+        crc32c: the CRC-32C (RFC 3720, appendix B.4) of its bytes.
+        generation: what tells two contents of one URI apart: an object's generation, or the part's
+            sequence number where one file is used again.
+    """
+
+    sequence: int
+    uri: str
+    bytes: int
+    crc32c: int
+    generation: int = 0
+
+
+@runtime_checkable
+class Sink(Protocol):
+    """Where parts are written.
+
+    Called from one thread. Parts are opened one after the other, in ascending sequence; gaps are allowed.
+
+    Attributes:
+        slots: how many parts may exist that are not released, the open one counted; None: any number.
+        lasting: whether parts outlive their release, so that the sink's output is a result by itself.
+    """
+
+    slots: int | None
+    lasting: bool
+
+    def occupied_by(self) -> str | None:
+        """Say what stands where this sink would write (a path), or None; changes nothing.
+
+        Asked once before a job's first run: what is found then is not the job's own, and a job never
+        overwrites what it did not write.
+        """
+
+    def recover(self, sealed: Sequence[SealedPart], last: SealedPart | None) -> None:
+        """Make the sink as it was when `last` was sealed; call it before the first part of a resumed job.
+
+        Checks that every part of `sealed` is there in full, and clears away everything else that
+        this job wrote and has no use for: parts that were open, parts after `last`, parts that were
+        released but not yet deleted. May be repeated, and may be interrupted at any point and repeated.
+        Never writes into a file that another process may have open, unless the sink holds its lock.
+
+        Args:
+            sealed: the parts that are sealed and not released, in order.
+            last: the part that was sealed last, released or not; None: there has been none.
+
+        Raises:
+            PartLost: a part of `sealed` is missing or short. Nothing has been cleared away.
+            SinkError: anything else.
+        """
+
+    def open_part(self, sequence: int, *, epoch: int = 0) -> PartWriter:
+        """Open part `sequence` for writing.
+
+        Args:
+            sequence: the part's number, greater than that of every part before.
+            epoch: the job's epoch; a sink on shared storage puts it into the part's name.
+
+        Raises:
+            SinkOccupied: something that this sink did not write stands in the way.
+            SinkFull: there is no space.
+            SinkError: anything else.
+        """
+
+    def release(self, part: SealedPart) -> None:
+        """Say that `part` is not needed any more: free what it takes, unless the sink keeps its parts.
+
+        May be repeated; a part that is gone already is released.
+        """
+
+    def close(self) -> None:
+        """Let go of files and locks; remove what is only scratch. May be repeated.
+
+        Not guaranteed to be called: `recover` cleans up after a process that was killed.
+        """
+
+
+class PartWriter(Protocol):
+    """One open part. As a context manager it seals at the end, and aborts when an exception leaves it."""
+
+    @property
+    def bytes(self) -> int:
+        """The number of bytes written so far."""
+
+    @property
+    def sealed(self) -> SealedPart | None:
+        """The sealed part, once `seal` has returned."""
+
+    def write(self, data: Data) -> None:
+        """Take `data`; it is copied or written before the call returns, and durable only after `seal`.
+
+        Raises:
+            SinkFull: there is no space; the part can only be aborted.
+            SinkError: anything else; the part can only be aborted.
+        """
+
+    def seal(self) -> SealedPart:
+        """Make the part durable (file and directory are synced, or the object is final), and close it.
+
+        Raises:
+            SinkFull: the space ran out now; the part is not sealed and can only be aborted.
+            SinkError: anything else; the same.
+        """
+
+    def abort(self) -> None:
+        """Leave no trace of the part. May be repeated, and after an error of any other method.
+
+        After `seal` it does nothing.
+        """
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class PartContext:
+    """What a context manager does with a part, for writers to inherit: seal at the end, abort on an error."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self.abort()
+            return
+        try:
+            self.seal()
+        except SinkError:
+            self.abort()
+            raise
+
+    def seal(self) -> SealedPart:
+        """Implemented by the writer."""
+        raise AssertionError  # every writer defines its own
+
+    def abort(self) -> None:
+        """Implemented by the writer."""
+        raise AssertionError  # every writer defines its own

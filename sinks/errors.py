@@ -1,0 +1,25 @@
+"""The errors of sinks.
+
+    SinkError                 anything a sink could not do
+    ├── SinkFull              no space left: abort the part, free space or write smaller parts
+    ├── SinkOccupied          something that is not ours stands where a part would go
+    └── PartLost              a sealed part is missing or damaged
+"""
+
+from __future__ import annotations
+
+
+class SinkError(Exception):
+    """A sink could not do its work; the message says what, where, and what to do next."""
+
+
+class SinkFull(SinkError):
+    """There is no space left for the part (ENOSPC, EDQUOT)."""
+
+
+class SinkOccupied(SinkError):
+    """Something that this sink did not write, or another process, stands in the way."""
+
+
+class PartLost(SinkError):
+    """A part that was sealed is missing, short, or not what was sealed."""
