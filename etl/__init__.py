@@ -1,0 +1,1 @@
+"""Streaming ETL: generators in, exactly-once loads out."""

@@ -126,7 +126,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         for part in parts:
             sealed = part.sealed
             digest.update(
-                msgspec.json.encode((sealed.uri, sealed.generation, sealed.crc32c, sealed.bytes, part.records))
+                msgspec.json.encode(
+                    (sealed.uri, sealed.generation, sealed.crc32c, sealed.bytes, part.records)
+                )
             )
         return cls(id=digest.hexdigest(), format=format, parts=tuple(parts))
 
@@ -270,8 +272,10 @@ class Store(Protocol):
     uri: str
 
     def hold(self, *, wait: bool) -> AbstractContextManager[None]:
-        """Hold the job for this process while the context lasts, where the store can (a lock that the
-        kernel drops with the process); a store that cannot, relies on `swap` alone.
+        """Hold the job for this process while the context lasts.
+
+        Where the store can, that is a lock that the kernel drops with the process; a store that cannot
+        relies on `swap` alone.
 
         Args:
             wait: wait for a process that holds it, for any time, rather than raise.

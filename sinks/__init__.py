@@ -1,0 +1,1 @@
+"""Sinks: where parts are written; usable without `etl`."""

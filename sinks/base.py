@@ -161,9 +161,9 @@ class PartContext:
             raise
 
     def seal(self) -> SealedPart:
-        """Implemented by the writer."""
-        raise AssertionError  # every writer defines its own
+        """Seal the part; each writer defines it."""
+        raise AssertionError  # never reached: writers override it
 
     def abort(self) -> None:
-        """Implemented by the writer."""
-        raise AssertionError  # every writer defines its own
+        """Abort the part; each writer defines it."""
+        raise AssertionError  # never reached: writers override it

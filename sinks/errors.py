@@ -1,9 +1,9 @@
 """The errors of sinks.
 
-    SinkError                 anything a sink could not do
-    ├── SinkFull              no space left: abort the part, free space or write smaller parts
-    ├── SinkOccupied          something that is not ours stands where a part would go
-    └── PartLost              a sealed part is missing or damaged
+SinkError                 anything a sink could not do
+├── SinkFull              no space left: abort the part, free space or write smaller parts
+├── SinkOccupied          something that is not ours stands where a part would go
+└── PartLost              a sealed part is missing or damaged
 """
 
 from __future__ import annotations

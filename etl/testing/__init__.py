@@ -1,0 +1,1 @@
+"""Conformance suites and test tools for sinks, stores and jobs; public."""

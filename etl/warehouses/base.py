@@ -72,8 +72,9 @@ class Warehouse(Protocol):
         """
 
     def latest(self, pipeline: str) -> Entry | None:
-        """Return how far the warehouse's own ledger says that `pipeline` is; None: it knows nothing of it,
-        or keeps no ledger.
+        """Return how far the warehouse's own ledger says that `pipeline` is.
+
+        None: it knows nothing of the job, or keeps no ledger.
         """
 
     def close(self) -> None:

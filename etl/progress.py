@@ -1,0 +1,128 @@
+"""Events: what a run tells its listeners. The log and the live display are two of them.
+
+A listener is a callable of one event. It is called on the thread of the run, between records: it must be
+quick, and what it raises ends the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that happened in a run of `pipeline`."""
+
+    pipeline: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStarted(Event):
+    """The job is held, and pulling begins.
+
+    Attributes:
+        epoch: the job's epoch.
+        resumed_at: the source's position as text; None: the job starts from the beginning.
+        clean: whether the run before ended by itself; a run that finds it did not starts with smaller parts.
+        part_bytes: the size of a part, in bytes.
+        memory_limit: what the job may be charged with, in bytes; None: no limit is known.
+    """
+
+    epoch: int
+    resumed_at: str | None
+    clean: bool
+    part_bytes: int
+    memory_limit: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress(Event):
+    """How far this run is; sent whenever a batch of records was encoded (about 256 KiB).
+
+    Attributes:
+        taken: records taken from the source in this run.
+        records: records written in this run.
+        bytes: bytes written in this run.
+        rejected: records rejected in this run.
+        sealed: parts sealed in this run.
+        loaded: parts loaded in this run.
+        fraction: how much of the source has been taken, 0 to 1, over all runs; None: unknown.
+    """
+
+    taken: int
+    records: int
+    bytes: int
+    rejected: int
+    sealed: int
+    loaded: int
+    fraction: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartSealed(Event):
+    """A part is durable and committed.
+
+    Attributes:
+        sequence: its number.
+        uri: where it is.
+        records: how many records it holds.
+        bytes: its size.
+        cut: why it ended there: `bytes`, `records`, `seconds`, `end`, or the name of a signal.
+    """
+
+    sequence: int
+    uri: str
+    records: int
+    bytes: int
+    cut: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanLoaded(Event):
+    """A plan is in the warehouse and acknowledged.
+
+    Attributes:
+        plan: its id.
+        sequence: the number of its last part.
+        parts: how many parts it had.
+        records: how many rows it added.
+        seconds: how long the load took.
+    """
+
+    plan: str
+    sequence: int
+    parts: int
+    records: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice(Event):
+    """Something a person should know, though the run goes on: less space, lost parts pulled again …"""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEnded(Event):
+    """The run is over, in order.
+
+    Attributes:
+        records: records written in this run.
+        bytes: bytes written in this run.
+        parts: parts sealed in this run.
+        rejected: records rejected in this run.
+        seconds: how long the run took.
+        stopped: why it ended before the source did (the name of a signal); None: the source's end.
+    """
+
+    records: int
+    bytes: int
+    parts: int
+    rejected: int
+    seconds: float
+    stopped: str | None
+
+
+Listener = Callable[[Event], None]
