@@ -12,6 +12,7 @@
     │   └── NoSpace               … because not even the smallest part fits on the disk
     ├── CheckpointError           the checkpoint could not be read or written
     │   ├── CheckpointCorrupt     it is no checkpoint, or a damaged one
+    │   ├── CheckpointFull        there is no space to write it; the one before stands
     │   ├── CheckpointTooNew      it was written by a newer version of this library
     │   └── Fenced                another process has, or has taken over, the job
     └── WarehouseError            a plan could not be loaded
@@ -71,6 +72,10 @@ class CheckpointError(EtlError):
 
 class CheckpointCorrupt(CheckpointError):
     """The checkpoint is damaged, or is no checkpoint."""
+
+
+class CheckpointFull(CheckpointError):
+    """There is no space to write the checkpoint; the one before stands."""
 
 
 class CheckpointTooNew(CheckpointError):

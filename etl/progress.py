@@ -99,7 +99,7 @@ class PlanLoaded(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice(Event):
-    """Something a person should know, though the run goes on: less space, lost parts pulled again …"""
+    """Something a person should know, though the run goes on: less space, lost parts pulled again."""
 
     message: str
 

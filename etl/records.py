@@ -15,7 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
-from etl.errors import EtlError, RecordError, SourceError, TransformError
+from etl.errors import EtlError, SourceError, TransformError
 
 Record = dict[str, Any]
 Transform = Callable[[Iterator[Record]], Iterable[Any]]
@@ -158,28 +158,33 @@ class Reader:
         if self.cut is None:
             self.cut = reason
 
+    def begin_slice(self) -> None:
+        """Forget why the last slice ended, so that another can begin."""
+        self.cut = None
+        self.ended = False
+
     def slice(self) -> Iterator[Record]:
         """Yield records until the slice is ended or the source is; then `ended` is true.
 
         Raises:
-            SourceError: the source raised something that is no `EtlError`, or yielded what is no record.
+            SourceError: the source raised something that is no `EtlError`, or is shorter than it was.
         """
-        self.ended = False
         try:
             if self._items is None:
                 self._items = iter(self._pull(self._cursor) if self._takes_cursor else self._pull())
                 self._skip()
-            for item in self._items:
-                if item.__class__ is dict:
-                    self._since_mark += 1
-                    self._number += 1
-                    yield item
-                elif (record := self._unusual(item)) is not None:
-                    yield record
-                if self.cut is not None:
-                    break
-            else:
-                self.exhausted = True
+            if self.cut is None:
+                for item in self._items:
+                    if item.__class__ is dict:
+                        self._since_mark += 1
+                        self._number += 1
+                        yield item
+                    elif (record := self._unusual(item)) is not None:
+                        yield record
+                    if self.cut is not None:
+                        break  # type: ignore[unreachable]  # it is set by others while this is suspended
+                else:
+                    self.exhausted = True
         except EtlError:
             raise
         except Exception as error:
@@ -376,12 +381,3 @@ def kind_of(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return f"an array ({type(value).__name__})"
     return names.get(type(value), f"a {type(value).__name__}")
-
-
-def reject_or_raise(on_error: str) -> Callable[[str], None]:
-    """Return what to do with a record that cannot be used: raise `RecordError`, or nothing."""
-
-    def fail(message: str) -> None:
-        raise RecordError(message)
-
-    return fail if on_error == "fail" else lambda _: None

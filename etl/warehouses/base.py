@@ -71,11 +71,16 @@ class Warehouse(Protocol):
             WarehouseError: anything else; nothing was added.
         """
 
-    def latest(self, pipeline: str) -> Entry | None:
-        """Return how far the warehouse's own ledger says that `pipeline` is.
-
-        None: it knows nothing of the job, or keeps no ledger.
-        """
-
     def close(self) -> None:
         """Disconnect. May be repeated."""
+
+
+@runtime_checkable
+class KeepsLedger(Protocol):
+    """A warehouse that notes each plan in the transaction that loads it.
+
+    Its ledger is the truth about what is loaded: a checkpoint that is behind it or ahead of it follows it.
+    """
+
+    def latest(self, pipeline: str) -> Entry | None:
+        """Return how far the warehouse is with `pipeline`; None: nothing of it is loaded."""
