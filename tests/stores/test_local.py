@@ -1,0 +1,92 @@
+"""The local store: the suite, and what is its own: the lock of a run, and what a crash leaves."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from etl.checkpoint import Checkpoint, decode
+from etl.errors import CheckpointCorrupt, CheckpointError, CheckpointTooNew, Fenced
+from etl.stores.local import LocalStore
+from etl.testing.stores import StoreSuite
+
+HOLD = """
+import sys
+from etl.stores.local import LocalStore
+with LocalStore(sys.argv[1]).hold(wait=False):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+class TestLocalStore(StoreSuite):
+    def make_store(self, directory: Path) -> LocalStore:
+        return LocalStore(directory / "sub" / "job.checkpoint.json")
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process that holds the job."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, tmp_path / "job.json"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdout.readline() == b"held\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_a_job_that_another_process_holds_is_fenced_and_says_by_whom(tmp_path, holder):
+    with (
+        pytest.raises(Fenced, match=f"process {holder.pid} on "),
+        LocalStore(tmp_path / "job.json").hold(wait=False),
+    ):
+        pass
+
+
+def test_waiting_takes_the_job_when_the_other_process_is_killed(tmp_path, holder):
+    os.kill(holder.pid, signal.SIGKILL)
+    with LocalStore(tmp_path / "job.json").hold(wait=True):
+        pass
+
+
+def test_nothing_but_the_document_is_left_behind(tmp_path):
+    store = LocalStore(tmp_path / "job.json")
+    with store.hold(wait=False):
+        store.swap(b"one", None)
+    assert [path.name for path in tmp_path.iterdir()] == ["job.json"]
+
+
+def test_a_read_only_directory_is_a_clear_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(CheckpointError, match="directory"),
+        LocalStore(tmp_path / "file" / "x").hold(wait=False),
+    ):
+        pass
+
+
+def test_a_document_that_is_a_directory_is_a_clear_error(tmp_path):
+    with pytest.raises(CheckpointError, match="cannot read the checkpoint"):
+        LocalStore(tmp_path).read()
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"{", b"[]", b'{"version": 1}', b'{"version": "x"}', b"\xff\xfe", b"null"]
+)
+def test_a_damaged_document_is_named_and_says_what_to_do(data):
+    with pytest.raises(CheckpointCorrupt, match="is not a checkpoint"):
+        decode(data, "job.json")
+
+
+def test_a_document_of_a_newer_version_is_refused_before_its_fields_are_read():
+    with pytest.raises(CheckpointTooNew, match="version 99"):
+        decode(b'{"version": 99, "anything": "else"}', "job.json")
+
+
+def test_a_document_survives_the_way_through_its_bytes():
+    document = Checkpoint(pipeline="job", fingerprint={"source": "x"}, epoch=3, part_bytes=7)
+    assert decode(document.encode(), "job.json") == document
