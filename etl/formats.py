@@ -141,6 +141,7 @@ class Parquet:
 
     def __init__(self) -> None:
         self._schema: pyarrow.Schema | None = None
+        self._rows = 100  # then as many as fit the batch: the size of a record is known after the first
 
     def encode(
         self, records: Iterator[Record], write: Write, refuse: Refuse, batch_bytes: int
@@ -150,7 +151,8 @@ class Parquet:
         import pyarrow.parquet
 
         group_bytes = min(ROW_GROUP_BYTES, max(batch_bytes, BATCH_BYTES) * 64)
-        output = arrow.PythonFile(_Output(write), mode="w")
+        sink = _Output(write)
+        output = arrow.PythonFile(sink, mode="w")
         writer: pyarrow.parquet.ParquetWriter | None = None
         group: list[pyarrow.StructArray] = []
         held = count = 0
@@ -169,23 +171,37 @@ class Parquet:
             group.clear()
             held = 0
 
-        rows = 100  # then as many as fit the batch: the size of a record is known after the first
-        for chunk in _chunks(records, lambda: rows):
-            array = self._array(chunk, refuse)
-            if not len(array):
-                continue
-            group.append(array)
-            count += len(array)
-            held += array.nbytes
-            rows = min(10_000, max(1, batch_bytes * len(array) // max(1, array.nbytes)))
-            if held >= group_bytes:
+        try:
+            for chunk in self._chunks(records):
+                array = self._array(chunk, refuse)
+                if not len(array):
+                    continue
+                group.append(array)
+                count += len(array)
+                held += array.nbytes
+                self._rows = min(10_000, max(1, batch_bytes * len(array) // max(1, array.nbytes)))
+                if held >= group_bytes:
+                    flush()
+                yield count
+            if group:
                 flush()
-            yield count
-        if group:
-            flush()
-        if writer is not None:
-            writer.close()
+        except BaseException:
+            sink.discard()  # closing writes a footer, also when the writer is dropped
+            raise
+        finally:
+            if writer is not None:
+                writer.close()
         yield count
+
+    def _chunks(self, records: Iterator[Record]) -> Iterator[list[Record]]:
+        chunk: list[Record] = []
+        for record in records:
+            chunk.append(record)
+            if len(chunk) >= self._rows:
+                yield chunk
+                chunk = []
+        if chunk:
+            yield chunk
 
     def _array(self, records: Sequence[Record], refuse: Refuse) -> pyarrow.StructArray:
         """Make an array of the records that fit, and widen the schema to hold it."""
@@ -314,19 +330,16 @@ class _Output:
     def flush(self) -> None:
         """Nothing is held back here."""
 
+    def discard(self) -> None:
+        """Drop what is still to come: the part is aborted."""
+        self._write = _drop
+
     def close(self) -> None:
         self.closed = True
 
 
-def _chunks(records: Iterator[Record], size: Callable[[], int]) -> Iterator[list[Record]]:
-    chunk: list[Record] = []
-    for record in records:
-        chunk.append(record)
-        if len(chunk) >= size():
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
+def _drop(data: bytes | bytearray | memoryview) -> None:
+    """Take what nobody wants any more."""
 
 
 def _unified(schema: pyarrow.Schema | None, type: pyarrow.DataType) -> pyarrow.Schema:

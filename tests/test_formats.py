@@ -1,0 +1,154 @@
+"""What records become in each format, and what has no form."""
+
+import enum
+import gzip
+import io
+import json
+import uuid
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
+
+import pyarrow.parquet
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from etl import formats
+from etl.errors import ConfigError
+
+
+def encode(name, records, *, batch_bytes=4096, chosen=None):
+    """Encode one part; return its bytes, the count, and what was refused."""
+    output, refused = bytearray(), []
+    chosen = chosen or formats.make(name)
+    counts = chosen.encode(iter(records), output.extend, lambda *args: refused.append(args), batch_bytes)
+    return bytes(output), list(counts)[-1], refused
+
+
+def lines(data):
+    return [json.loads(line) for line in data.splitlines()]
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (float("nan"), None),
+        (float("inf"), None),
+        (2**64 - 1, 2**64 - 1),
+        (-(2**63), -(2**63)),
+        (2**64, str(2**64)),
+        ([{"deep": -(2**63) - 1}], [{"deep": str(-(2**63) - 1)}]),
+        (b"\x00\xff", "AP8="),
+        (bytearray(b"x"), "eA=="),
+        (Decimal("12.50"), "12.50"),
+        (Decimal("NaN"), None),
+        (datetime(2024, 1, 2, 3, 4, 5), "2024-01-02T03:04:05"),
+        (datetime(2024, 1, 2, tzinfo=UTC), "2024-01-02T00:00:00+00:00"),
+        (date(2024, 1, 2), "2024-01-02"),
+        (time(3, 4), "03:04:00"),
+        (uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"),
+        (Colour.RED, "red"),
+        ((1, 2), [1, 2]),
+    ],
+)
+def test_values_that_json_cannot_hold_have_one_rule_each(value, written):
+    data, count, refused = encode("ndjson", [{"v": value}])
+    assert (lines(data), count, refused) == ([{"v": written}], 1, [])
+
+
+@pytest.mark.parametrize("value", [{1, 2}, object(), {"x": {3: 4}}, "\ud800"])
+@pytest.mark.parametrize("name", ["ndjson", "ndjson.gz"])
+def test_a_value_without_a_rule_is_refused_and_the_records_around_it_stay(name, value):
+    data, count, refused = encode(name, [{"v": 1}, {"v": value}, {"v": 3}])
+    text = gzip.decompress(data) if name.endswith("gz") else data
+    assert [record["v"] for record in lines(text)] == [1, 3]
+    assert count == 2
+    assert len(refused) == 1
+
+
+@given(
+    st.lists(
+        st.dictionaries(
+            st.text(), st.none() | st.booleans() | st.integers() | st.text() | st.floats(allow_nan=False)
+        )
+    ),
+    st.integers(1, 300),
+)
+def test_ndjson_gzip_holds_what_ndjson_holds(records, batch_bytes):
+    plain, count, _ = encode("ndjson", records, batch_bytes=batch_bytes)
+    packed, packed_count, _ = encode("ndjson.gz", records, batch_bytes=batch_bytes)
+    assert gzip.decompress(packed) == plain
+    assert count == packed_count
+
+
+def parquet_rows(data):
+    return pyarrow.parquet.read_table(io.BytesIO(data)).to_pylist()
+
+
+def test_parquet_keeps_types_that_json_has_not():
+    record = {"d": Decimal("1.50"), "b": b"x", "t": datetime(2024, 1, 2), "day": date(2024, 1, 2)}
+    data, count, refused = encode("parquet", [record])
+    assert (parquet_rows(data), count, refused) == ([record], 1, [])
+
+
+def test_parquet_writes_long_integers_and_uuids_as_strings_and_empty_objects_as_null():
+    data, _, refused = encode("parquet", [{"n": 2**70, "u": uuid.UUID(int=1), "e": {}}])
+    assert refused == []
+    assert parquet_rows(data) == [{"n": str(2**70), "u": str(uuid.UUID(int=1)), "e": None}]
+
+
+def test_parquet_refuses_only_the_record_that_does_not_fit():
+    data, count, refused = encode("parquet", [{"v": 1}, {"v": "text"}, {"v": 2.5}])
+    assert [row["v"] for row in parquet_rows(data)] == [1.0, 2.5]
+    assert count == 2
+    assert [record for record, _ in refused] == [{"v": "text"}]
+
+
+def test_parquet_begins_a_part_again_when_a_row_group_is_too_narrow():
+    chosen = formats.make("parquet")
+    text = "x" * 100_000
+    records = [{"a": text} for _ in range(300)] + [{"a": text, "late": 0.5}]
+    with pytest.raises(formats.SchemaWidened):
+        encode("parquet", records, chosen=chosen)
+    data, count, _ = encode("parquet", records, chosen=chosen)
+    assert count == len(records)
+    table = pyarrow.parquet.read_table(io.BytesIO(data))
+    assert table.column("late").null_count == 300
+
+
+@pytest.mark.parametrize("name", formats.FORMATS)
+def test_a_part_without_records_counts_none(name):
+    assert encode(name, [])[1] == 0
+
+
+@pytest.mark.parametrize("name", formats.FORMATS)
+def test_what_the_records_raise_passes_through(name):
+    def records():
+        yield {"v": 1}
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        encode(name, records())
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("job.ndjson", "ndjson"),
+        ("job.NDJSON.GZ", "ndjson.gz"),
+        ("a.b/job.parquet", "parquet"),
+        ("job.txt", "ndjson"),
+        ("", "ndjson"),
+    ],
+)
+def test_the_suffix_of_the_path_names_the_format(path, name):
+    assert formats.name_for(path) == name
+
+
+def test_an_unknown_format_is_named_with_those_there_are():
+    with pytest.raises(ConfigError, match=r"one of ndjson, ndjson\.gz, parquet, found 'avro'"):
+        formats.make("avro")
