@@ -1,1 +1,29 @@
-"""Sinks: where parts are written; usable without `etl`."""
+r"""Sinks: where parts are written; usable without `etl`.
+
+import sinks
+
+with sinks.NumberedChunks("out/job.ndjson").open_part(1) as part:
+    part.write(b'{"hello": "world"}\n')
+part.sealed  # SealedPart(sequence=1, uri='file:///…/out/job-000001.ndjson', bytes=19, …)
+"""
+
+from sinks.base import PartWriter, SealedPart, Sink
+from sinks.big_file import BigFile
+from sinks.errors import PartLost, SinkError, SinkFull, SinkOccupied
+from sinks.null import Null
+from sinks.numbered_chunks import NumberedChunks
+from sinks.reused_file import ReusedFile
+
+__all__ = [
+    "BigFile",
+    "Null",
+    "NumberedChunks",
+    "PartLost",
+    "PartWriter",
+    "ReusedFile",
+    "SealedPart",
+    "Sink",
+    "SinkError",
+    "SinkFull",
+    "SinkOccupied",
+]

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
 
-from sinks.errors import SinkError
-
 Data = bytes | bytearray | memoryview
 
 
@@ -156,7 +154,7 @@ class PartContext:
             return
         try:
             self.seal()
-        except SinkError:
+        except BaseException:  # an interrupt leaves no half-sealed part behind either
             self.abort()
             raise
 

@@ -1,0 +1,200 @@
+"""One file that grows: a part is a range of its bytes."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+
+from sinks.base import Data, SealedPart
+from sinks.errors import PartLost, SinkError, SinkOccupied
+from sinks.local_files import OpenFile, explained, locate, sync_directory, unlink, uri
+from sinks.page_cache import open_for_writing
+from sinks.parts import LocalSink, Part, check, check_places
+
+
+class BigFile(LocalSink):
+    """Writes all parts one behind the other into one file.
+
+    The file is locked (flock, exclusive) from the first use until `close`; the kernel drops the lock with
+    the process. What follows the last sealed byte is cut off when the job is resumed.
+
+    Args:
+        path: the file.
+    """
+
+    slots: int | None = None
+    lasting: bool = True
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        super().__init__(path)
+        self._file: OpenFile | None = None
+        self._ours = False  # whether this job made the file
+        self._end = 0  # the offset after the last sealed byte
+
+    def occupied_by(self) -> str | None:
+        """Return the path if the file exists and is not empty, or None."""
+        with explained("look at", self.path):
+            try:
+                return str(self.path) if self.path.stat().st_size else None
+            except FileNotFoundError:
+                return None
+
+    def recover(self, sealed: Sequence[SealedPart], last: SealedPart | None) -> None:
+        """Check the ranges of `sealed`, then cut the file back to the end of `last`.
+
+        A file that is gone while nothing of it waits to be loaded is begun anew from offset 0: it went with
+        its machine.
+
+        Raises:
+            SinkOccupied: another process has the file, or it is not the one that `last` is in.
+            PartLost: a part of `sealed` is damaged, or the file is shorter than it was.
+            SinkError: anything else.
+        """
+        check_places(sealed, [self.path] * len(sealed), self)
+        file = self._file or self._open(create=False)
+        end = 0
+        if file is not None:
+            end = self._check(file, sealed, last)
+            self._abort_open()
+            if file.size != end:
+                file.truncate(end)
+                # Should the job end without another part, nothing else would keep the tail from coming back.
+                file.sync()
+        elif sealed:
+            raise PartLost(f"{self.path} is missing; put it back, or its parts must be written again")
+        self._ours = self._ours or last is None
+        self._end = end
+        self._start(last)
+
+    def open_part(self, sequence: int, *, epoch: int = 0) -> Part:  # noqa: ARG002
+        """Open part `sequence` at the end of the file.
+
+        Raises:
+            SinkOccupied: another process has the file, or it holds what this sink did not write.
+            SinkFull: there is no space.
+            SinkError: anything else.
+        """
+        self._expect(sequence)
+        file = self._file
+        if file is None:
+            file = self._open(create=True)
+            assert file is not None
+            if file.size:
+                self.close()
+                raise SinkOccupied(
+                    f"{self.path} is not empty, and this sink did not write it; move it away, choose another "
+                    "path, or `recover` the job that it belongs to"
+                )
+            self._end = 0
+        elif file.size != self._end:  # an abort that could not truncate; the lock says that nobody else wrote
+            file.truncate(self._end)
+        self._current = _Range(self, sequence, file, self._end)
+        return self._current
+
+    def release(self, part: SealedPart) -> None:
+        """Do nothing: the file is the result."""
+
+    def close(self) -> None:
+        """Close the file, which drops its lock; remove it if this job made it and nothing is in it."""
+        self._abort_open()
+        file, self._file = self._file, None
+        if file is not None:
+            if self._ours and not file.size and file.in_place:
+                unlink(self.path)
+            self._ours = False
+            file.close()
+
+    def _check(self, file: OpenFile, sealed: Sequence[SealedPart], last: SealedPart | None) -> int:
+        """Check the parts and return where the last one ends."""
+        if last is None:
+            return 0
+        location = locate(last.uri)
+        end = location.end or 0
+        if location.path != self.path:
+            if file.size:
+                raise SinkOccupied(
+                    f"{self.path} exists, but the job wrote {location.path}; use that path again"
+                )
+            return 0
+        if file.size < end:
+            raise PartLost(
+                f"{self.path} has {file.size:,} bytes where {end:,} were sealed: somebody cut it; put it back, "
+                "or move it away to begin a new file"
+            )
+        for part in sealed:
+            check(part, whole=False)
+        return end
+
+    def _open(self, *, create: bool) -> OpenFile | None:
+        """Open and lock the file; None: it does not exist, and is not to be created."""
+        for _ in range(10):  # it may be created or unlinked by another process between two steps
+            file = self._existing()
+            if file is None:
+                if not create:
+                    return None
+                with suppress(SinkOccupied):  # somebody else created it in between
+                    file = OpenFile.create(self.path)
+                    self._ours = True
+            if file is not None and self._lock(file):
+                self._file = file
+                return file
+        raise SinkOccupied(f"{self.path} cannot be held: it comes and goes, or is a symbolic link to nothing")
+
+    def _existing(self) -> OpenFile | None:
+        with explained("open", self.path):
+            try:
+                return OpenFile(os.open(self.path, os.O_RDWR | os.O_CLOEXEC), self.path)
+            except FileNotFoundError:
+                return None
+
+    def _lock(self, file: OpenFile) -> bool:
+        """Lock the file; return False if it lost its name in the meantime, and so protects nothing."""
+        try:
+            with explained("lock", self.path):
+                fcntl.flock(file.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except SinkError as error:
+            if not isinstance(error.__cause__, BlockingIOError):
+                raise
+            raise SinkOccupied(
+                f"{self.path} is open in another process, or in another sink of this one: one job at a "
+                f"time; wait until it ends (`fuser {self.path}` names it), or choose another path"
+            ) from error.__cause__
+        return file.in_place
+
+    def _wrote(self, end: int) -> None:
+        """Note that everything up to the offset `end` is sealed."""
+        self._end = end
+
+    def __reduce__(self) -> tuple[type[BigFile], tuple[object]]:
+        return BigFile, (self.path,)
+
+
+class _Range(Part):
+    def __init__(self, sink: BigFile, sequence: int, file: OpenFile, start: int) -> None:
+        super().__init__(sink, sequence)
+        self._sink = sink
+        self._file = file
+        self._first = start
+        self._writer = open_for_writing(file, start)
+
+    def _take(self, data: Data) -> None:
+        self._writer.write(data)
+
+    def _uri(self) -> str:
+        return uri(self._file.path, self._first, self._first + self.bytes)
+
+    def _finish(self, sealed: SealedPart) -> None:
+        self._writer.sync()
+        if not self._file.in_place:
+            raise SinkError(
+                f"{self._file.path} was moved or replaced while part {self.sequence} was written; put it "
+                "back and run again"
+            )
+        sync_directory(self._file.path.parent)
+        self._sink._wrote(self._first + sealed.bytes)
+
+    def _undo(self) -> None:
+        self._writer.abandon()
+        self._file.truncate(self._first)

@@ -1,0 +1,163 @@
+"""A file for each part: `job-000001.ndjson`, `job-000002.ndjson` and so on."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import secrets
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from sinks.base import Data, SealedPart
+from sinks.errors import SinkOccupied
+from sinks.local_files import OpenFile, explained, names, sync_directory, unlink, uri
+from sinks.page_cache import open_for_writing
+from sinks.parts import LocalSink, Part, check, check_places
+
+NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+
+
+class NumberedChunks(LocalSink):
+    """Writes each part to a file of its own, which never changes once it has its name.
+
+    A part is written under a temporary name in the same directory and gets its own when it is sealed, in
+    one step that never replaces a file: of two processes that race for a number only one gets it.
+
+    Args:
+        path: `out/job.ndjson` gives `out/job-000001.ndjson` and so on; of several suffixes all are kept.
+        keep: whether chunks outlive their release; if not, they are deleted then.
+    """
+
+    slots: int | None = None
+
+    def __init__(self, path: str | os.PathLike[str], *, keep: bool = True) -> None:
+        super().__init__(path)
+        self.keep = keep
+        self.lasting = keep
+        number = r"-(\d{6}|[1-9]\d{6,})"
+        self._chunks = re.compile(self._pattern(number))
+        self._open_chunks = re.compile(rf"\.{self._pattern(number)}\.[0-9a-f]{{16}}\.open")
+
+    def occupied_by(self) -> str | None:
+        """Return the path of a chunk that exists, or None."""
+        return next((str(path) for path, _ in names(self.path.parent, self._chunks)), None)
+
+    def recover(self, sealed: Sequence[SealedPart], last: SealedPart | None) -> None:
+        """Keep the chunks up to `last` (with `keep=False`: those in `sealed`), delete all others."""
+        check_places(sealed, [self._chunk(part.sequence) for part in sealed], self)
+        for part in sealed:
+            check(part, whole=True)
+        self._abort_open()
+        highest = last.sequence if last else 0
+        wanted = {part.sequence for part in sealed}
+        # Chunks are listed before temporary files, and deleted after them. So whatever a half-dead process
+        # was about to name over a chunk listed here is gone before the chunk is, and its attempt fails.
+        chunks = names(self.path.parent, self._chunks)
+        gone = [unlink(path) for path, _ in names(self.path.parent, self._open_chunks)]
+        gone += [
+            unlink(path) for path, number in chunks if number > highest or not (self.keep or number in wanted)
+        ]
+        if any(gone):
+            # Should the job end without another part, nothing else would keep a stray chunk from coming back.
+            sync_directory(self.path.parent)
+        self._start(last)
+
+    def open_part(self, sequence: int, *, epoch: int = 0) -> Part:  # noqa: ARG002
+        """Open part `sequence` under a temporary name.
+
+        Raises:
+            SinkOccupied: a chunk of that number exists, and is not part of the job as it was recovered.
+            SinkFull: there is no space.
+            SinkError: anything else.
+        """
+        self._expect(sequence)
+        self._current = _Chunk(self, sequence, self._chunk(sequence))
+        return self._current
+
+    def release(self, part: SealedPart) -> None:
+        """Delete the chunk with `keep=False`; otherwise do nothing."""
+        if not self.keep:
+            # Not synced: if the name comes back after a power cut, `recover` deletes it.
+            unlink(self._chunk(part.sequence))
+
+    def close(self) -> None:
+        """Abort a part that is open still."""
+        self._abort_open()
+
+    def _chunk(self, sequence: int) -> Path:
+        return self.path.with_name(self._name(f"-{sequence:06d}"))
+
+    def __reduce__(self) -> tuple[partial[NumberedChunks], tuple[()]]:
+        return partial(NumberedChunks, self.path, keep=self.keep), ()
+
+
+class _Chunk(Part):
+    def __init__(self, sink: NumberedChunks, sequence: int, path: Path) -> None:
+        super().__init__(sink, sequence)
+        self._path = path
+        self._temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.open")
+        if os.path.lexists(path):  # would fail at the seal; better before the work than after it
+            raise SinkOccupied(f"{path} exists already; move it away, or choose another path")
+        self._file = OpenFile.create(self._temporary)
+        self._writer = open_for_writing(self._file)
+        self._identity: tuple[int, ...] = ()
+
+    def _take(self, data: Data) -> None:
+        self._writer.write(data)
+
+    def _uri(self) -> str:
+        return uri(self._path)
+
+    def _finish(self, sealed: SealedPart) -> None:  # noqa: ARG002
+        self._writer.sync()
+        with explained("look at", self._temporary):
+            self._identity = _identity(os.fstat(self._file.descriptor))
+        self._writer.close()
+        self._file.close()
+        _name(self._temporary, self._path)
+        unlink(self._temporary)
+        sync_directory(self._path.parent)
+
+    def _undo(self) -> None:
+        self._writer.abandon()
+        self._file.close()
+        unlink(self._temporary)
+        with explained("look at", self._path):
+            try:
+                ours = _identity(self._path.lstat()) == self._identity
+            except FileNotFoundError:
+                return
+        if ours:  # named, but the directory could not be synced
+            unlink(self._path)
+
+
+def _identity(status: os.stat_result) -> tuple[int, ...]:
+    """Tell a file apart from another at its path, even where the inode's number was given out again."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _name(temporary: Path, path: Path) -> None:
+    """Give the file its name `path`, and never replace what stands there.
+
+    Raises:
+        SinkOccupied: something does.
+        SinkError: anything else.
+    """
+    with explained("create", path):
+        try:
+            os.link(temporary, path)
+        except OSError as error:
+            if error.errno not in NO_HARD_LINKS:
+                raise
+        else:
+            return
+    # Without hard links: reserve the name by creating it, which one process alone can do, then replace it.
+    OpenFile.create(path).close()
+    try:
+        with explained("rename", temporary):
+            temporary.replace(path)
+    except BaseException:
+        unlink(path)
+        raise

@@ -1,0 +1,233 @@
+"""What the sinks here share: the life of an open part, their order, and the check of a sealed one."""
+
+from __future__ import annotations
+
+import os
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+from sinks import checksum, page_cache
+from sinks.base import Data, PartContext, SealedPart
+from sinks.errors import PartLost, SinkError
+from sinks.local_files import explained, locate
+
+
+class Part(PartContext, ABC):
+    """An open part: counts its bytes, keeps their checksum, and knows whether it is open, sealed or aborted.
+
+    Args:
+        sink: whose part it is; it can open no other until this one is sealed or aborted.
+        sequence: its number.
+        generation: as in `SealedPart`.
+    """
+
+    def __init__(self, sink: InOrder, sequence: int, *, generation: int = 0) -> None:
+        self.sequence = sequence
+        self._order: InOrder | None = sink
+        self._generation = generation
+        self._bytes = 0
+        self._crc = 0
+        self._failed = False
+        self._aborted = False
+        self._sealed: SealedPart | None = None
+
+    @property
+    def bytes(self) -> int:
+        """The number of bytes written so far."""
+        return self._bytes
+
+    @property
+    def sealed(self) -> SealedPart | None:
+        """The sealed part, once `seal` has returned."""
+        return self._sealed
+
+    def write(self, data: Data) -> None:
+        """Take `data`; as `PartWriter.write`."""
+        self._check()
+        data = checksum.flat(data)
+        try:
+            self._take(data)
+            self._crc = checksum.extend(self._crc, data)
+        except BaseException:  # an interrupt too: nobody knows how much was taken
+            self._failed = True
+            raise
+        self._bytes += len(data)
+
+    def seal(self) -> SealedPart:
+        """Make the part durable; as `PartWriter.seal`. May be repeated."""
+        if self._sealed is not None:
+            return self._sealed
+        self._check()
+        sealed = SealedPart(
+            sequence=self.sequence,
+            uri=self._uri(),
+            bytes=self._bytes,
+            crc32c=self._crc,
+            generation=self._generation,
+        )
+        try:
+            self._finish(sealed)
+        except BaseException:
+            self._failed = True
+            raise
+        self._sealed = sealed
+        self._leave(sealed)
+        return sealed
+
+    def abort(self) -> None:
+        """Leave no trace of the part; as `PartWriter.abort`."""
+        if self._sealed is None and not self._aborted:
+            self._failed = True
+            self._undo()
+            self._aborted = True
+            self._leave(None)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None or not self._aborted:  # aborted inside of `with`: there is nothing to seal
+            super().__exit__(kind, error, trace)
+
+    def _check(self) -> None:
+        if self._sealed is not None or self._aborted:
+            raise RuntimeError(f"part {self.sequence} is {'aborted' if self._aborted else 'sealed'} already")
+        if self._failed:
+            raise SinkError(f"an earlier call on part {self.sequence} failed; abort it and write it anew")
+
+    def _leave(self, sealed: SealedPart | None) -> None:
+        if self._order is not None:
+            self._order._left(sealed)
+            self._order = None
+
+    @abstractmethod
+    def _take(self, data: Data) -> None:
+        """Write or copy `data`."""
+
+    @abstractmethod
+    def _uri(self) -> str:
+        """Return the URI of what was written."""
+
+    @abstractmethod
+    def _finish(self, sealed: SealedPart) -> None:
+        """Make the part durable under its URI."""
+
+    @abstractmethod
+    def _undo(self) -> None:
+        """Take back everything; may be repeated, and after an error anywhere."""
+
+
+class InOrder:
+    """A sink's parts: opened one after the other, in ascending sequence."""
+
+    def __init__(self) -> None:
+        self._current: Part | None = None
+        self._highest = 0
+
+    def _expect(self, sequence: int) -> None:
+        """Make sure that part `sequence` may be opened now.
+
+        Raises:
+            RuntimeError: another part is open.
+            ValueError: the number is not greater than that of every sealed part.
+        """
+        if self._current is not None:
+            raise RuntimeError(f"part {self._current.sequence} is still open: seal or abort it first")
+        if sequence <= self._highest:
+            raise ValueError(
+                f"part {sequence} is out of order: the next one must be greater than {self._highest}"
+            )
+
+    def _abort_open(self) -> None:
+        """Abort the part that is open, if there is one."""
+        if self._current is not None:
+            self._current.abort()
+
+    def _start(self, last: SealedPart | None) -> None:
+        """Go on after `last`."""
+        self._highest = last.sequence if last else 0
+
+    def _left(self, sealed: SealedPart | None) -> None:
+        """Note that the open part was sealed, or aborted (None)."""
+        self._current = None
+        if sealed:
+            self._highest = sealed.sequence
+
+
+class LocalSink(InOrder):
+    """A sink that writes to the path it was given, which names a file; makes its directories when it writes.
+
+    Args:
+        path: the file's path; a relative one starts at the directory where the process is now.
+
+    Raises:
+        ValueError: it names no file.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        super().__init__()
+        name = os.fspath(path)
+        if Path(name).name in ("", "..") or name.endswith(("/", "/.")) or "\0" in name:
+            raise ValueError(
+                f"{type(self).__name__}(path={name!r}): the path must name a file, such as 'out/job.ndjson'"
+            )
+        self.path = Path(name).absolute()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.path)!r})"
+
+    def _name(self, middle: str) -> str:
+        """Return the path's name with something put in between its stem and all of its suffixes."""
+        suffixes = "".join(self.path.suffixes)
+        return f"{self.path.name.removesuffix(suffixes)}{middle}{suffixes}"
+
+    def _pattern(self, middle: str) -> str:
+        """Return a regular expression for what `_name` gives, where `middle` is one itself."""
+        suffixes = "".join(self.path.suffixes)
+        return f"{re.escape(self.path.name.removesuffix(suffixes))}{middle}{re.escape(suffixes)}"
+
+
+def check(part: SealedPart, *, whole: bool) -> None:
+    """Make sure that a sealed part is on this machine as it was sealed; reads all of it.
+
+    Args:
+        part: the part, with a `file://` URI.
+        whole: whether the file must hold nothing else.
+
+    Raises:
+        PartLost: it is missing, or has another length or checksum.
+        SinkError: it cannot be read.
+    """
+    location = locate(part.uri)
+    with page_cache.open_for_reading(location.path, location.start, location.start + part.bytes) as file:
+        with explained("look at", location.path):
+            size = location.path.stat().st_size
+        if whole and size != part.bytes:
+            raise PartLost(
+                f"part {part.sequence}, {part.uri}, has {size:,} bytes where {part.bytes:,} were sealed: "
+                "somebody changed it; it must be written again"
+            )
+        crc = 0
+        while data := file.read(checksum.BLOCK):
+            crc = checksum.extend(crc, data)
+    if crc != part.crc32c:
+        raise PartLost(
+            f"part {part.sequence}, {part.uri}, has the CRC-32C {crc:08x}, not {part.crc32c:08x} as it was sealed: "
+            "somebody changed it, or the disk did; it must be written again"
+        )
+
+
+def check_places(sealed: Sequence[SealedPart], places: Sequence[Path], sink: object) -> None:
+    """Make sure that each part is where its sink would have put it.
+
+    Raises:
+        PartLost: the sink had another path when it wrote the part.
+    """
+    for part, place in zip(sealed, places, strict=True):
+        if locate(part.uri).path != place:
+            raise PartLost(
+                f"part {part.sequence} is at {part.uri}, where {sink!r} does not write; give the sink the "
+                "path that it had, or the part must be written again"
+            )
