@@ -21,8 +21,8 @@ def encode(name, records, *, batch_bytes=4096, chosen=None):
     """Encode one part; return its bytes, the count, and what was refused."""
     output, refused = bytearray(), []
     chosen = chosen or formats.make(name)
-    counts = chosen.encode(iter(records), output.extend, lambda *args: refused.append(args), batch_bytes)
-    return bytes(output), list(counts)[-1], refused
+    *_, count = chosen.encode(iter(records), output.extend, lambda *args: refused.append(args), batch_bytes)
+    return bytes(output), count, refused
 
 
 def lines(data):
