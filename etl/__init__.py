@@ -1,1 +1,25 @@
-"""Streaming ETL: generators in, exactly-once loads out."""
+"""Streaming ETL for small containers on machines that may vanish.
+
+Flat memory, flat disk, exactly once, plain Python: see `Pipeline`.
+"""
+
+from etl import errors, sources
+from etl.checkpoint import Checkpoint
+from etl.errors import EtlError
+from etl.pipeline import Pipeline, Result
+from etl.records import Mark, Reject, Unreadable, each
+
+__all__ = [
+    "Checkpoint",
+    "EtlError",
+    "Mark",
+    "Pipeline",
+    "Reject",
+    "Result",
+    "Unreadable",
+    "each",
+    "errors",
+    "sources",
+]
+
+__version__ = "0.1.0"

@@ -1,0 +1,418 @@
+"""A pipeline: the definition of a job, and the way to run it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+from etl import formats, memory, progress, registry
+from etl.checkpoint import Checkpoint, Lease, Owner, State, Store, decode, replace
+from etl.engine import SMALLEST_PART, Engine, Settings
+from etl.errors import ConfigError, DefinitionChanged, RecordError, SinkFailed
+from etl.records import Position, Reader, Record, Stages, Transform, Unreadable, name_of, puller
+from etl.warehouses.base import KeepsLedger, Warehouse
+from sinks import BigFile, Null, NumberedChunks, PartLost, Sink, SinkError
+
+Component = Mapping[str, Any] | Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What a run did. All counts are of this run alone.
+
+    Attributes:
+        pipeline: the job's name.
+        records: records written in parts.
+        bytes: bytes written in parts.
+        parts: parts sealed and committed.
+        rejects: records that went to the dead letters.
+        seconds: how long the run took.
+        stopped: why it ended before the source did (`SIGTERM`, …): run it again; None: all is done.
+        checkpoint: the job's checkpoint as the run left it; its `state.totals` count all runs.
+    """
+
+    pipeline: str
+    records: int
+    bytes: int
+    parts: int
+    rejects: int
+    seconds: float
+    stopped: str | None
+    checkpoint: Checkpoint
+
+
+class Pipeline:
+    """A job: pull records, transform them, write them in parts through a sink, load them, exactly once.
+
+    Nothing is read or written before `run` or `check`. Where a component is wanted, give an object, or a
+    table as in a job file: `{"type": "reused_file", "path": "job.ndjson"}`.
+
+    Args:
+        name: of the job: letters, digits, `_` and `-`. It names the checkpoint and the loads.
+        source: anything with `pull(cursor)`, a generator function, or a table.
+        transforms: generator functions over records, in order; `etl.each` makes one of a plain function.
+        sink: where parts are written.
+        warehouse: where they are loaded; None: the sink's output is the result.
+        checkpoint: a path, or a store; default: `<name>.checkpoint.json` in the current directory.
+        format: `ndjson`, `ndjson.gz` or `parquet`; default: what the suffix of the sink's path says.
+        rejects: a sink for the dead letters; default: `<name>-rejects-000001.ndjson` … beside the checkpoint.
+        part_bytes: cut a part when it has this many bytes; less where the memory limit asks for it.
+        part_records: cut a part when it has this many records; None: no such limit.
+        part_seconds: cut a part when it is this old, in seconds; None: no such limit.
+        on_error: `fail` stops at a record that cannot be read, transformed or encoded; `reject` makes it a
+            dead letter and goes on. A generator that raised is started afresh, and what it held besides that
+            record is gone: with `reject`, let transforms treat each record by itself (`etl.each`).
+        max_rejects: stop when more than this many records of the job were rejected; None: never.
+        memory: what the job may take, in bytes; None: what the control group says.
+
+    Raises:
+        ConfigError: the definition is wrong; the message says which part of it, and what is allowed.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        source: Component,
+        transforms: Sequence[Transform] = (),
+        sink: Component,
+        warehouse: Component | None = None,
+        checkpoint: str | os.PathLike[str] | Store | None = None,
+        format: str | None = None,
+        rejects: Component | None = None,
+        part_bytes: int = 64 * 1024 * 1024,
+        part_records: int | None = None,
+        part_seconds: float | None = 300.0,
+        on_error: Literal["fail", "reject"] = "fail",
+        max_rejects: int | None = None,
+        memory: int | None = None,
+    ) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9_-]{1,128}", name):
+            raise ConfigError(
+                f"name: expected 1 to 128 letters, digits, underscores or dashes, found {name!r}"
+            )
+        self.name = name
+        self.source: Any = registry.build("sources", source, "source")
+        try:
+            puller(self.source)
+        except TypeError as error:
+            raise ConfigError(f"source: {error}") from error
+        self.transforms = tuple(transforms)
+        for index, transform in enumerate(self.transforms):
+            if not callable(transform):
+                raise ConfigError(
+                    f"transforms[{index}]: expected a generator function over records, found {transform!r}"
+                )
+        self.sink: Sink = registry.build("sinks", sink, "sink")
+        self.warehouse: Warehouse | None = (
+            None if warehouse is None else registry.build("warehouses", warehouse, "warehouse")
+        )
+        where = f"{name}.checkpoint.json" if checkpoint is None else checkpoint
+        self.store: Store = registry.store(where)
+        self.format = format if format is not None else formats.name_for(getattr(self.sink, "path", ""))
+        self.rejects: Sink = (
+            NumberedChunks(_beside(self.store, f"{name}-rejects.ndjson"))
+            if rejects is None
+            else registry.build("sinks", rejects, "rejects")
+        )
+        self.part_bytes = _positive("part_bytes", part_bytes)
+        self.part_records = part_records if part_records is None else _positive("part_records", part_records)
+        self.part_seconds = part_seconds if part_seconds is None else _positive("part_seconds", part_seconds)
+        self.max_rejects = max_rejects
+        self.memory = memory if memory is None else _positive("memory", memory)
+        if on_error not in ("fail", "reject"):
+            raise ConfigError(f'on_error: expected "fail" or "reject", found {on_error!r}')
+        self.on_error = on_error
+        self._check_combination()
+
+    def run(
+        self,
+        *,
+        wait: bool = False,
+        handle_signals: bool = True,
+        listeners: Sequence[progress.Listener] = (),
+    ) -> Result:
+        """Run the job from its checkpoint to the source's end; on return all of it is loaded.
+
+        Args:
+            wait: when another process is running the job, wait for it to end rather than raise.
+            handle_signals: on SIGTERM and SIGINT, cut the part that is open, commit and load it, and return
+                with `stopped` set; a second signal interrupts at once. Only in the main thread.
+            listeners: called with every event of `etl.progress`, on this thread.
+
+        Raises:
+            Fenced: another process has the job, or has taken it over.
+            EtlError: the run failed; what is committed stays, and the next run goes on from there.
+            KeyboardInterrupt: it was signalled twice; as after a crash, the next run goes on.
+        """
+        began = time.perf_counter()
+
+        def emit(event: progress.Event) -> None:
+            for listener in listeners:
+                listener(event)
+
+        with self.store.hold(wait=wait):
+            budget = memory.budget(self.memory)
+            part_bytes = min(self.part_bytes, budget.part_bytes)
+            lease = self._acquire(part_bytes)
+            try:
+                if self.warehouse is not None:
+                    self.warehouse.open(budget)
+                self._follow_ledger(lease, emit)
+                self._recover(lease, emit)
+                document = lease.document
+                engine = Engine(self._settings(part_bytes), lease, emit)
+                emit(
+                    progress.RunStarted(
+                        pipeline=self.name,
+                        epoch=document.epoch,
+                        resumed_at=str(document.state.position) if document.state.position.number else None,
+                        clean=self._found_clean,
+                        part_bytes=document.part_bytes,
+                        memory_limit=budget.limit,
+                    )
+                )
+                with _signals(engine.stop) if handle_signals else _no_signals():
+                    engine.run()
+            finally:
+                self.sink.close()
+                self.rejects.close()
+                if self.warehouse is not None:
+                    self.warehouse.close()
+        counts = engine.counts
+        stopped = None if lease.document.finished else engine.stopped
+        result = Result(
+            pipeline=self.name,
+            records=counts.records,
+            bytes=counts.bytes,
+            parts=counts.parts,
+            rejects=counts.rejected,
+            seconds=time.perf_counter() - began,
+            stopped=stopped,
+            checkpoint=lease.document,
+        )
+        emit(
+            progress.RunEnded(
+                pipeline=self.name,
+                records=result.records,
+                bytes=result.bytes,
+                parts=result.parts,
+                rejected=result.rejects,
+                seconds=result.seconds,
+                stopped=stopped,
+            )
+        )
+        return result
+
+    def check(self, limit: int = 10) -> list[Record]:
+        """Take the first `limit` records of the source through the transforms; write nothing.
+
+        Raises:
+            EtlError: the source, or a transform, failed.
+        """
+
+        def unreadable(found: Unreadable, number: int) -> NoReturn:
+            raise RecordError(f"record {number}: {found.reason}; the record: {found.raw[:300]}")
+
+        def limited(records: Iterator[Record]) -> Iterator[Record]:
+            for count, record in enumerate(records, 1):
+                if count == limit:
+                    reader.end_slice("sample")
+                yield record
+
+        reader = Reader(self.source, Position(), unreadable)
+        stages = Stages([limited, *self.transforms], self.on_error, lambda *_rejected: None)
+        try:
+            return list(islice(stages.run(reader), limit * 100))
+        finally:
+            reader.close()
+
+    def read_checkpoint(self) -> Checkpoint | None:
+        """Return the job's checkpoint, or None: it has not been run.
+
+        Raises:
+            CheckpointError: it cannot be read.
+        """
+        found = self.store.read()
+        return decode(found[0], self.store.uri) if found else None
+
+    @cached_property
+    def fingerprint(self) -> dict[str, str]:
+        """What of this definition gives the checkpoint its meaning.
+
+        Transforms are not in it: mending one and going on is what a checkpoint is for.
+        """
+        own = getattr(self.source, "fingerprint", None)
+        parts = f"{type(self.sink).__name__}({getattr(self.sink, 'path', '')}) as {self.format}"
+        return {
+            "source": own() if callable(own) else name_of(self.source).rpartition(":")[2],
+            "destination": self.warehouse.destination if self.warehouse else parts,
+            "parts": parts,
+        }
+
+    def _check_combination(self) -> None:
+        """Refuse combinations that cannot work, before anything is touched."""
+        formats.make(self.format)
+        if isinstance(self.sink, BigFile) and self.format == "parquet":
+            raise ConfigError(
+                "format: big_file cannot hold parquet, whose parts are whole files: use numbered_chunks, or ndjson"
+            )
+        if self.warehouse is None:
+            if not self.sink.lasting and not isinstance(self.sink, Null):
+                raise ConfigError(
+                    "warehouse: missing, and the sink keeps no part: nothing would be left. Add a warehouse, or "
+                    "use big_file, or numbered_chunks with keep = true"
+                )
+        elif isinstance(self.sink, Null):
+            raise ConfigError("sink: null keeps nothing that could be loaded: leave the warehouse out")
+        elif self.format not in self.warehouse.formats:
+            raise ConfigError(
+                f"format: the warehouse loads {', '.join(sorted(self.warehouse.formats))}, not {self.format}"
+            )
+
+    def _settings(self, part_bytes: int) -> Settings:
+        return Settings(
+            pipeline=self.name,
+            source=self.source,
+            transforms=self.transforms,
+            format=formats.make(self.format),
+            sink=self.sink,
+            rejects=self.rejects,
+            warehouse=self.warehouse,
+            fingerprint=self.fingerprint,
+            on_error=self.on_error,
+            max_rejects=self.max_rejects,
+            part_bytes=part_bytes,
+            part_records=self.part_records,
+            part_seconds=self.part_seconds,
+        )
+
+    def _acquire(self, part_bytes: int) -> Lease:
+        """Take the job over: a new epoch in the checkpoint, if its definition still fits."""
+        found = self.store.read()
+        document = decode(found[0], self.store.uri) if found else Checkpoint(pipeline=self.name)
+        self._found_clean = document.clean
+        if document.pipeline != self.name:
+            raise DefinitionChanged(
+                f"{self.store.uri} is the checkpoint of the job {document.pipeline!r}, not of {self.name!r}: give "
+                "each job its own checkpoint"
+            )
+        self._compare(document.fingerprint, bool(document.outstanding))
+        if document.fingerprint.get("parts") != self.fingerprint["parts"]:
+            # This sink begins with nothing of this job: what stands there is somebody else's.
+            for key, sink in (("sink", self.sink), ("rejects", self.rejects)):
+                if (key == "sink" or not found) and (path := sink.occupied_by()) is not None:
+                    raise SinkFailed(
+                        f"{key}: {path} stands where job {self.name!r} would write, and its checkpoint "
+                        f"({self.store.uri}) does not know it; move it away, or choose another path"
+                    )
+            document = replace(
+                document,
+                state=replace(document.state, tail=None),
+                loaded=replace(document.loaded, tail=None),
+            )
+        size = min(part_bytes, document.part_bytes or part_bytes)
+        if not document.clean:
+            size = min(size, max(size // 2, SMALLEST_PART))
+        lease = Lease(self.store, document, found[1] if found else None)
+        lease.write(document.acquired(Owner.this_process(), self.fingerprint, size))
+        return lease
+
+    def _compare(self, before: Mapping[str, str], outstanding: bool) -> None:
+        """Refuse to go on where the definition no longer fits what was done."""
+        for key, now in self.fingerprint.items():
+            then = before.get(key, now)
+            if then == now or (key == "parts" and not outstanding):
+                continue
+            what = "parts that are not loaded yet are in" if key == "parts" else f"its {key} was"
+            raise DefinitionChanged(
+                f"job {self.name!r} changed: {what} {then}, now it is {now}. Its checkpoint ({self.store.uri}) "
+                "means nothing to that. Change it back, or give the changed job another name or checkpoint"
+            )
+
+    def _follow_ledger(self, lease: Lease, emit: progress.Listener) -> None:
+        """Bring the checkpoint to where the warehouse's own ledger says that the job is."""
+        if not isinstance(self.warehouse, KeepsLedger):
+            return
+        entry, document = self.warehouse.latest(self.name), lease.document
+        state = entry.state if entry else State()
+        if entry is not None:
+            self._compare({**entry.fingerprint, "parts": self.fingerprint["parts"]}, outstanding=False)
+        if state.sequence == document.loaded.sequence:
+            return
+        loads = entry.loads if entry else 0
+        if state.sequence > document.loaded.sequence:
+            lease.write(document.advanced(state, loads))
+            return
+        lease.write(replace(document, loaded=state, loads=loads).rewound())
+        emit(
+            progress.Notice(
+                pipeline=self.name,
+                message=f"the warehouse has the job up to part {state.sequence}, the checkpoint said part "
+                f"{document.loaded.sequence}: the table was dropped or put back; pulling again from there",
+            )
+        )
+
+    def _recover(self, lease: Lease, emit: progress.Listener) -> None:
+        """Make the sinks as the checkpoint says; where parts are lost, go back to what is loaded."""
+        document = lease.document
+        try:
+            try:
+                self.sink.recover([part.sealed for part in document.outstanding], document.state.tail)
+            except PartLost as error:
+                if self.warehouse is None or not document.outstanding:
+                    raise
+                lease.write(document.rewound())
+                emit(progress.Notice(pipeline=self.name, message=f"{error}; pulling it again"))
+                self.sink.recover([], lease.document.state.tail)
+            self.rejects.recover([], lease.document.state.dead_letters_tail)
+        except SinkError as error:
+            raise SinkFailed(f"job {self.name!r} cannot go on: {error}") from error
+
+
+def _positive(key: str, value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
+        raise ConfigError(f"{key}: expected a number greater than 0, found {value!r}")
+    return value
+
+
+def _beside(store: Store, name: str) -> Path:
+    path = getattr(store, "path", None)
+    return path.with_name(name) if isinstance(path, Path) else Path(name)
+
+
+@contextmanager
+def _no_signals() -> Iterator[None]:
+    yield
+
+
+@contextmanager
+def _signals(stop: Callable[[str], None]) -> Iterator[None]:
+    """Call `stop` on the first SIGTERM or SIGINT, raise KeyboardInterrupt on the second."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    seen: list[int] = []
+
+    def handle(number: int, _frame: object) -> None:
+        if seen:
+            raise KeyboardInterrupt
+        seen.append(number)
+        stop(signal.Signals(number).name)
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
