@@ -1,10 +1,9 @@
 r"""Sinks: where parts are written; usable without `etl`.
 
-import sinks
-
-with sinks.NumberedChunks("out/job.ndjson").open_part(1) as part:
-    part.write(b'{"hello": "world"}\n')
-part.sealed  # SealedPart(sequence=1, uri='file:///…/out/job-000001.ndjson', bytes=19, …)
+Example:
+    with sinks.NumberedChunks("out/job.ndjson").open_part(1) as part:
+        part.write(b'{"hello": "world"}\n')
+    part.sealed  # SealedPart(sequence=1, uri='file:///…/out/job-000001.ndjson', bytes=19, …)
 """
 
 from sinks.base import PartWriter, SealedPart, Sink

@@ -1,8 +1,9 @@
 """Files written and read in large pieces, with one place to decide what the page cache keeps of them.
 
-with sinks.page_cache.open_for_writing("big.ndjson") as file:
-    for line in lines:
-        file.write(line)
+Example:
+    with sinks.page_cache.open_for_writing("big.ndjson") as file:
+        for line in lines:
+            file.write(line)
 """
 
 from __future__ import annotations
