@@ -1,0 +1,127 @@
+"""Jobs that the tests run in processes of their own, and the truth to compare with.
+
+    python -m tests.jobs DIRECTORY SINK
+
+runs the job below on the files in DIRECTORY, with small parts, so that few records make many parts.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import etl
+
+RECORDS = 420
+
+SINKS: dict[str, dict[str, Any]] = {
+    "reused_file": {"type": "reused_file", "path": "out/job.ndjson"},
+    "reused_file_one_slot": {"type": "reused_file", "path": "out/job.ndjson", "slots": 1},
+    "numbered_chunks": {"type": "numbered_chunks", "path": "out/job.ndjson"},
+    "numbered_chunks_not_kept": {"type": "numbered_chunks", "path": "out/job.ndjson", "keep": False},
+    "big_file": {"type": "big_file", "path": "out/job.ndjson"},
+}
+
+WAREHOUSE = "warehouse.duckdb"
+TABLE = "numbers"
+
+
+def pull(cursor: int | None = None) -> Any:
+    """Yield records with a mark after every 50."""
+    for number in range(cursor or 0, RECORDS):
+        if number % 50 == 0:
+            yield etl.Mark(number)
+        yield {"number": number, "text": f"record {number} " + "x" * 80}
+
+
+def transform(records: Any) -> Any:
+    """Make one record of two, so that something is held, and reject every 20th."""
+    held = None
+    for record in records:
+        if record["number"] % 20 == 7:
+            yield etl.Reject(record, "a seven")
+        elif held is None:
+            held = record
+        else:
+            yield {**held, "pair": record["number"]}
+            yield {**record, "pair": held["number"]}
+            held = None
+    if held is not None:
+        yield {**held, "pair": None}
+
+
+def pipeline(directory: Path, sink: dict[str, Any], **changes: Any) -> etl.Pipeline:
+    """Define the job on the files in `directory`."""
+    definition: dict[str, Any] = {
+        "source": pull,
+        "transforms": [transform],
+        "sink": {**sink, "path": str(directory / sink["path"])},
+        "warehouse": {"type": "duckdb", "path": str(directory / WAREHOUSE), "table": TABLE},
+        "checkpoint": directory / "job.checkpoint.json",
+        "part_bytes": 16 * 1024,
+    }
+    return etl.Pipeline("job", **{**definition, **changes})
+
+
+def expected() -> set[int]:
+    """Return the numbers that the table must hold, each once."""
+    return {number for number in range(RECORDS) if number % 20 != 7}
+
+
+def rejected() -> set[int]:
+    """Return the numbers that the dead letters must hold, each once."""
+    return set(range(RECORDS)) - expected()
+
+
+def loaded(directory: Path) -> list[int]:
+    """Return the numbers that the table holds; [] where there is none yet."""
+    import duckdb
+
+    if not (directory / WAREHOUSE).exists():
+        return []
+    with duckdb.connect(str(directory / WAREHOUSE), read_only=True) as warehouse:
+        if not warehouse.execute("SELECT 1 FROM duckdb_tables() WHERE table_name = ?", [TABLE]).fetchall():
+            return []
+        return [row[0] for row in warehouse.execute(f"SELECT number FROM {TABLE}").fetchall()]
+
+
+def lines(paths: list[Path]) -> list[dict[str, Any]]:
+    """Return the records in NDJSON files."""
+    return [json.loads(line) for path in sorted(paths) for line in path.read_bytes().splitlines()]
+
+
+def assert_exactly_once(directory: Path, sink: str) -> None:
+    """Compare the table, the dead letters and the files that are left with the truth, record by record."""
+    numbers = loaded(directory)
+    assert sorted(numbers) == sorted(expected())
+    letters = [letter["record"]["number"] for letter in lines(list(directory.glob("job-rejects-*.ndjson")))]
+    assert sorted(letters) == sorted(rejected())
+    output = [path for path in (directory / "out").iterdir() if path.is_file()]
+    if sink in ("numbered_chunks", "big_file"):
+        assert sorted(record["number"] for record in lines(output)) == sorted(expected())
+    else:
+        assert output == []
+    hidden = [path.name for path in directory.rglob(".*")]
+    assert hidden == [], "temporary files are left"
+    known = {WAREHOUSE, "job.checkpoint.json", "out"}
+    stray = {path.name for path in directory.iterdir() if not path.name.startswith("job-rejects-")} - known
+    assert stray == set()
+
+
+def run(directory: Path, sink: str, *, under: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    """Run the job in a process of its own, `under` another command such as strace."""
+    return subprocess.run(
+        [*under, sys.executable, "-m", "tests.jobs", str(directory), sink],
+        cwd=Path(__file__).parent.parent,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+if __name__ == "__main__":
+    pipeline(Path(sys.argv[1]), SINKS[sys.argv[2]]).run()
