@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 import threading
 import time
@@ -16,10 +15,11 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TextIO
+from typing import TYPE_CHECKING, Any, Self
 
 from etl import memory
-from etl.progress import Event, Notice, PartSealed, PlanLoaded, Progress, RunEnded, RunStarted
+from etl.progress import Event, Notice, PartSealed, PlanLoaded, Progress, RunStarted
+from etl.words import memory_words, progress_line, sentence
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -122,6 +122,23 @@ class LogListener:
         self._logger.info("%s: %s", event.pipeline, text, extra={"event": fields})
 
 
+class TextLines(logging.Formatter):
+    """Formats each record of the log as a line of text: the time, `warning:` or `error:` where it is one.
+
+    Args:
+        times: whether lines begin with the time.
+    """
+
+    def __init__(self, *, times: bool) -> None:
+        super().__init__("%(asctime)s %(message)s" if times else "%(message)s", "%Y-%m-%d %H:%M:%S")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name is logging's
+        """Return the line without a traceback."""
+        if record.levelno >= logging.WARNING:
+            record.message = f"{record.levelname.lower()}: {record.message}"
+        return super().formatMessage(record)
+
+
 class JsonLines(logging.Formatter):
     """Formats each record of the log as one JSON object: `time` (UTC), `level`, `message`, the event's fields."""
 
@@ -162,7 +179,11 @@ class LiveListener:
         self._memory = ""
         self._memory_at = clock() - 1.0
         self._live = Live(
-            console=self._console, get_renderable=self.render, refresh_per_second=4, transient=True
+            console=self._console,
+            get_renderable=self.render,
+            refresh_per_second=4,
+            transient=True,
+            redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
         )
 
     def __enter__(self) -> Self:
@@ -199,107 +220,6 @@ class LiveListener:
                 return Text("starting …", style="dim")
             line = progress_line(event, self._meter.rate(), self._meter.seconds_left(), self._memory)
         return Text(line, no_wrap=True, overflow="ellipsis")
-
-
-def sentence(event: Event) -> str:
-    """Say an event in words."""
-    match event:
-        case RunStarted():
-            start = f"resuming at {event.resumed_at}" if event.resumed_at else "starting from the beginning"
-            limit = f"memory limit {size(event.memory_limit)}" if event.memory_limit else "no memory limit"
-            unclean = "" if event.clean else "; the run before did not end by itself, parts start smaller"
-            return f"{start} (epoch {event.epoch}, parts of {size(event.part_bytes)}, {limit}){unclean}"
-        case PartSealed():
-            return (
-                f"part {event.sequence} sealed: {event.records:,} records, {size(event.bytes)} "
-                f"(cut by {event.cut}) {event.uri}"
-            )
-        case PlanLoaded():
-            return (
-                f"loaded up to part {event.sequence}: {count(event.records, 'record')} in "
-                f"{event.seconds:.2f} s"
-            )
-        case Notice():
-            return event.message
-        case RunEnded():
-            end = f"stopped by {event.stopped}" if event.stopped else "finished"
-            rejected = f", {event.rejected:,} rejected" if event.rejected else ""
-            rate = f" ({event.records / event.seconds:,.0f}/s)" if event.records and event.seconds else ""
-            return (
-                f"{end}: {count(event.records, 'record')}, {size(event.bytes)}, "
-                f"{count(event.parts, 'part')}{rejected} in {duration(event.seconds)}{rate}"
-            )
-    return type(event).__name__
-
-
-def progress_line(event: Progress, rate: float, seconds_left: float | None, memory_text: str) -> str:
-    """Say in one line how far a run is."""
-    words = [
-        f"{event.records:,} records",
-        f"{rate:,.0f}/s",
-        size(event.bytes),
-        f"{event.sealed:,} parts sealed, {event.loaded:,} loaded",
-    ]
-    if event.rejected:
-        words.insert(1, f"{event.rejected:,} rejected")
-    if memory_text:
-        words.append(memory_text)
-    if event.fraction is not None:
-        words.append(f"{event.fraction:.0%}")
-    if seconds_left is not None:
-        words.append(f"about {duration(seconds_left)} left")
-    return " · ".join(words)
-
-
-def memory_words(now: memory.Memory | None, limit: int | None) -> str:
-    """Say what memory is used, against the limit.
-
-    That is what the control group is charged with, if that has a limit. If not, the group is most likely the
-    whole machine's or the session's and its use says nothing of the job: then it is this process's own memory.
-
-    Args:
-        now: what the control group says.
-        limit: what the job's budget was made of.
-    """
-    if now is not None and now.limit is not None:
-        return f"memory {size(now.usage)} of {size(min(limit or now.limit, now.limit))}"
-    own = memory.resident()
-    of_limit = f" of {size(limit)}" if limit is not None else ""
-    return f"memory {size(own)}{of_limit}" if own is not None else ""
-
-
-def size(number: int) -> str:
-    """Write a number of bytes with a unit of a power of 1024."""
-    value = float(number)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024:
-            return f"{value:.0f} {unit}" if unit == "B" or value >= 99.95 else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} TiB"
-
-
-def duration(seconds: float) -> str:
-    """Write a time: `0.4 s`, `12 s`, `3 min 20 s`, `2 h 5 min`."""
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60:,} h {minutes % 60} min"
-
-
-def count(number: int, noun: str) -> str:
-    """Write how many there are of `noun`."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
-def is_terminal(stream: TextIO | None = None) -> bool:
-    """Say whether `stream` (default: standard error) is a terminal that can move its cursor."""
-    stream = stream if stream is not None else sys.stderr
-    return stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def _fields(event: Event) -> dict[str, Any]:

@@ -1,0 +1,74 @@
+"""The commands of `etl`, one module each, and what they share: exit codes, options, how errors are told."""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+# sysexits.h: EX_TEMPFAIL is 75, "try again later"; 2 is what shells and click use for a wrong command line.
+DONE = 0
+FAILED = 1
+MISCONFIGURED = 2
+AGAIN = 75
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def job_argument(function: Function) -> Function:
+    """Add the argument JOB to a command."""
+    return click.argument("job", metavar="JOB.toml", type=click.Path())(function)
+
+
+def debug_option(function: Function) -> Function:
+    """Add `--debug` to a command."""
+
+    def remember(context: click.Context, _option: click.Parameter, value: bool) -> None:
+        context.meta["etl.debug"] = value
+
+    option = click.option(
+        "--debug",
+        is_flag=True,
+        expose_value=False,
+        callback=remember,
+        help="Show the traceback of an error.",
+    )
+    return option(function)
+
+
+def tell(context: click.Context, error: Exception) -> int:
+    """Print an error on standard error, as one block without a traceback, and return the exit code for it."""
+    from etl.errors import ConfigError, EtlError
+    from sinks.errors import SinkError
+
+    message = str(error) or type(error).__name__
+    if not isinstance(error, (EtlError, SinkError)):
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        message = (
+            f"unexpected {type(error).__name__}: {message} ({frame.filename}, line {frame.lineno}); "
+            "`--debug` shows the traceback"
+        )
+    debug = traceback.format_exception(error) if context.meta.get("etl.debug") else []
+    if context.meta.get("etl.log_format") == "json":
+        line = {"level": "error", "event": type(error).__name__, "message": message}
+        click.echo(json.dumps(line | ({"traceback": "".join(debug)} if debug else {})), err=True)
+    else:
+        click.echo("".join(debug) + f"error: {message}", err=True)
+    return MISCONFIGURED if isinstance(error, ConfigError) else FAILED
+
+
+def lines(*pairs: tuple[str, str]) -> str:
+    """Lay pairs out as two columns."""
+    width = max(len(name) for name, _ in pairs)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in pairs)
+
+
+def is_terminal() -> bool:
+    """Say whether standard error is a terminal that can move its cursor."""
+    import os
+
+    return sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"

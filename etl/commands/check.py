@@ -1,0 +1,94 @@
+"""`etl check`: is the definition of a job right, and what comes out of its transforms?"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from etl.commands import debug_option, job_argument, lines
+
+if TYPE_CHECKING:
+    from etl.config import Job
+    from etl.pipeline import Pipeline
+
+SAMPLE = 10
+
+
+@click.command(epilog="Exit codes: 0 right; 2 bad configuration; 1 the source or a transform failed.")
+@job_argument
+@debug_option
+def check(job: str) -> None:
+    """Check a job file, and take ten records through the transforms. Writes nothing, loads nothing.
+
+    The job as it is understood goes to standard error, the records go to standard output, as JSON lines.
+    """
+    from etl import config, formats, memory
+    from etl.errors import RecordError
+    from etl.words import count
+
+    definition = config.read(job)
+    pipeline = definition.pipeline()
+    click.echo(_describe(definition, pipeline, memory.budget(pipeline.memory)), err=True)
+    if pipeline.read_checkpoint() is None and (path := pipeline.sink.occupied_by()) is not None:
+        click.echo(
+            f"warning: {path} stands where the sink would write; `etl run` will refuse to overwrite it",
+            err=True,
+        )
+    records = pipeline.check(SAMPLE)
+
+    def refuse(record: Any, reason: str) -> NoReturn:
+        raise RecordError(f"a record cannot be encoded: {reason}; the record: {str(record)[:300]}")
+
+    def show(data: bytes | bytearray | memoryview) -> None:
+        click.echo(bytes(data), nl=False)
+
+    for _ in formats.make("ndjson").encode(iter(records), show, refuse, 1):
+        pass
+    if sys.stdout is not None:
+        sys.stdout.flush()
+    click.echo(
+        f"{job} is right; the source's first records ({SAMPLE} at most) gave {count(len(records), 'record')}",
+        err=True,
+    )
+
+
+def _describe(job: Job, pipeline: Pipeline, budget: Any) -> str:
+    from etl.tables import show
+    from etl.words import count, size
+
+    def table(values: Mapping[str, Any] | None) -> str:
+        # As written: what the environment holds may be a secret.
+        return " ".join(f"{key}={show(value)}" for key, value in (values or {}).items())
+
+    written = job.written
+    cuts = [size(min(pipeline.part_bytes, budget.part_bytes))]
+    if pipeline.part_records is not None:
+        cuts.append(f"{pipeline.part_records:,} records")
+    if pipeline.part_seconds is not None:
+        cuts.append(f"{pipeline.part_seconds:g} s")
+    limit = size(budget.limit) if budget.limit is not None else "no limit"
+    rejects = f"{pipeline.on_error}" + (
+        f", at most {pipeline.max_rejects:,} rejects" if pipeline.max_rejects is not None else ""
+    )
+    return lines(
+        ("job", pipeline.name),
+        ("source", table(written.get("source"))),
+        ("transforms", ", ".join(job.transforms) or "none"),
+        ("sink", table(written.get("sink"))),
+        ("format", pipeline.format),
+        ("parts", "cut at " + " or ".join(cuts)),
+        ("on error", rejects),
+        (
+            "rejects",
+            table(written.get("rejects")) or f"{getattr(pipeline.rejects, 'path', pipeline.rejects)}",
+        ),
+        ("warehouse", table(written.get("warehouse")) or "none: the parts are the result"),
+        ("checkpoint", pipeline.store.uri),
+        (
+            "memory",
+            f"{limit}; the warehouse may take {size(budget.warehouse)}, {count(budget.threads, 'thread')}",
+        ),
+    )

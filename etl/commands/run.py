@@ -1,0 +1,63 @@
+"""`etl run`: run a job from its checkpoint to the source's end."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from contextlib import nullcontext
+from typing import Any
+
+import click
+
+from etl.commands import AGAIN, debug_option, is_terminal, job_argument
+
+
+@click.command(epilog="Exit codes: 0 done; 75 stopped early, run it again; 2 bad configuration; 1 failed.")
+@job_argument
+@click.option("--wait", is_flag=True, help="If another process runs the job, wait for it to end.")
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default=None,
+    help="Log lines on standard error, also in a terminal: text, or one JSON object a line.",
+)
+@click.option("--quiet", "-q", is_flag=True, help="Only warnings and errors.")
+@debug_option
+@click.pass_context
+def run(context: click.Context, job: str, *, wait: bool, log_format: str | None, quiet: bool) -> None:
+    """Run a job: from its checkpoint, or the beginning, to the end of its source.
+
+    In a terminal one line shows how it goes, elsewhere a line of log comes every ten seconds.
+    SIGTERM and SIGINT (Ctrl-C) stop it in order: the open part is sealed, committed and loaded. A second one
+    stops it at once. Either way, running it again goes on without loss and without duplicates.
+    """
+    from etl import config, display
+
+    context.meta["etl.log_format"] = log_format
+    live = log_format is None and not quiet and is_terminal()
+    logger = logging.getLogger("etl")
+    pipeline = config.read(job).pipeline()
+    listener: Any = display.LiveListener(time.monotonic) if live else None
+    formatter = display.JsonLines() if log_format == "json" else display.TextLines(times=not live)
+    with listener or nullcontext():
+        # Made in here, because the live display puts itself between this process and the terminal.
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(formatter)
+        root = logging.getLogger()
+        root.addHandler(handler)
+        logger.setLevel(logging.WARNING if quiet else logging.INFO)
+        try:
+            result = pipeline.run(
+                wait=wait, listeners=[listener or display.LogListener(logger, time.monotonic)]
+            )
+            if result.stopped:
+                logger.warning("%s: not done yet; go on with: etl run %s", pipeline.name, job)
+                context.exit(AGAIN)
+        except KeyboardInterrupt:
+            logger.warning(
+                "%s: interrupted; what is committed stays, go on with: etl run %s", pipeline.name, job
+            )
+            context.exit(AGAIN)
+        finally:
+            root.removeHandler(handler)
