@@ -114,7 +114,7 @@ def loop(path: Path, directory: Path) -> None:
         "{id: 'BIGINT', type: 'VARCHAR', actor_id: 'BIGINT', login: 'VARCHAR', repo: 'VARCHAR', size: 'BIGINT', "
         "commits: 'BIGINT', first_sha: 'VARCHAR', created_at: 'TIMESTAMPTZ'}"
     )
-    read = f"SELECT * FROM read_json('{part}', format = 'newline_delimited', columns = {columns})"  # noqa: S608 # our own path
+    read = f"SELECT * FROM read_json('{part}', format = 'newline_delimited', columns = {columns})"  # our own path
     created = False
 
     def load(batch: bytearray) -> None:

@@ -82,7 +82,7 @@ def measure(command: list[str]) -> Measured:
     group = Group()
     peak = group.cache()
     began = time.perf_counter()
-    process = subprocess.Popen(command, preexec_fn=group.join)  # noqa: PLW1509, S603 # one thread, our own command
+    process = subprocess.Popen(command, preexec_fn=group.join)  # one thread, our own command
     done = threading.Event()
 
     def sample() -> None:

@@ -84,7 +84,6 @@ class Engine:
         self._emit = emit
         self._loads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="etl-load")
         self._load: tuple[Plan, Future[tuple[int, float]]] | None = None
-        self._batch_bytes = min(formats.BATCH_BYTES, settings.part_bytes)
         self._dead_letters = DeadLetters(
             settings.rejects, settings.max_rejects, lease.document.state.totals.rejected
         )
@@ -169,7 +168,8 @@ class Engine:
         outputs = self._stages.run(self._reader)
         if self._job.part_records is not None:
             outputs = self._limited(outputs, self._job.part_records)
-        for count in self._job.format.encode(outputs, writer.write, self._refuse, self._batch_bytes):
+        batch_bytes = min(formats.BATCH_BYTES, part_bytes)
+        for count in self._job.format.encode(outputs, writer.write, self._refuse, batch_bytes):
             if writer.bytes >= part_bytes:
                 self._reader.end_slice("bytes")
             if self._load is not None and self._load[1].done():

@@ -133,6 +133,7 @@ class Pipeline:
         if on_error not in ("fail", "reject"):
             raise ConfigError(f'on_error: expected "fail" or "reject", found {on_error!r}')
         self.on_error = on_error
+        self._engine: Engine | None = None
         self._check_combination()
 
     def run(
@@ -171,7 +172,7 @@ class Pipeline:
                 self._follow_ledger(lease, emit)
                 self._recover(lease, emit)
                 document = lease.document
-                engine = Engine(self._settings(part_bytes), lease, emit)
+                self._engine = engine = Engine(self._settings(part_bytes), lease, emit)
                 emit(
                     progress.RunStarted(
                         pipeline=self.name,
@@ -185,6 +186,7 @@ class Pipeline:
                 with _signals(engine.stop) if handle_signals else _no_signals():
                     engine.run()
             finally:
+                self._engine = None
                 self.sink.close()
                 self.rejects.close()
                 if self.warehouse is not None:
@@ -213,6 +215,17 @@ class Pipeline:
             )
         )
         return result
+
+    def stop(self, reason: str) -> None:
+        """Let `run` cut the part that is open, commit and load it, and return; without a run, do nothing.
+
+        Safe from other threads and signal handlers. A source that waits for its next record is not woken.
+
+        Args:
+            reason: what `Result.stopped` will say.
+        """
+        if (engine := self._engine) is not None:
+            engine.stop(reason)
 
     def check(self, limit: int = 10) -> list[Record]:
         """Take the first `limit` records of the source through the transforms; write nothing.
@@ -342,9 +355,10 @@ class Pipeline:
 
     def _follow_ledger(self, lease: Lease, emit: progress.Listener) -> None:
         """Bring the checkpoint to where the warehouse's own ledger says that the job is."""
-        if not isinstance(self.warehouse, KeepsLedger):
+        warehouse: object = self.warehouse
+        if not isinstance(warehouse, KeepsLedger):
             return
-        entry, document = self.warehouse.latest(self.name), lease.document
+        entry, document = warehouse.latest(self.name), lease.document
         state = entry.state if entry else State()
         if entry is not None:
             self._compare({**entry.fingerprint, "parts": self.fingerprint["parts"]}, outstanding=False)

@@ -196,8 +196,7 @@ class Reader:
 
     def _unusual(self, item: Any) -> Record | None:
         if isinstance(item, Mark):
-            self._cursor = item.cursor
-            self._since_mark = 0
+            self._mark(item)
             return None
         self._since_mark += 1
         self._number += 1
@@ -211,6 +210,17 @@ class Reader:
             self._number,
         )
         return None
+
+    def _mark(self, mark: Mark) -> None:
+        try:
+            msgspec.json.encode(mark.cursor)
+        except (TypeError, ValueError) as error:
+            raise SourceError(
+                f"the source {self._name} gave a cursor that is no JSON value after record {self._number}: "
+                f"{describe(error)}; a cursor is made of strings, numbers, lists and dicts"
+            ) from error
+        self._cursor = mark.cursor
+        self._since_mark = 0
 
     def _skip(self) -> None:
         """Take the records that were taken after the mark before the job was resumed."""
@@ -226,8 +236,7 @@ class Reader:
             if isinstance(item, Mark):
                 # a mark before the position is a better one to resume from, and saves skipping next time
                 self._to_skip -= self._since_mark
-                self._since_mark = 0
-                self._cursor = item.cursor
+                self._mark(item)
                 continue
             self._since_mark += 1
             self._number += 1
