@@ -1,0 +1,139 @@
+"""The ledger: which plans a database holds, kept in it, and written in the transaction that loads them.
+
+One flat table, `_etl_loads`, for all jobs that load into the database. A row belongs to a pipeline and the
+table that it loads; it is void once that table is gone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from etl.checkpoint import Plan, State
+from etl.errors import WarehouseError
+from etl.warehouses.base import Entry, Job
+
+if TYPE_CHECKING:
+    import duckdb
+
+NAME = "_etl_loads"
+QUALIFIED = f"main.{NAME}"
+
+# How many rows a pipeline keeps for a table. Deleting older ones is safe: plans are loaded in ascending order of
+# their parts, a job submits again only the plans that its checkpoint does not know to be loaded, which are the
+# newest, and a plan that starts at or before the newest row without being in the ledger is refused.
+KEEP = 1000
+
+CREATE = f"""
+CREATE TABLE IF NOT EXISTS {QUALIFIED} (
+    pipeline VARCHAR NOT NULL,
+    destination VARCHAR NOT NULL,
+    plan VARCHAR NOT NULL,
+    sequence BIGINT NOT NULL,
+    "rows" BIGINT NOT NULL,
+    loads BIGINT NOT NULL,
+    fingerprint JSON NOT NULL,
+    state JSON NOT NULL,
+    loaded_at TIMESTAMPTZ NOT NULL
+)
+"""
+
+
+class Ledger:
+    """The rows of all pipelines for one table.
+
+    Args:
+        connection: to the database.
+        destination: the table, with its schema, as the ledger calls it.
+    """
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, destination: str) -> None:
+        self._connection = connection
+        self._destination = destination
+
+    def create(self) -> None:
+        """Create the ledger where there is none."""
+        self._connection.execute(CREATE)
+
+    def exists(self) -> bool:
+        """Say whether the database has a ledger."""
+        found = self._connection.execute(
+            "SELECT 1 FROM duckdb_tables() WHERE database_name = current_database() "
+            "AND schema_name = 'main' AND table_name = ?",
+            [NAME],
+        )
+        return found.fetchone() is not None
+
+    def rows(self, job: Job, plan: Plan) -> int | None:
+        """Return how many rows a plan added when it was loaded; None: it was not.
+
+        Raises:
+            WarehouseError: it is not in the ledger, but a plan with the same parts or later ones is.
+        """
+        found = self._connection.execute(
+            f'SELECT "rows" FROM {QUALIFIED} WHERE pipeline = ? AND destination = ? AND plan = ?',  # noqa: S608
+            [job.pipeline, self._destination, plan.id],
+        ).fetchone()
+        if found:
+            return int(found[0])
+        entry = self.latest(job.pipeline)
+        if entry and plan.parts[0].sequence <= entry[0]:
+            raise WarehouseError(
+                f"plan {plan.id} of {job.pipeline!r} starts with part {plan.parts[0].sequence}, but the ledger of "
+                f"{self._destination} has loaded other parts up to {entry[0]}: an old checkpoint, or another job "
+                "of that name; go on with the newest checkpoint, or give this job a name of its own"
+            )
+        return None
+
+    def add(self, job: Job, plan: Plan, rows: int) -> None:
+        """Note a plan as loaded, and forget rows older than the newest `KEEP`."""
+        key = [job.pipeline, self._destination]
+        entry = self.latest(job.pipeline)
+        loads = entry[1].loads + 1 if entry else 1
+        self._connection.execute(
+            f"INSERT INTO {QUALIFIED} VALUES (?, ?, ?, ?, ?, ?, ?, ?, now())",  # noqa: S608
+            [
+                *key,
+                plan.id,
+                plan.parts[-1].sequence,
+                rows,
+                loads,
+                msgspec.json.encode(job.fingerprint).decode(),
+                msgspec.json.encode(plan.after).decode(),
+            ],
+        )
+        if loads > KEEP:
+            self._connection.execute(
+                f"DELETE FROM {QUALIFIED} WHERE pipeline = ? AND destination = ? AND loads <= ?",  # noqa: S608
+                [*key, loads - KEEP],
+            )
+
+    def void(self) -> None:
+        """Forget what was loaded into the table, which is gone."""
+        self._connection.execute(
+            f"DELETE FROM {QUALIFIED} WHERE destination = ?",  # noqa: S608
+            [self._destination],
+        )
+
+    def latest(self, pipeline: str) -> tuple[int, Entry] | None:
+        """Return the newest row of a pipeline and the number of its last part; None: there is none."""
+        row = self._connection.execute(
+            f"SELECT sequence, loads, CAST(fingerprint AS VARCHAR), CAST(state AS VARCHAR) FROM {QUALIFIED} "  # noqa: S608
+            "WHERE pipeline = ? AND destination = ? ORDER BY sequence DESC LIMIT 1",
+            [pipeline, self._destination],
+        ).fetchone()
+        if row is None:
+            return None
+        sequence, loads, fingerprint, state = row
+        try:
+            return int(sequence), Entry(
+                fingerprint=msgspec.json.decode(fingerprint, type=dict[str, str]),
+                state=msgspec.json.decode(state, type=State),
+                loads=int(loads),
+            )
+        except msgspec.DecodeError as error:
+            raise WarehouseError(
+                f"the newest row of {pipeline!r} in {QUALIFIED} cannot be read ({error}): run the job with the "
+                "version of etl-sinks that wrote it, or a newer one"
+            ) from error

@@ -1,0 +1,266 @@
+"""One part as DuckDB sees it: what is in it, how to read it, and where in it a value does not fit."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from etl.checkpoint import Part
+from etl.errors import SchemaMismatch
+from etl.records import kind_of
+from etl.warehouses.duckdb_convert import Check, text_rule
+from etl.warehouses.duckdb_types import JSON, NULL, VARCHAR, Kind, Path, literal, lower, quoted, shown
+from etl.warehouses.part_files import Location
+
+if TYPE_CHECKING:
+    import duckdb
+
+REMEDY = (
+    "declare the column under [warehouse.schema], alter it in the table, or mend the transform; nothing of "
+    "this load was kept"
+)
+GUESSES = (Kind("DATE"), Kind("TIMESTAMP"), Kind("TIMESTAMP WITH TIME ZONE"))
+GUESS_FROM = 1000  # records; a guess only saves a second try
+NUMBER = "number"
+GROUPS = {"UBIGINT": NUMBER, "BIGINT": NUMBER, "HUGEINT": NUMBER, "DOUBLE": NUMBER}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartReader:
+    """One part that DuckDB can read.
+
+    Attributes:
+        connection: the connection that reads it.
+        part: the part.
+        location: where it is, for what is read in Python: only ever to explain an error.
+        name: what DuckDB calls it (see `part_files`).
+        format: `ndjson`, `ndjson.gz` or `parquet`.
+        object_bytes: how large a record may be, in bytes; DuckDB keeps buffers of twice that a thread.
+    """
+
+    connection: duckdb.DuckDBPyConnection
+    part: Part
+    location: Location
+    name: str
+    format: str
+    object_bytes: int
+
+    def __str__(self) -> str:
+        return f"part {self.part.sequence} ({self.part.sealed.uri})"
+
+    @property
+    def typed(self) -> bool:
+        """Whether the part says what its types are, and need not be sniffed."""
+        return self.format == "parquet"
+
+    def source(self, columns: Mapping[str, Kind] | None = None) -> str:
+        """Return the table function that reads the part, with these types where the part has none."""
+        if self.typed:
+            return f"read_parquet({literal(self.name)}, hive_partitioning = false)"
+        types = ", ".join(f"{literal(name)}: {literal(str(kind))}" for name, kind in (columns or {}).items())
+        return self._json("read_json", f"columns = {{{types}}}")
+
+    def objects(self) -> str:
+        """Return the table function that reads each record as JSON, in a column `json`; not for Parquet."""
+        return self._json("read_json_objects")
+
+    def found(self) -> dict[str, Kind]:
+        """Return the columns that the part holds and the types of their values, all of them looked at.
+
+        Raises:
+            SchemaMismatch: a record is no object, or two names differ in case only.
+        """
+        import duckdb
+
+        source = self.source()
+        if not self.typed:
+            source = self._json(
+                "read_json",
+                "records = true, sample_size = -1, maximum_depth = -1, map_inference_threshold = -1, "
+                "field_appearance_threshold = 0",
+            )
+        try:
+            description = self.connection.execute(f"SELECT * FROM {source} LIMIT 0").description  # noqa: S608
+        except duckdb.NotImplementedException:
+            self._report_names_alike()  # within an object DuckDB refuses them
+            raise
+        except duckdb.BinderException:
+            return self._without_columns()
+        columns = {str(name): Kind.of(kind) for name, kind, *_ in description}
+        self._check_renamed(columns)
+        return columns
+
+    def _json(self, function: str, options: str = "") -> str:
+        compression = "gzip" if self.format == "ndjson.gz" else "none"
+        return (
+            f"{function}({literal(self.name)}, format = 'newline_delimited', compression = '{compression}', "
+            f"maximum_object_size = {self.object_bytes}{', ' if options else ''}{options})"
+        )
+
+    def _without_columns(self) -> dict[str, Kind]:
+        """See why the sniffer found no columns: a record is no object, or each of them is `{}`."""
+        for record, value in self._records():
+            if not isinstance(value, dict):
+                raise SchemaMismatch(f"{self}, record {record}: not an object but {kind_of(value)}; {REMEDY}")
+            if "" in value:
+                raise SchemaMismatch(
+                    f"{self}, record {record}: a field has an empty name, which no column can have; mend the "
+                    "transform"
+                )
+        return {}
+
+    def _check_renamed(self, columns: Mapping[str, Kind]) -> None:
+        """Make sure that DuckDB invented no name: of "a" and "A" it makes "a" and "A_1" without a word."""
+        lowered = {lower(name) for name in columns}
+        for name in columns:
+            stem = re.fullmatch(r"(.+)_\d+", name, re.DOTALL)
+            if stem and lower(stem[1]) in lowered and not self._has(name):
+                self._report_names_alike()
+
+    def _has(self, name: str) -> bool:
+        if self.typed:
+            query = f"SELECT count(*) FROM parquet_schema({literal(self.name)}) WHERE name = {literal(name)}"  # noqa: S608
+        else:
+            pointer = "/" + name.replace("~", "~0").replace("/", "~1")
+            where = f"json_exists(json, {literal(pointer)})"
+            query = f"SELECT count(*) FROM {self.objects()} WHERE {where}"  # noqa: S608
+        row = self.connection.execute(query).fetchone()
+        return bool(row and row[0])
+
+    def _report_names_alike(self) -> None:
+        seen: dict[tuple[Path, str], str] = {}
+        for record, path in self._names():
+            *above, name = path
+            assert name is not None
+            other = seen.setdefault((tuple(above), lower(name)), name)
+            if other != name:
+                raise self.names_alike(path, other, record)
+        if self.typed:
+            raise SchemaMismatch(f"{self}: two columns differ in case only; rename one in a transform")
+
+    def names_alike(self, path: Path, other: str, record: int | None = None) -> SchemaMismatch:
+        """Return the error for a name that differs in case only from `other`, which was there first."""
+        if record is None:
+            record = next((record for record, found in self._names() if found == path), 1)
+        return SchemaMismatch(
+            f"{self}, record {record}: {shown(path)!r} differs from {shown((*path[:-1], other))!r} in case "
+            "only, and DuckDB takes them for one; use one name for both in a transform"
+        )
+
+    def _names(self) -> Iterator[tuple[int, Path]]:
+        """Yield the path of every name in every record, with the record's number."""
+        for record, value in self._records():
+            for path in _names(value, ()):
+                yield record, path
+
+    def _records(self) -> Iterator[tuple[int, Any]]:
+        if self.typed:
+            return
+        with self.location.open() as raw:
+            file = gzip.GzipFile(fileobj=raw) if self.format == "ndjson.gz" else io.BufferedReader(raw)
+            yield from enumerate(map(orjson.loads, file), 1)
+
+    def kind_of_texts(self, path: Path) -> Kind:
+        """Guess from the first strings at a path what they are: DATE, TIMESTAMP, TIMESTAMPTZ, or VARCHAR."""
+        column = path[0]
+        assert column is not None
+        read = VARCHAR
+        for step in reversed(path[1:]):
+            read = Kind(element=read) if step is None else Kind(fields=((step, read),))
+        conditions = [f"bool_and({rule[0]('v')})" for kind in GUESSES if (rule := text_rule(kind))]
+        row = self.connection.execute(
+            f"SELECT {', '.join(conditions)} FROM (SELECT unnest({_values(quoted(column), path[1:])}) AS v "  # noqa: S608
+            f"FROM (SELECT {quoted(column)} FROM {self.source({column: read})} "
+            f"WHERE {quoted(column)} IS NOT NULL LIMIT {GUESS_FROM})) WHERE v IS NOT NULL"
+        ).fetchone()
+        return next((kind for kind, fits in zip(GUESSES, row or (), strict=False) if fits), VARCHAR)
+
+    def misfit(self, check: Check, read: Kind) -> SchemaMismatch:
+        """Find the first value that fails a check, and return the error that names it.
+
+        Args:
+            check: what failed.
+            read: the type with which its column was read.
+        """
+        target = "values before it" if check.target == NULL else f"the column's type, {check.target}"
+        right_kind = self._right_kind_of_mixed(check, read) if check.target == NULL else check.right_kind
+        found = right_kind and self._first(check, read, right_kind)
+        found = found or self._first(check, read, check.fits)
+        if found is None:  # cannot be: the same condition has just failed on the same bytes
+            return SchemaMismatch(f"{self}: a value of {shown(check.path)} does not fit {target}; {REMEDY}")
+        record, value = found
+        if len(value) > 100:
+            value = value[:100] + "…"
+        return SchemaMismatch(
+            f"{self}, record {record}: the value {value} of column {shown(check.path)} does not fit {target}; "
+            f"{REMEDY}"
+        )
+
+    def _right_kind_of_mixed(self, check: Check, read: Kind) -> Any:
+        """Return the condition that a value is of the kind of the first one, where kinds are mixed."""
+        first = self._first(check, read, check.fits, show=lambda v: f"json_type({v})")
+        if first is None:
+            return None
+        names = [name for name, group in GROUPS.items() if group == GROUPS.get(first[1])] or [first[1]]
+        return lambda v: f"{v} = '{{}}' OR json_type({v}) IN ({', '.join(map(literal, names))})"
+
+    def _first(self, check: Check, read: Kind, fits: Any, show: Any = None) -> tuple[int, str] | None:
+        """Return the number of the first record with a value that does not fit, and that value."""
+        column = check.path[0]
+        assert column is not None
+        value = (
+            show("v") if show else ("CAST(v AS VARCHAR)" if _leaf(read, check.path) == JSON else "to_json(v)")
+        )
+        with self._in_order():
+            row = self.connection.execute(
+                f"SELECT record, {value} FROM (SELECT record, unnest({_values(quoted(column), check.path[1:])}) "  # noqa: S608
+                f"AS v FROM (SELECT row_number() OVER () AS record, {quoted(column)} "
+                f"FROM {self.source({column: read})})) "
+                f"WHERE v IS NOT NULL AND NOT coalesce({fits('v')}, false) ORDER BY record LIMIT 1"
+            ).fetchone()
+        return (int(row[0]), str(row[1])) if row else None
+
+    @contextmanager
+    def _in_order(self) -> Iterator[None]:
+        """Read records in the order in which they stand in the part, while the context lasts."""
+        self.connection.execute("SET preserve_insertion_order = true")
+        try:
+            yield
+        finally:
+            self.connection.execute("SET preserve_insertion_order = false")
+
+
+def _values(x: str, path: Path) -> str:
+    """Write the list of all values at a path below `x`."""
+    if not path:
+        return f"[{x}]"
+    if path[0] is not None:
+        return _values(f"{x}.{quoted(path[0])}", path[1:])
+    element = f"e{len(path)}"
+    return f"flatten(list_transform({x}, lambda {element}: {_values(element, path[1:])}))"
+
+
+def _leaf(read: Kind, path: Path) -> Kind:
+    for step in path[1:]:
+        below = read.element if step is None else dict(read.fields or ()).get(step)
+        if below is None:
+            break
+        read = below
+    return read
+
+
+def _names(value: Any, path: Path) -> Iterator[Path]:
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield (*path, name)
+            yield from _names(inner, (*path, name))
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _names(inner, (*path, None))

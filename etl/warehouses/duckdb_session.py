@@ -1,0 +1,215 @@
+"""One open DuckDB file: its settings, its transactions, and how a plan goes into it."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from etl.checkpoint import Part, Plan
+from etl.errors import ConfigError, WarehouseError
+from etl.memory import Budget
+from etl.records import describe
+from etl.warehouses.base import Entry, Job
+from etl.warehouses.duckdb_ledger import Ledger
+from etl.warehouses.duckdb_parts import PartReader
+from etl.warehouses.duckdb_table import Decisions, Misfit, Table
+from etl.warehouses.duckdb_types import Columns, Kind, lower
+from etl.warehouses.part_files import PartFiles, location
+
+if TYPE_CHECKING:
+    import duckdb
+
+MIB = 1024 * 1024
+
+# DuckDB spills sorts and large ALTERs to files beside the database, never more than this.
+SPILL_BYTES = 1024 * MIB
+
+# A record of JSON may be this large at most; buffers of twice the size are kept by each thread.
+LARGEST_RECORD = 16 * MIB
+
+
+class Session:
+    """An open database and what was registered with it.
+
+    Attributes:
+        at: the part that is being read, for messages.
+
+    Args:
+        path: of the database file.
+        budget: the memory and the threads that it may take.
+        schema: the schema of the table to load.
+        table: the table to load.
+        declared: the types of columns that the job's definition declares.
+
+    Raises:
+        ConfigError: a package is missing, or a declared type is none.
+        WarehouseError: the file cannot be opened.
+    """
+
+    def __init__(
+        self, path: Path, budget: Budget, *, schema: str, table: str, declared: Mapping[str, str]
+    ) -> None:
+        try:
+            import duckdb
+            import fsspec  # noqa: F401
+        except ImportError as error:
+            raise ConfigError(
+                f"the warehouse duckdb needs a package that is missing ({error.name}): "
+                "pip install 'etl-sinks[duckdb]'"
+            ) from error
+        self.at: PartReader | None = None
+        self._object_bytes = max(MIB, min(LARGEST_RECORD, budget.warehouse // (8 * budget.threads)))
+        try:
+            self._connection = duckdb.connect(str(path), config=_settings(path, budget))
+        except duckdb.Error as error:
+            raise WarehouseError(f"cannot open {path}: {said(error)}; {_advice(error)}") from error
+        self._files = PartFiles(self._connection)
+        # DuckDB holds the file by a POSIX lock, which the kernel drops when this process closes *any*
+        # descriptor of the file. So the one to advise the page cache with is kept until DuckDB is closed.
+        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        # Runs when the session is closed, and at the latest when the interpreter exits.
+        self.close = weakref.finalize(self, _disconnect, self._connection, self._files, self._file)
+        try:
+            self._connection.execute("SET TimeZone = 'UTC'")
+            self._declared = {name: self._kind(name, text) for name, text in declared.items()}
+        except BaseException:
+            self.close()
+            raise
+        self._table = Table(self._connection, schema, table, self._declared)
+        self._ledger = Ledger(self._connection, lower(f"{schema}.{table}"))
+
+    def load(self, job: Job, plan: Plan) -> int:
+        """Load a plan; see `DuckDB.load`."""
+        rows = self._loaded(job, plan)
+        if rows is not None:
+            return rows
+        with ExitStack() as stack:
+            parts = [self._sniffed(part, plan.format, stack) for part in plan.parts]
+            decisions = Decisions()
+            while True:
+                try:
+                    with self._transaction():
+                        return self._load(job, plan, parts, decisions)
+                except Misfit as misfit:
+                    check = misfit.check
+                    if check.instead is None:
+                        raise misfit.part.misfit(check, misfit.read) from misfit
+                    decisions.instead[check.path] = check.instead
+
+    def latest(self, pipeline: str) -> Entry | None:
+        """Read the ledger; see `DuckDB.latest`."""
+        self.at = None
+        if not self._ledger.exists() or not self._table.exists():
+            return None
+        found = self._ledger.latest(pipeline)
+        return found[1] if found else None
+
+    def drop_cache(self) -> None:
+        """Write the database file back and drop it from the page cache; see `sinks.page_cache.drop`."""
+        with suppress(OSError):  # only advice: what was committed DuckDB has synced itself
+            os.fdatasync(self._file)
+            os.posix_fadvise(self._file, 0, 0, os.POSIX_FADV_DONTNEED)
+
+    def _loaded(self, job: Job, plan: Plan) -> int | None:
+        """Return how many rows a plan added when it was loaded before; None: it was not."""
+        self.at = None
+        if not self._ledger.exists() or not self._table.exists():
+            return None
+        return self._ledger.rows(job, plan)
+
+    def _load(
+        self, job: Job, plan: Plan, parts: Sequence[tuple[PartReader, Columns]], decisions: Decisions
+    ) -> int:
+        self.at = None
+        self._ledger.create()
+        if not self._table.exists():
+            self._ledger.void()
+        columns = self._table.evolve(parts, decisions)
+        rows = 0
+        for part, found in parts:
+            self.at = part
+            rows += self._table.insert(part, found, columns, decisions)
+        self.at = None
+        self._ledger.add(job, plan, rows)
+        return rows
+
+    def _sniffed(self, part: Part, format: str, stack: ExitStack) -> tuple[PartReader, Columns]:
+        where = location(part.sealed)
+        self.at = PartReader(
+            connection=self._connection,
+            part=part,
+            location=where,
+            name=stack.enter_context(self._files.offer(where)),
+            format=format,
+            object_bytes=self._object_bytes,
+        )
+        return self.at, self.at.found()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._connection.execute("BEGIN TRANSACTION")
+        try:
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException:
+            # A failed commit has rolled back already; after a fatal error nothing works any more.
+            with suppress(Exception):
+                self._connection.execute("ROLLBACK")
+            raise
+
+    def _kind(self, name: str, text: str) -> Kind:
+        import duckdb
+
+        try:
+            return Kind.of(self._connection.sqltype(text))
+        except duckdb.Error as error:
+            raise ConfigError(
+                f"[warehouse.schema] {name} = {text!r} is no type of DuckDB ({said(error)}); write one such as "
+                "BIGINT, DECIMAL(18, 2), TIMESTAMP, VARCHAR[] or STRUCT(a BIGINT)"
+            ) from error
+
+
+def _disconnect(connection: duckdb.DuckDBPyConnection, files: PartFiles, file: int) -> None:
+    with suppress(Exception):
+        files.close()
+    with suppress(Exception):
+        connection.close()
+    os.close(file)
+
+
+def _settings(path: Path, budget: Budget) -> dict[str, str | bool | int | float | list[str]]:
+    return {
+        "threads": budget.threads,
+        "memory_limit": f"{budget.warehouse}B",
+        "preserve_insertion_order": False,  # or each insert is held back in memory until its turn comes
+        "temp_directory": f"{path}.tmp",
+        "max_temp_directory_size": f"{SPILL_BYTES}B",
+        "autoinstall_known_extensions": False,  # never the network: json, parquet and icu are built in
+        "autoload_known_extensions": False,
+        "enable_external_file_cache": False,  # parts are read once or twice, and not needed again
+    }
+
+
+def said(error: Exception) -> str:
+    """Return what DuckDB said, in one line, without its advice on settings that are not the user's."""
+    return (
+        describe(error).partition(" Possible solutions")[0].partition(" See also ")[0].partition(" LINE 1")[0]
+    )
+
+
+def _advice(error: Exception) -> str:
+    if "lock" in str(error).lower():
+        return "wait for that process or stop it, and run again: one process at a time may have the file"
+    return "give a path to a DuckDB file, or to a new one where this user may write"
+
+
+def free_space(path: Path) -> str:
+    """Say how much space is free beside a file."""
+    with suppress(OSError):
+        disk = os.statvfs(path.parent)
+        return f"{disk.f_bavail * disk.f_frsize:,} bytes are free in {path.parent}"
+    return f"{path.parent} cannot be looked at"

@@ -1,0 +1,229 @@
+"""The table that a job loads: how it is made, how it grows, and how parts are inserted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from etl.errors import LoadMismatch, SchemaMismatch
+from etl.warehouses.duckdb_convert import Check, Conversion, Instead, failed_check, infer
+from etl.warehouses.duckdb_parts import PartReader
+from etl.warehouses.duckdb_types import (
+    BIGINT,
+    HUGEINT,
+    VARCHAR,
+    CaseClash,
+    Columns,
+    Kind,
+    Path,
+    declared_over,
+    grown,
+    quoted,
+)
+
+if TYPE_CHECKING:
+    import duckdb
+
+
+class Misfit(Exception):
+    """A value did not fit; the transaction has failed.
+
+    Args:
+        part: the part that holds it.
+        check: the check that failed.
+        read: the type with which its column was read.
+    """
+
+    def __init__(self, part: PartReader, check: Check, read: Kind) -> None:
+        super().__init__(part, check, read)
+        self.part = part
+        self.check = check
+        self.read = read
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """What is decided while one plan is loaded.
+
+    Attributes:
+        instead: what to do at some paths, after a value there did not fit; see `duckdb_convert`.
+        guessed: the paths of new columns whose type was guessed from some of their values.
+    """
+
+    instead: dict[Path, Instead] = field(default_factory=dict)
+    guessed: set[Path] = field(default_factory=set)
+
+
+class Table:
+    """A table within a transaction.
+
+    Args:
+        connection: to the database.
+        schema: the table's schema.
+        name: the table's name.
+        declared: the columns that the job's definition declares.
+    """
+
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, schema: str, name: str, declared: Columns
+    ) -> None:
+        self._connection = connection
+        self._schema = schema
+        self._name = name
+        self._declared = declared
+        self._sql = f"{quoted(schema)}.{quoted(name)}"
+
+    def exists(self) -> bool:
+        """Say whether the table is there."""
+        found = self._connection.execute(
+            "SELECT 1 FROM duckdb_tables() WHERE database_name = current_database() "
+            "AND lower(schema_name) = lower(?) AND lower(table_name) = lower(?)",
+            [self._schema, self._name],
+        )
+        return found.fetchone() is not None
+
+    def evolve(self, parts: Sequence[tuple[PartReader, Columns]], decisions: Decisions) -> Columns:
+        """Make the table, or make its columns hold what `parts` hold; return the columns.
+
+        Args:
+            parts: each with the columns that it holds.
+            decisions: what was decided so far; guesses are added.
+
+        Raises:
+            SchemaMismatch: a column cannot be as it is declared, or two names differ in case only.
+        """
+        old = self._columns() if self.exists() else None
+        columns = self._with_declared(old or {})
+        for part, found in parts:
+            try:
+                columns = grown(columns, found, as_it_is if part.typed else inferring(part, decisions))
+            except CaseClash as clash:
+                raise part.names_alike(clash.path, clash.other) from clash
+        if old is None:
+            self._create(columns, parts[0][0])
+        else:
+            for name, kind in columns.items():
+                self._alter(name, old.get(name), kind)
+        return columns
+
+    def _columns(self) -> dict[str, Kind]:
+        description = self._connection.execute(f"SELECT * FROM {self._sql} LIMIT 0").description  # noqa: S608
+        return {str(name): Kind.of(kind) for name, kind, *_ in description}
+
+    def _with_declared(self, columns: Columns) -> dict[str, Kind]:
+        try:
+            result = grown(columns, self._declared, as_it_is)
+        except CaseClash as clash:
+            raise SchemaMismatch(
+                f"[warehouse.schema] declares {clash.path[0]!r}, but the table {self._sql} has {clash.other!r}, "
+                "which is the same name to DuckDB; write it in the same way"
+            ) from clash
+        return result | {name: declared_over(result[name], kind) for name, kind in self._declared.items()}
+
+    def _create(self, columns: Columns, part: PartReader) -> None:
+        if not columns:
+            raise SchemaMismatch(
+                f"{part}: its records have no fields, so there are no columns to create {self._sql} with; "
+                "declare them under [warehouse.schema], or mend the transform"
+            )
+        self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(self._schema)}")
+        definitions = ", ".join(f"{quoted(name)} {kind}" for name, kind in columns.items())
+        self._connection.execute(f"CREATE TABLE {self._sql} ({definitions})")
+
+    def _alter(self, name: str, old: Kind | None, new: Kind) -> None:
+        if old is None:
+            self._connection.execute(f"ALTER TABLE {self._sql} ADD COLUMN {quoted(name)} {new}")
+        elif old != new:
+            # The same conversion as for a part: a type that is declared later must hold what is there.
+            conversion = self._conversion(Decisions(), typed=True)
+            convert = conversion.reading(old, new, (name,)).convert
+            value = convert(quoted(name)) if convert else quoted(name)
+            try:
+                self._connection.execute(
+                    f"ALTER TABLE {self._sql} ALTER COLUMN {quoted(name)} SET DATA TYPE {new} USING {value}"
+                )
+            except Exception as error:
+                if failed_check(str(error)) is None:
+                    raise
+                raise SchemaMismatch(
+                    f"column {name!r} of {self._sql} is declared as {new} and is {old} with values that do not "
+                    "fit; correct the declaration, or alter the column yourself"
+                ) from error
+
+    def _conversion(self, decisions: Decisions, *, typed: bool) -> Conversion:
+        return Conversion(
+            declared=frozenset(self._declared),
+            guessed=decisions.guessed,
+            instead=decisions.instead,
+            typed=typed,
+        )
+
+    def insert(self, part: PartReader, found: Columns, columns: Columns, decisions: Decisions) -> int:
+        """Insert a part.
+
+        Args:
+            part: the part.
+            found: the columns that it holds.
+            columns: what `evolve` returned.
+            decisions: what `evolve` took.
+
+        Returns:
+            The number of rows that were added.
+
+        Raises:
+            Misfit: a value does not fit its column.
+            LoadMismatch: it added another number of rows than it holds.
+        """
+        conversion = self._conversion(decisions, typed=part.typed)
+        readings = {name: conversion.reading(kind, columns[name], (name,)) for name, kind in found.items()}
+        values = {
+            quoted(name): reading.convert(quoted(name)) if reading.convert else quoted(name)
+            for name, reading in readings.items()
+        }
+        source = part.source({name: reading.kind for name, reading in readings.items()})
+        if not values:  # each record is {}
+            name, kind = next(iter(columns.items()))
+            values = {quoted(name): f"CAST(NULL AS {kind})"}
+            source = part.objects()
+        try:
+            row = self._connection.execute(
+                f"INSERT INTO {self._sql} ({', '.join(values)}) SELECT {', '.join(values.values())} FROM {source}"  # noqa: S608
+            ).fetchone()
+        except Exception as error:
+            number = failed_check(str(error))
+            if number is None:
+                raise
+            check = conversion.checks[number]
+            assert check.path[0] is not None
+            raise Misfit(part, check, readings[check.path[0]].kind) from error
+        rows = int(row[0]) if row else 0
+        if rows != part.part.records:
+            raise LoadMismatch(
+                f"{part} added {rows:,} rows where it was sealed with {part.part.records:,} records; nothing was "
+                "kept. The part is not what was sealed, or it was counted wrongly: compare it with its checkpoint"
+            )
+        return rows
+
+
+def as_it_is(kind: Kind, _: Path) -> Kind:
+    """Take a type over for a new column."""
+    return kind
+
+
+def inferring(part: PartReader, decisions: Decisions) -> Callable[[Kind, Path], Kind]:
+    """Return what gives types to new columns of a part of JSON.
+
+    Strings that are dates or timestamps as far as one looks become such, the load will see whether all are.
+    Times and UUIDs stay VARCHAR: a first part may look like one by chance.
+    """
+
+    def guess(found: Kind, path: Path) -> Kind:
+        if path in decisions.instead:
+            return HUGEINT if found == HUGEINT else VARCHAR
+        kind = BIGINT if found == HUGEINT else part.kind_of_texts(path)
+        if kind != VARCHAR:
+            decisions.guessed.add(path)
+        return kind
+
+    return lambda found, path: infer(found, path, guess)
