@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from etl import memory
 from etl.progress import Event, Notice, PartSealed, PlanLoaded, Progress, RunStarted
-from etl.words import memory_words, progress_line, sentence
+from etl.words import duration, memory_words, progress_line, sentence
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -50,6 +50,10 @@ class Meter:
             self._first_fraction = event.fraction
         self.latest = event
 
+    def seconds(self) -> float:
+        """Return how long it has been running."""
+        return self._clock() - self._began
+
     def rate(self) -> float:
         """Return records per second since about ten seconds ago; call it when a line is written."""
         now, records = self._clock(), self.latest.records if self.latest else 0
@@ -64,7 +68,7 @@ class Meter:
         fraction, first = self.latest.fraction if self.latest else None, self._first_fraction
         if fraction is None or first is None or fraction <= first:
             return None
-        return (self._clock() - self._began) * (1 - fraction) / (fraction - first)
+        return self.seconds() * (1 - fraction) / (fraction - first)
 
 
 class LogListener:
@@ -217,7 +221,7 @@ class LiveListener:
                 self._memory = memory_words(memory.read(), self._limit)
                 self._memory_at = self._clock()
             if event is None:
-                return Text("starting …", style="dim")
+                return Text(f"no records yet · {duration(self._meter.seconds())}", style="dim")
             line = progress_line(event, self._meter.rate(), self._meter.seconds_left(), self._memory)
         return Text(line, no_wrap=True, overflow="ellipsis")
 
