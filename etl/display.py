@@ -153,8 +153,8 @@ class JsonLines(logging.Formatter):
             + f".{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
             "message": record.getMessage(),
-            **getattr(record, "event", {}),
         }
+        line = line | getattr(record, "event", {}) | line  # an event's own `message` is within the line's
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=False, default=str)
@@ -207,9 +207,8 @@ class LiveListener:
             self._meter.take(event)
         elif not isinstance(event, (PartSealed, PlanLoaded)):
             style = "yellow" if isinstance(event, Notice) else ""
-            self._console.print(
-                f"{event.pipeline}: {sentence(event)}", style=style, markup=False, soft_wrap=True
-            )
+            text = f"{event.pipeline}: {sentence(event)}"
+            self._console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
     def render(self) -> Text:
         """Return the line as it is now."""
