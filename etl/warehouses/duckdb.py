@@ -19,7 +19,7 @@ from etl.checkpoint import Plan
 from etl.errors import WarehouseError
 from etl.memory import Budget
 from etl.warehouses.base import Entry, Job
-from etl.warehouses.duckdb_session import Session, free_space, said
+from etl.warehouses.duckdb_session import Session, drop_cache, free_space, said
 from etl.warehouses.duckdb_types import lower
 from sinks import page_cache
 from sinks.errors import SinkError
@@ -143,8 +143,7 @@ class DuckDB:
             sync_directory(self.path.parent)
             if wal.exists():
                 page_cache.drop(wal)
-        if self._session:
-            self._session.drop_cache()
+        drop_cache(self.path)
 
     @contextmanager
     def _using(self, what: str) -> Iterator[Session]:
@@ -158,22 +157,25 @@ class DuckDB:
         session = self._session
         try:
             yield session
-        except (duckdb.FatalException, duckdb.InternalException, duckdb.IOException) as error:
-            self._session = None
-            session.close()
-            raise WarehouseError(
-                f"cannot {what} in {self}: {said(error)}; {free_space(self.path)}. What was loaded before "
-                "is safe; mend the cause and run again"
-            ) from error
         except duckdb.Error as error:
+            message = said(error)
             if session.at:
                 what = f"load {session.at}"
-            hint = "nothing of this load was kept; mend that and run again"
-            if "maximum_object_size" in str(error):
+                message = message.replace(session.at.name, session.at.part.sealed.uri)
+            lasting = duckdb.FatalException, duckdb.InternalException, duckdb.IOException
+            if session.in_doubt or isinstance(error, lasting):
+                self._session = None
+                session.close()
+                hint = "what was loaded before is safe; mend the cause and run again"
+            elif "maximum_object_size" in message:
                 hint = "a record is too large to be read: give the job more memory, or split the record"
             elif isinstance(error, duckdb.OutOfMemoryException):
                 hint = "nothing of this load was kept: give the job more memory, or write smaller parts"
-            raise WarehouseError(f"cannot {what} in {self}: {said(error)}; {hint}") from error
+            else:
+                hint = "nothing of this load was kept; mend that and run again"
+            raise WarehouseError(
+                f"cannot {what} in {self}: {message}{free_space(self.path)}; {hint}"
+            ) from error
 
 
 def _checked_path(path: str) -> str:

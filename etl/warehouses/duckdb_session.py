@@ -37,6 +37,7 @@ class Session:
 
     Attributes:
         at: the part that is being read, for messages.
+        in_doubt: whether a commit failed: only opening the file again tells what is in it.
 
     Args:
         path: of the database file.
@@ -62,17 +63,15 @@ class Session:
                 "pip install 'etl-sinks[duckdb]'"
             ) from error
         self.at: PartReader | None = None
+        self.in_doubt = False
         self._object_bytes = max(MIB, min(LARGEST_RECORD, budget.warehouse // (8 * budget.threads)))
         try:
             self._connection = duckdb.connect(str(path), config=_settings(path, budget))
         except duckdb.Error as error:
             raise WarehouseError(f"cannot open {path}: {said(error)}; {_advice(error)}") from error
         self._files = PartFiles(self._connection)
-        # DuckDB holds the file by a POSIX lock, which the kernel drops when this process closes *any*
-        # descriptor of the file. So the one to advise the page cache with is kept until DuckDB is closed.
-        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         # Runs when the session is closed, and at the latest when the interpreter exits.
-        self.close = weakref.finalize(self, _disconnect, self._connection, self._files, self._file)
+        self.close = weakref.finalize(self, _disconnect, self._connection, self._files)
         try:
             self._connection.execute("SET TimeZone = 'UTC'")
             self._declared = {name: self._kind(name, text) for name, text in declared.items()}
@@ -107,12 +106,6 @@ class Session:
             return None
         found = self._ledger.latest(pipeline)
         return found[1] if found else None
-
-    def drop_cache(self) -> None:
-        """Write the database file back and drop it from the page cache; see `sinks.page_cache.drop`."""
-        with suppress(OSError):  # only advice: what was committed DuckDB has synced itself
-            os.fdatasync(self._file)
-            os.posix_fadvise(self._file, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def _loaded(self, job: Job, plan: Plan) -> int | None:
         """Return how many rows a plan added when it was loaded before; None: it was not."""
@@ -154,7 +147,9 @@ class Session:
         self._connection.execute("BEGIN TRANSACTION")
         try:
             yield
+            self.in_doubt = True
             self._connection.execute("COMMIT")
+            self.in_doubt = False
         except BaseException:
             # A failed commit has rolled back already; after a fatal error nothing works any more.
             with suppress(Exception):
@@ -173,12 +168,11 @@ class Session:
             ) from error
 
 
-def _disconnect(connection: duckdb.DuckDBPyConnection, files: PartFiles, file: int) -> None:
+def _disconnect(connection: duckdb.DuckDBPyConnection, files: PartFiles) -> None:
     with suppress(Exception):
         files.close()
     with suppress(Exception):
         connection.close()
-    os.close(file)
 
 
 def _settings(path: Path, budget: Budget) -> dict[str, str | bool | int | float | list[str]]:
@@ -208,8 +202,25 @@ def _advice(error: Exception) -> str:
 
 
 def free_space(path: Path) -> str:
-    """Say how much space is free beside a file."""
+    """Say how much space is left beside a file, if it is little."""
     with suppress(OSError):
         disk = os.statvfs(path.parent)
-        return f"{disk.f_bavail * disk.f_frsize:,} bytes are free in {path.parent}"
-    return f"{path.parent} cannot be looked at"
+        free = disk.f_bavail * disk.f_frsize
+        if free < 256 * MIB:
+            return f"; {free:,} bytes are free in {path.parent}"
+    return ""
+
+
+def drop_cache(path: Path) -> None:
+    """Ask the kernel to forget what it caches of a database file; for the WAL there is `sinks.page_cache.drop`.
+
+    DuckDB holds the file by a POSIX lock, which is lost when the process closes *any* descriptor of the file
+    (fcntl(2)). So none is opened here: the advice is given on DuckDB's own.
+    """
+    with suppress(OSError):  # advice; what was committed DuckDB has synced itself
+        database = path.stat()
+        for descriptor in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
+            with suppress(OSError):  # that of the listing itself is closed by now
+                if os.path.samestat(os.fstat(descriptor), database):
+                    os.fdatasync(descriptor)  # only clean pages are dropped
+                    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)

@@ -24,7 +24,8 @@ from sinks.local_files import locate
 if TYPE_CHECKING:
     import duckdb
 
-PROTOCOL = "etlparts"
+# A prefix for each connection: those of one process to one file share what is registered.
+PREFIXES = (f"etlparts{number}" for number in itertools.count(1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,8 @@ class PartFiles:
         self._connection = connection
         self._numbers = itertools.count(1)
         self._locations: dict[str, Location] = {}
-        connection.register_filesystem(_file_system(self._locations))
+        self._prefix = next(PREFIXES)
+        connection.register_filesystem(_file_system(self._prefix, self._locations))
 
     @contextmanager
     def offer(self, location: Location) -> Iterator[str]:
@@ -85,23 +87,23 @@ class PartFiles:
         name = str(next(self._numbers))
         self._locations[name] = location
         try:
-            yield f"{PROTOCOL}://{name}"
+            yield f"{self._prefix}://{name}"
         finally:
             del self._locations[name]
 
     def close(self) -> None:
         """Take the file system away from the connection."""
-        self._connection.unregister_filesystem(PROTOCOL)
+        self._connection.unregister_filesystem(self._prefix)
 
 
-def _file_system(locations: dict[str, Location]) -> Any:
+def _file_system(prefix: str, locations: dict[str, Location]) -> Any:
     """Make what `register_filesystem` wants; fsspec is imported here and not before."""
     from fsspec import AbstractFileSystem
 
     class PartFileSystem(AbstractFileSystem):  # type: ignore[misc]
         """Just what DuckDB calls; paths are keys of `locations`."""
 
-        protocol = PROTOCOL
+        protocol = prefix
         cachable = False  # fsspec would keep each instance, and the connection with it, for good
 
         def info(self, path: str, **_: Any) -> dict[str, Any]:
