@@ -8,7 +8,7 @@ QUESTIONS = {
         FROM flights GROUP BY route ORDER BY flights DESC LIMIT 5
     """,
     "the mean delay by month": """
-        SELECT strftime(at, '%Y-%m') AS month, count(*) AS flights, round(avg(dep_delay), 1) AS mean_delay_minutes
+        SELECT strftime("at", '%Y-%m') AS month, count(*) AS flights, round(avg(dep_delay), 1) AS mean_delay_minutes
         FROM flights GROUP BY month ORDER BY month
     """,
     "in how many loads": """
