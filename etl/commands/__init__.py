@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import traceback
 from collections.abc import Callable
+from datetime import UTC, datetime, timezone
 from typing import Any, TypeVar
 
 import click
@@ -54,7 +56,8 @@ def tell(context: click.Context, error: Exception) -> int:
         )
     debug = traceback.format_exception(error) if context.meta.get("etl.debug") else []
     if context.meta.get("etl.log_format") == "json":
-        line = {"level": "error", "event": type(error).__name__, "message": message}
+        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        line = {"time": now, "level": "error", "message": message, "event": type(error).__name__}
         click.echo(json.dumps(line | ({"traceback": "".join(debug)} if debug else {})), err=True)
     else:
         click.echo("".join(debug) + f"error: {message}", err=True)
@@ -69,6 +72,4 @@ def lines(*pairs: tuple[str, str]) -> str:
 
 def is_terminal() -> bool:
     """Say whether standard error is a terminal that can move its cursor."""
-    import os
-
     return sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
