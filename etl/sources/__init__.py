@@ -1,1 +1,7 @@
-"""Sources, first ones."""
+"""Sources: where records come from. Each is made from what a job file can hold, and imports nothing heavy."""
+
+from __future__ import annotations
+
+from etl.sources.files import Files
+
+__all__ = ["Files"]

@@ -1,0 +1,138 @@
+r"""Whole lines out of a stream, in blocks of bounded size; and NDJSON, a JSON object on each line.
+
+What NDJSON is here: UTF-8, an object a line, lines ended by `\n` or `\r\n`, the last one perhaps by nothing;
+blank lines are skipped. Whole numbers are exact whatever their size; of two equal keys the last counts. NaN and
+Infinity are no JSON (RFC 8259, section 6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+
+from etl.errors import SourceError
+from etl.sources.decoding import Stream
+from etl.sources.place import Place, unreadable
+
+# What a line may take at most: it is held in memory as a whole.
+LONGEST_LINE = 64 << 20
+
+_NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+class Blocks:
+    """Hands a stream out in blocks of whole lines.
+
+    Args:
+        stream: what is read, from where it stands.
+        place: where that is, for messages.
+        size: how large a block is, in bytes, unless a line is longer.
+        longest: how long a line may be, in bytes.
+    """
+
+    def __init__(self, stream: Stream, place: Place, size: int, longest: int) -> None:
+        self._read = stream.read
+        self._place = place
+        self._size = size
+        self._longest = longest
+        self._rest = b""
+        self._ended = False
+
+    def take(self) -> bytes:
+        """Return the next lines, each whole with its end; the last line of all may lack it. Nothing: the end.
+
+        Raises:
+            SourceError: a line is longer than it may be.
+        """
+        block, self._rest = self._rest, b""
+        end = self._size
+        while True:
+            if len(block) < end and not self._ended:
+                wanted = end - len(block)
+                data = self._read(wanted)
+                self._ended = len(data) < wanted
+                block += data
+            cut = block.rfind(b"\n", 0, end) + 1
+            if cut or (self._ended and len(block) <= end):
+                break
+            if end > self._longest:
+                raise SourceError(
+                    f"{self._place.on_line(0, 0)}: it is longer than {self._longest >> 20} MiB: is this the "
+                    "right format, with lines ended by \\n? Set `format`, or split the line"
+                )
+            end *= 2
+        cut = cut or len(block)
+        if cut < len(block):
+            self._rest = block[cut:]
+            block = block[:cut]
+        return block
+
+    def give_back(self, lines: bytes) -> None:
+        """Take back what came last; it is handed out again."""
+        self._rest = lines + self._rest
+
+
+def read(stream: Stream, place: Place, *, block: int) -> Iterator[list[Any]]:
+    """Decode NDJSON; yields lists of records, each with a mark at its end.
+
+    Args:
+        stream: the content, at `place`.
+        place: moved on with what was read.
+        block: how many bytes to decode at once.
+    """
+    blocks = Blocks(stream, place, block, LONGEST_LINE)
+    decode: Callable[[bytes], list[Any]] = msgspec.json.Decoder(dict[str, Any]).decode_lines
+    while lines := blocks.take():
+        ends = lines.count(b"\n")
+        try:
+            batch = decode(lines)
+        except _NOT_JSON:
+            batch = _line_by_line(lines, place)
+        else:
+            # decode_lines takes any sequence of objects, with line ends between or within them: what it made
+            # of one object on each line is that many records.
+            if len(batch) != ends + (lines[-1:] != b"\n"):
+                batch = _line_by_line(lines, place)
+        assert place.offset is not None
+        place.record += len(batch)
+        place.offset += len(lines)
+        place.line += ends
+        batch.append(place.mark())
+        yield batch
+        del batch  # the memory is used again for the next one
+
+
+def _line_by_line(lines: bytes, place: Place) -> list[Any]:
+    decode = msgspec.json.Decoder().decode
+    batch: list[Any] = []
+    size = 0
+    for number, line in enumerate(lines.split(b"\n")):
+        if text := line.strip(b" \t\r"):
+            where = place.on_line(number, size)
+            try:
+                value = decode(text)
+            except _NOT_JSON as error:
+                batch.append(unreadable(line, where, why_not_json(text, error)))
+            else:
+                batch.append(value if type(value) is dict else unreadable(line, where, not_an_object(value)))
+        size += len(line) + 1
+    return batch
+
+
+def why_not_json(text: bytes, error: Exception) -> str:
+    """Say what is wrong with a text that was not decoded."""
+    try:
+        text.decode()
+    except UnicodeDecodeError as broken:
+        return f"no valid UTF-8 ({text[broken.start]:#04x} at byte {broken.start} of it)"
+    if isinstance(error, RecursionError):
+        return "no JSON that can be read: it is nested too deeply"
+    return f"no JSON ({error})"
+
+
+def not_an_object(value: Any) -> str:
+    """Say what a JSON value is that should be an object."""
+    kinds = {type(None): "null", bool: "a boolean", str: "a string", list: "an array"}
+    return f"not an object but {kinds.get(type(value), 'a number')}"

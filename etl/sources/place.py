@@ -1,0 +1,77 @@
+"""Where a pull of files is: the file, and how far it has been read. The JSON form of it is the cursor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from etl.errors import SourceError
+from etl.records import Mark, Unreadable
+
+# Enough of a broken record to mend it by; a dead letter holds no more of it.
+_RAW_CHARACTERS = 8192
+
+
+class Place(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A place between two records of a file; it moves on while the file is read.
+
+    Attributes:
+        file: the path, as it was listed.
+        entry: which of the source's paths listed it, from 0.
+        member: the member of a zip file; None: the file itself.
+        offset: the uncompressed bytes before this place; None: the file is not entered in the middle.
+        line: the line ends before this place.
+        record: the records before this place, the unreadable ones too.
+        row_group: the row groups of a Parquet file before this place.
+        columns: the names of a CSV file's columns, once they are known.
+        delimiter: what separates them.
+        types: the types of columns, by name, as this CSV file or one before it showed them first.
+        done: the file was read to its end.
+    """
+
+    file: str
+    entry: int = 0
+    member: str | None = None
+    offset: int | None = None
+    line: int = 0
+    record: int = 0
+    row_group: int = 0
+    columns: list[str] | None = None
+    delimiter: str | None = None
+    types: dict[str, str] = {}
+    done: bool = False
+
+    def __str__(self) -> str:
+        return self.file if self.member is None else f"{self.file} (member {self.member})"
+
+    @classmethod
+    def of(cls, cursor: Any) -> Place | None:
+        """Read a cursor; None stays None.
+
+        Raises:
+            SourceError: it is none of this source.
+        """
+        if cursor is None:
+            return None
+        try:
+            return msgspec.convert(cursor, cls)
+        except msgspec.ValidationError as error:
+            raise SourceError(
+                f"{cursor!r} is no cursor of etl.sources.Files ({error}); it was made by another source or "
+                "another version: start the job anew under another name"
+            ) from error
+
+    def mark(self) -> Mark:
+        """Make a mark of this place."""
+        return Mark(msgspec.to_builtins(self))
+
+    def on_line(self, lines: int, size: int) -> str:
+        """Name a line for people: `lines` and `size` bytes after this place."""
+        return f"{self}, line {self.line + lines + 1} (byte {(self.offset or 0) + size})"
+
+
+def unreadable(raw: bytes | str, where: str, why: str) -> Unreadable:
+    """Make an `Unreadable` of what was found; bytes that are no text are escaped."""
+    text = raw if isinstance(raw, str) else raw[:_RAW_CHARACTERS].decode(errors="backslashreplace")
+    return Unreadable(text[:_RAW_CHARACTERS], f"{where}: {why}")
