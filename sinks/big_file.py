@@ -88,8 +88,6 @@ class BigFile(LocalSink):
                     "path, or `recover` the job that it belongs to"
                 )
             self._end = 0
-        elif file.size != self._end:  # an abort that could not truncate; the lock says that nobody else wrote
-            file.truncate(self._end)
         self._current = _Range(self, sequence, file, self._end)
         return self._current
 

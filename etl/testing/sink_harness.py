@@ -110,8 +110,9 @@ class SinkHarness:
         sink = self.make_sink(directory)
         sink.recover(ledger.sealed, ledger.last)
         while ledger.sealed and len(ledger.sealed) >= (sink.slots or len(ledger.sealed) + 1):
-            ledger.release(ledger.sealed[0])
-            sink.release(ledger.parts[len(ledger.parts) - len(ledger.sealed) - 1])
+            oldest = ledger.sealed[0]
+            ledger.release(oldest)
+            sink.release(oldest)
         ledger.commit(self.write(sink, ledger.last.sequence + 1 if ledger.last else 1))
         sink.close()
         self.assert_stored(directory, ledger.parts if sink.lasting else ledger.sealed)

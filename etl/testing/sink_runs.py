@@ -18,7 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from sinks.base import PartWriter, SealedPart, Sink
-from sinks.errors import SinkError
+from sinks.errors import SinkError, SinkFull
 
 FAILED = 3  # the exit code after a SinkError
 
@@ -99,12 +99,36 @@ def run(sink: Sink, ledger: Ledger, parts: int) -> Iterator[PartWriter]:
             sink.release(oldest)
 
 
+def fill(sink: Sink, ledger: Ledger) -> None:
+    """Write a part, then one that is larger than the disk (1 MiB), then a smaller one; check what is there."""
+    for part in run(sink, ledger, 1):
+        part.write(b"")
+    if sink.slots == 1:
+        sink.release(ledger.parts[0])
+        ledger.release(ledger.parts[0])
+    try:
+        with sink.open_part(2) as part:
+            for _ in range(20):
+                part.write(bytes(100_000))
+    except SinkFull as error:
+        print(error)  # noqa: T201  # to the test
+    else:
+        raise AssertionError("a part of 2 MB was sealed on a disk of 1 MiB")
+    with sink.open_part(2) as part:
+        part.write(bytes(600_000))
+    assert part.sealed is not None
+    ledger.commit(part.sealed)
+    sink.recover(ledger.sealed, ledger.last)
+
+
 def main() -> None:
-    """Do what the command line says: `write`, `recover`, or `die` (write, and die in the third part)."""
+    """Do what the command line says: `write`, `recover`, `die` (write, and die in the fourth part), `fill`."""
     action, pickled, path = sys.argv[1:]
     sink: Sink = pickle.loads(bytes.fromhex(pickled))  # noqa: S301  # our parent's own
     ledger = Ledger(Path(path))
     try:
+        if action == "fill":
+            return fill(sink, ledger)
         for part in run(sink, ledger, {"recover": 0, "write": 3, "die": 4}[action]):
             if action == "die" and len(ledger.parts) == 3:
                 part.write(bytes(1 << 20))  # more than any buffer keeps back

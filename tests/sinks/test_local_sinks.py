@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from sinks import BigFile, NumberedChunks, PartLost, ReusedFile, SealedPart, Sink, SinkError, SinkOccupied
+from sinks.local_files import locate
 
 
 def write(sink: Sink, sequence: int, data: bytes) -> SealedPart:
@@ -192,7 +193,7 @@ with sink.open_part(1) as part:
 CALLS = "?pwrite64,?fsync,?fdatasync,?link,?linkat,?unlink,?unlinkat,?rename,?renameat,?renameat2,?ftruncate"
 
 
-def traced(tmp_path: Path, kind: str, *options: str) -> list[tuple[str, str]]:
+def traced(tmp_path: Path, kind: str, *options: str, code: int = 0) -> list[tuple[str, str]]:
     log = tmp_path / "log"
     command = [
         "strace",
@@ -208,7 +209,8 @@ def traced(tmp_path: Path, kind: str, *options: str) -> list[tuple[str, str]]:
         "-c",
         SCRIPT,
     ]
-    subprocess.run([*command, kind, tmp_path / "out" / "job.ndjson"], check=True)
+    done = subprocess.run([*command, kind, tmp_path / "out" / "job.ndjson"], stderr=subprocess.DEVNULL)
+    assert done.returncode == code
     lines = re.findall(r"^\d+ +(\w+)\((.*)$", log.read_text(), re.MULTILINE)
     return [(re.sub(r"at2?$|64$", "", call), rest) for call, rest in lines]
 
@@ -230,6 +232,23 @@ def test_the_file_is_durable_before_its_name(tmp_path: Path, kind: str, order: l
         for call, rest in traced(tmp_path, kind)
     ]
     assert seen == order
+
+
+@pytest.mark.usefixtures("strace")
+@pytest.mark.parametrize("kind", ["NumberedChunks", "ReusedFile"])
+def test_a_directory_that_cannot_be_synced_leaves_no_part(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "out").mkdir()
+    traced(tmp_path, kind, "-e", "inject=fsync:error=EIO:when=2", code=1)
+    assert names(tmp_path / "out") == []
+
+
+@pytest.mark.parametrize("kind", [NumberedChunks, ReusedFile])
+def test_a_file_that_grew_is_not_what_was_sealed(tmp_path: Path, kind: type[NumberedChunks]) -> None:
+    sealed = write(kind(tmp_path / "job.ndjson"), 1, b"1")
+    with locate(sealed.uri).path.open("ab") as file:
+        file.write(b"2")
+    with pytest.raises(PartLost, match="2 bytes where 1"):
+        kind(tmp_path / "job.ndjson").recover([sealed], sealed)
 
 
 @pytest.mark.usefixtures("strace")
