@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from sinks.base import Data, SealedPart
 from sinks.errors import PartLost, SinkError, SinkOccupied
-from sinks.local_files import OpenFile, explained, locate, sync_directory, unlink, uri
+from sinks.local_files import OpenFile, explained, locate, names, sync_directory, unlink, uri
 from sinks.page_cache import open_for_writing
 from sinks.parts import LocalSink, Part, check, check_places
 
@@ -31,6 +33,7 @@ class BigFile(LocalSink):
         super().__init__(path)
         self._file: OpenFile | None = None
         self._ours = False  # whether this job made the file
+        self._marks = re.compile(rf"\.{re.escape(self.path.name)}\.after-(\d+)-\d+-[0-9a-f]{{8}}")
         self._end = 0  # the offset after the last sealed byte
 
     def occupied_by(self) -> str | None:
@@ -45,7 +48,8 @@ class BigFile(LocalSink):
         """Check the ranges of `sealed`, then cut the file back to the end of `last`.
 
         A file that is gone while nothing of it waits to be loaded is begun anew from offset 0: it went with
-        its machine.
+        its machine. An empty file beside it, named after `last`, says so until a part after `last` is
+        committed; without it a crash in between would look like a file that somebody cut.
 
         Raises:
             SinkOccupied: another process has the file, or it is not the one that `last` is in.
@@ -54,9 +58,12 @@ class BigFile(LocalSink):
         """
         check_places(sealed, [self.path] * len(sealed), self)
         file = self._file or self._open(create=False)
+        marks = [path for path, _ in names(self.path.parent, self._marks)]
+        mark = self._mark(last) if last else None
         end = 0
         if file is not None:
-            end = self._check(file, sealed, last)
+            if sealed or mark not in marks:
+                end = self._check(file, sealed, last)
             self._abort_open()
             if file.size != end:
                 file.truncate(end)
@@ -64,6 +71,12 @@ class BigFile(LocalSink):
                 file.sync()
         elif sealed:
             raise PartLost(f"{self.path} is missing; put it back, or its parts must be written again")
+        elif mark is not None and mark not in marks:
+            OpenFile.create(mark).close()
+            sync_directory(mark.parent)
+        for path in marks:
+            if path != mark:
+                unlink(path)
         self._ours = self._ours or last is None
         self._end = end
         self._start(last)
@@ -92,7 +105,10 @@ class BigFile(LocalSink):
         return self._current
 
     def release(self, part: SealedPart) -> None:
-        """Do nothing: the file is the result."""
+        """Keep the part: the file is the result. What is released was committed, so no mark is needed."""
+        for path, sequence in names(self.path.parent, self._marks):
+            if sequence < part.sequence:
+                unlink(path)
 
     def close(self) -> None:
         """Close the file, which drops its lock; remove it if this job made it and nothing is in it."""
@@ -105,25 +121,26 @@ class BigFile(LocalSink):
             file.close()
 
     def _check(self, file: OpenFile, sealed: Sequence[SealedPart], last: SealedPart | None) -> int:
-        """Check the parts and return where the last one ends."""
+        """Check that this is the job's file with the parts in it, and return where the last one ends."""
         if last is None:
             return 0
         location = locate(last.uri)
         end = location.end or 0
         if location.path != self.path:
-            if file.size:
-                raise SinkOccupied(
-                    f"{self.path} exists, but the job wrote {location.path}; use that path again"
-                )
-            return 0
+            raise SinkOccupied(f"{self.path} exists, but the job wrote {location.path}; use that path again")
         if file.size < end:
             raise PartLost(
                 f"{self.path} has {file.size:,} bytes where {end:,} were sealed: somebody cut it; put it back, "
                 "or move it away to begin a new file"
             )
-        for part in sealed:
+        for part in (*sealed, last):  # the last one too: what follows it is about to be cut off
             check(part, whole=False)
         return end
+
+    def _mark(self, last: SealedPart) -> Path:
+        """Return the path whose existence says that all of the file was written after `last`."""
+        name = f".{self.path.name}.after-{last.sequence}-{last.bytes}-{last.crc32c:08x}"
+        return self.path.with_name(name)
 
     def _open(self, *, create: bool) -> OpenFile | None:
         """Open and lock the file; None: it does not exist, and is not to be created."""
