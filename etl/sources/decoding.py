@@ -95,7 +95,7 @@ class Stream:
 
 @contextmanager
 def decompressed(file: IO[bytes], compression: Compression | None) -> Iterator[Stream]:
-    """Open the content of `file`, which is no zip file.
+    """Open the content of `file`: of a file, or of a member of a zip file.
 
     Args:
         file: a binary file at its beginning that can `peek`; it stays open.
@@ -117,7 +117,8 @@ def decompressed(file: IO[bytes], compression: Compression | None) -> Iterator[S
     elif kind == "zip":
         raise Damaged("it is a zip file inside of a zip file; unpack the outer one")
     else:
-        yield Stream(file, kind, (OSError, EOFError, zlib.error, zipfile.BadZipFile))
+        within: Compression = "zip" if isinstance(file, zipfile.ZipExtFile) else kind
+        yield Stream(file, within, (OSError, EOFError, zlib.error, zipfile.BadZipFile))
 
 
 def compression_of(head: bytes) -> Compression:
@@ -243,7 +244,7 @@ def _gzip(file: IO[bytes]) -> tuple[AbstractContextManager[Any], tuple[type[Exce
 
         return gzip.GzipFile(fileobj=file), damage
     opened: AbstractContextManager[Any] = igzip.IGzipFile(fileobj=file)  # type: ignore[no-untyped-call]
-    return opened, (*damage, isal_zlib.error)
+    return opened, (*damage, isal_zlib.error)  # type: ignore[arg-type]  # its stub calls it an instance
 
 
 def _reason(error: Exception, compression: str) -> str:

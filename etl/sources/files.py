@@ -153,7 +153,8 @@ class Files:
             resumed = at if at is not None and (at.entry, at.file) == listed else None
             if resumed is None or not resumed.done or resumed.offset is not None:
                 types = yield from self._file(listed, resumed, types, progress)
-            progress.passed(listed)
+            else:
+                progress.passed(listed)
 
     def _file(
         self, listed: Listed, resumed: Place | None, types: dict[str, str], progress: _Progress
@@ -172,7 +173,7 @@ class Files:
             progress.reads(file)
             try:
                 if (self.compression or decoding.compression_of(decoding.first_bytes(file))) == "zip":
-                    place = yield from self._archive(file, place)
+                    yield from self._archive(file, place)
                 else:
                     with decoding.decompressed(file, self.compression) as stream:
                         yield from self._content(stream, place, listed.path, progress)
@@ -186,12 +187,13 @@ class Files:
                     f"{place} cannot be read ({error.strerror or error}); {place.record} records of it were read. "
                     "Mend the cause, and run again: the job goes on from its last checkpoint"
                 ) from error
+        progress.passed(listed)
         place.done = True
         yield [place.mark()]
         return place.types
 
-    def _archive(self, file: IO[bytes], place: Place) -> Generator[list[Any], None, Place]:
-        """Read the members of a zip file; returns the place at its end."""
+    def _archive(self, file: IO[bytes], place: Place) -> Iterator[list[Any]]:
+        """Read the members of a zip file; `place` goes from one to the next."""
         with decoding.archive(file) as opened:
             infos = decoding.members(opened)
             names = [info.filename for info in infos]
@@ -203,12 +205,11 @@ class Files:
             first = names.index(place.member) if place.member is not None else 0
             for info in infos[first:]:
                 if info.filename != place.member:
-                    place = Place(
-                        file=place.file, entry=place.entry, member=info.filename, offset=0, types=place.types
-                    )
+                    place.begin(info.filename)
                 with decoding.member(opened, info) as content, decoding.decompressed(content, None) as stream:
                     yield from self._content(stream, place, info.filename, None)
-        return Place(file=place.file, entry=place.entry, types=place.types)
+        place.begin(None)
+        place.offset = None
 
     def _content(
         self, stream: Stream, place: Place, name: str, progress: _Progress | None

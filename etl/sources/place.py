@@ -62,6 +62,12 @@ class Place(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fie
                 "another version: start the job anew under another name"
             ) from error
 
+    def begin(self, member: str | None) -> None:
+        """Go to the beginning of a member, or of the file itself."""
+        self.member = member
+        self.offset = self.line = self.record = self.row_group = 0
+        self.columns = self.delimiter = None
+
     def mark(self) -> Mark:
         """Make a mark of this place."""
         return Mark(msgspec.to_builtins(self))
