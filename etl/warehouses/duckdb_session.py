@@ -13,12 +13,14 @@ from etl.checkpoint import Part, Plan
 from etl.errors import ConfigError, WarehouseError
 from etl.memory import Budget
 from etl.records import describe
+from etl.warehouses import duckdb_file
 from etl.warehouses.base import Entry, Job
 from etl.warehouses.duckdb_ledger import Ledger
 from etl.warehouses.duckdb_parts import PartReader
 from etl.warehouses.duckdb_table import Decisions, Misfit, Table
 from etl.warehouses.duckdb_types import Columns, Kind, lower
 from etl.warehouses.part_files import PartFiles, location
+from sinks.errors import SinkError
 
 if TYPE_CHECKING:
     import duckdb
@@ -66,8 +68,9 @@ class Session:
         self.in_doubt = False
         self._object_bytes = max(MIB, min(LARGEST_RECORD, budget.warehouse // (8 * budget.threads)))
         try:
+            duckdb_file.ensure(path)
             self._connection = duckdb.connect(str(path), config=_settings(path, budget))
-        except duckdb.Error as error:
+        except (duckdb.Error, OSError, SinkError) as error:
             raise WarehouseError(f"cannot open {path}: {said(error)}; {_advice(error)}") from error
         self._files = PartFiles(self._connection)
         # Runs when the session is closed, and at the latest when the interpreter exits.

@@ -1,0 +1,57 @@
+"""Make a database file in one step.
+
+DuckDB writes the headers of a new file one after the other, and cannot open one that was killed in between
+(seen with DuckDB 2.0.0: "could not read enough bytes"). So a new file is made under another name, and linked
+to its own when it is whole.
+"""
+
+from __future__ import annotations
+
+import errno
+import glob
+import os
+import secrets
+from contextlib import suppress
+from pathlib import Path
+
+from sinks.local_files import sync_directory
+
+
+def ensure(path: Path) -> None:
+    """Make the database file `path`, whole and durable, unless it is there.
+
+    Two processes may do so at once: the one that is later takes the file of the other.
+
+    Raises:
+        duckdb.Error: it cannot be made.
+        OSError: the same.
+        sinks.SinkError: the same.
+    """
+    import duckdb
+
+    while not path.exists():
+        new = path.with_name(f".{path.name}.{secrets.token_hex(8)}.new")
+        try:
+            duckdb.connect(str(new)).close()
+            descriptor = os.open(new, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            # Never over a file that is there; gone, if another process tidied up: then it made the file.
+            with suppress(FileExistsError, FileNotFoundError):
+                _give_name(new, path)
+            sync_directory(path.parent)
+        finally:
+            new.unlink(missing_ok=True)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.new"):
+        left.unlink(missing_ok=True)
+
+
+def _give_name(new: Path, path: Path) -> None:
+    try:
+        path.hardlink_to(new)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP):
+            raise
+        new.rename(path)  # a file system without hard links
