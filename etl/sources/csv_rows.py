@@ -191,7 +191,7 @@ class _Table:
             raw.decode(self._encoding)
         except UnicodeDecodeError as error:
             return unreadable(
-                raw, where, f"no valid {self._encoding} ({raw[error.start]:#04x} at byte {error.start})"
+                raw, where, f"no valid {self._encoding} ({raw[error.start]:#04x} at its byte {error.start})"
             )
         text = raw.decode(self._encoding)
         if len(row) != len(self._names):

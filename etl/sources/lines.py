@@ -126,7 +126,7 @@ def why_not_json(text: bytes, error: Exception) -> str:
     try:
         text.decode()
     except UnicodeDecodeError as broken:
-        return f"no valid UTF-8 ({text[broken.start]:#04x} at byte {broken.start} of it)"
+        return f"no valid UTF-8 ({text[broken.start]:#04x} at its byte {broken.start})"
     if isinstance(error, RecursionError):
         return "no JSON that can be read: it is nested too deeply"
     return f"no JSON ({error})"
