@@ -15,7 +15,7 @@ from typing import Any
 
 import etl
 
-RECORDS = 420
+RECORDS = 360
 
 SINKS: dict[str, dict[str, Any]] = {
     "reused_file": {"type": "reused_file", "path": "out/job.ndjson"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import subprocess
@@ -29,8 +30,17 @@ def pull(cursor=None):
         yield {"number": number, "text": f"record {number} " + "x" * 200}
 
 
+@pytest.fixture(scope="session")
+def own_mounts():
+    """Mounts that this process makes are seen by nobody else, and end with it, however it ends."""
+    new_namespace = 0x00020000  # CLONE_NEWNS, linux/sched.h
+    if ctypes.CDLL(None, use_errno=True).unshare(new_namespace):
+        pytest.skip(f"no mount namespace can be had here: {os.strerror(ctypes.get_errno())}")
+    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+
+
 @pytest.fixture(params=["tmpfs", "ext4"])
-def small_disk(request, tmp_path):
+def small_disk(request, tmp_path, own_mounts):
     """A file system of 3 MiB."""
     mount = tmp_path / "small"
     mount.mkdir()
