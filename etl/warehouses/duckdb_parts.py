@@ -15,8 +15,19 @@ import orjson
 from etl.checkpoint import Part
 from etl.errors import SchemaMismatch
 from etl.records import kind_of
-from etl.warehouses.duckdb_convert import Check, text_rule
-from etl.warehouses.duckdb_types import JSON, NULL, VARCHAR, Kind, Path, literal, lower, quoted, shown
+from etl.warehouses.duckdb_convert import TEXTS, Check, text_rule
+from etl.warehouses.duckdb_types import (
+    JSON,
+    NULL,
+    VARCHAR,
+    Columns,
+    Kind,
+    Path,
+    literal,
+    lower,
+    quoted,
+    shown,
+)
 from etl.warehouses.part_files import Location
 
 if TYPE_CHECKING:
@@ -167,20 +178,33 @@ class PartReader:
             file = gzip.GzipFile(fileobj=raw) if self.format == "ndjson.gz" else io.BufferedReader(raw)
             yield from enumerate(map(orjson.loads, file), 1)
 
-    def kind_of_texts(self, path: Path) -> Kind:
-        """Guess from the first strings at a path what they are: DATE, TIMESTAMP, TIMESTAMPTZ, or VARCHAR."""
-        column = path[0]
-        assert column is not None
-        read = VARCHAR
-        for step in reversed(path[1:]):
-            read = Kind(element=read) if step is None else Kind(fields=((step, read),))
-        conditions = [f"bool_and({rule[0]('v')})" for kind in GUESSES if (rule := text_rule(kind))]
+    def kinds_of_texts(self, found: Columns) -> dict[Path, Kind]:
+        """Guess from the first records what strings are: DATE, TIMESTAMP, TIMESTAMPTZ, or VARCHAR.
+
+        Args:
+            found: what `found` returned.
+
+        Returns:
+            A type for each path that holds strings.
+        """
+        paths = [path for name, kind in found.items() for path in _texts(kind, (name,))]
+        read = {name: _as_text(found[name]) for path in paths if (name := path[0])}
+        rules = [rule[0] for kind in GUESSES if (rule := text_rule(kind))]
+        conditions = [
+            f"list_bool_and(list_transform({_values(quoted(str(path[0])), path[1:])}, lambda v: {rule('v')}))"
+            for path in paths
+            for rule in rules
+        ]
         row = self.connection.execute(
-            f"SELECT {', '.join(conditions)} FROM (SELECT unnest({_values(quoted(column), path[1:])}) AS v "  # noqa: S608
-            f"FROM (SELECT {quoted(column)} FROM {self.source({column: read})} "
-            f"WHERE {quoted(column)} IS NOT NULL LIMIT {GUESS_FROM})) WHERE v IS NOT NULL"
+            f"SELECT {', '.join(f'bool_and({condition})' for condition in conditions)} FROM "  # noqa: S608
+            f"(SELECT {', '.join(map(quoted, read))} FROM {self.source(read)} LIMIT {GUESS_FROM})"
         ).fetchone()
-        return next((kind for kind, fits in zip(GUESSES, row or (), strict=False) if fits), VARCHAR)
+        fits = iter(row or ())
+        kinds = {}
+        for path in paths:
+            first = [kind for kind in GUESSES if next(fits)]
+            kinds[path] = first[0] if first else VARCHAR
+        return kinds
 
     def misfit(self, check: Check, read: Kind) -> SchemaMismatch:
         """Find the first value that fails a check, and return the error that names it.
@@ -245,6 +269,25 @@ def _values(x: str, path: Path) -> str:
         return _values(f"{x}.{quoted(path[0])}", path[1:])
     element = f"e{len(path)}"
     return f"flatten(list_transform({x}, lambda {element}: {_values(element, path[1:])}))"
+
+
+def _texts(kind: Kind, path: Path) -> Iterator[Path]:
+    """Yield the paths to strings."""
+    if kind.fields is not None:
+        for name, inner in kind.fields:
+            yield from _texts(inner, (*path, name))
+    elif kind.element:
+        yield from _texts(kind.element, (*path, None))
+    elif kind.scalar in TEXTS:
+        yield path
+
+
+def _as_text(kind: Kind) -> Kind:
+    """Return the type with which to read only the strings of a column."""
+    if kind.fields is not None:
+        fields = ((name, _as_text(inner)) for name, inner in kind.fields if list(_texts(inner, ())))
+        return Kind(fields=tuple(fields))
+    return Kind(element=_as_text(kind.element)) if kind.element else VARCHAR
 
 
 def _leaf(read: Kind, path: Path) -> Kind:

@@ -97,7 +97,7 @@ class Table:
         columns = self._with_declared(old or {})
         for part, found in parts:
             try:
-                columns = grown(columns, found, as_it_is if part.typed else inferring(part, decisions))
+                columns = grown(columns, found, as_it_is if part.typed else inferring(part, found, decisions))
             except CaseClash as clash:
                 raise part.names_alike(clash.path, clash.other) from clash
         if old is None:
@@ -211,17 +211,22 @@ def as_it_is(kind: Kind, _: Path) -> Kind:
     return kind
 
 
-def inferring(part: PartReader, decisions: Decisions) -> Callable[[Kind, Path], Kind]:
+def inferring(part: PartReader, columns: Columns, decisions: Decisions) -> Callable[[Kind, Path], Kind]:
     """Return what gives types to new columns of a part of JSON.
 
     Strings that are dates or timestamps as far as one looks become such, the load will see whether all are.
     Times and UUIDs stay VARCHAR: a first part may look like one by chance.
     """
+    texts: dict[Path, Kind] = {}
 
     def guess(found: Kind, path: Path) -> Kind:
         if path in decisions.instead:
             return HUGEINT if found == HUGEINT else VARCHAR
-        kind = BIGINT if found == HUGEINT else part.kind_of_texts(path)
+        if found == HUGEINT:
+            kind = BIGINT
+        else:
+            texts.update({} if texts else part.kinds_of_texts(columns))
+            kind = texts[path]
         if kind != VARCHAR:
             decisions.guessed.add(path)
         return kind

@@ -1,0 +1,84 @@
+"""Kill the process at every call that changes a file, load the same plans again, and compare with the truth."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import duckdb
+import pytest
+
+CALLS = "pwrite64,write,fsync,fdatasync,ftruncate,unlink,rename"
+RUN = """
+import sys
+from pathlib import Path
+
+sys.path.insert(0, sys.argv[1])
+from conftest import Loader
+
+loader = Loader(Path(sys.argv[2]))
+first = loader.part([{"id": n, "new": None} for n in range(500)])
+second = loader.part([{"id": n, "s": {"x": n}, "new": "x"} for n in range(500, 1000)])
+third = loader.part([{"id": n, "s": {"y": [n]}} for n in range(1000, 1500)])
+print("loading", flush=True)
+for plan in (loader.plan(first), loader.plan(second, third)):
+    loader.warehouse.load(loader.job, plan)
+loader.warehouse.close()
+print("closed", flush=True)
+"""
+TRUTH = "SELECT count(*), count(DISTINCT id), sum(id), count(new), count(s.x), count(s.y) FROM t"
+
+
+def run(folder: Path, *trace: str) -> subprocess.CompletedProcess[str]:
+    folder.mkdir(exist_ok=True)
+    command = [sys.executable, "-c", RUN, str(Path(__file__).parent), str(folder)]
+    return subprocess.run([*trace, *command], capture_output=True, text=True, timeout=60, check=False)
+
+
+def calls_on_the_database(folder: Path) -> list[tuple[str, int]]:
+    """Return the calls of one run that concern the database's files, each with its number in its thread."""
+    log = folder.with_suffix(".strace")
+    result = run(folder, "strace", "-f", "-y", "-e", f"trace={CALLS}", "-o", str(log))
+    assert result.returncode == 0, result.stderr
+    counts: Counter[tuple[str, str]] = Counter()
+    found: set[tuple[str, int]] = set()
+    for line in log.read_text(errors="replace").splitlines():
+        match = re.match(r"(\d+) +(\w+)\((.*)", line)
+        if match and match[2] in CALLS.split(","):
+            counts[match[1], match[2]] += 1
+            if "w.duckdb" in match[3]:
+                found.add((match[2], counts[match[1], match[2]]))
+    return sorted(found)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("strace"), reason="needs strace")
+def test_killed_at_any_write_the_same_plans_give_the_same_table(tmp_path):
+    points = calls_on_the_database(tmp_path / "counted")
+    calls = {call for call, _ in points}
+    assert "pwrite64" in calls or "write" in calls
+    assert "fsync" in calls or "fdatasync" in calls
+
+    def killed_and_repeated(point: tuple[str, int]) -> tuple[object, ...]:
+        call, number = point
+        folder = tmp_path / f"{call}-{number}"
+        inject = f"inject={call}:signal=SIGKILL:when={number}"
+        killed = run(folder, "strace", "-f", "-e", f"trace={call}", "-e", inject, "-o", "/dev/null")
+        repeated = run(folder)
+        with duckdb.connect(str(folder / "w.duckdb"), read_only=True) as connection:
+            rows = connection.execute(TRUTH).fetchall()
+            ledger = connection.execute('SELECT count(*), sum("rows"), max(loads) FROM _etl_loads').fetchall()
+        shutil.rmtree(folder)
+        return point, "closed" in killed.stdout, repeated.stderr, rows, ledger
+
+    with ThreadPoolExecutor(2) as executor:
+        results = list(executor.map(killed_and_repeated, points))
+    truth = [(1500, 1500, 1124250, 500, 500, 500)]
+    wrong = [result for result in results if result[2:] != ("", truth, [(2, 1500, 2)])]
+    assert not wrong
+    assert not any(survived for _, survived, *_ in results)
