@@ -57,7 +57,7 @@ def read_head(blocks: Blocks, place: Place, options: Options) -> None:
         if options.header is True:
             place.columns = _named(first, place)
             header = _bytes_of(sample, reader.line_num)
-            place.line += reader.line_num
+            place.line += sample.count(b"\n", 0, header)
             assert place.offset is not None
             place.offset += header
             first = []

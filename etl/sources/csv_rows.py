@@ -50,6 +50,7 @@ def read(stream: Stream, place: Place, options: Options, *, block: int) -> Itera
         place.offset += rows.bytes
         place.line += rows.lines
         batch.append(place.mark())
+        del rows
         yield batch
         del batch  # the memory is used again for the next one
 

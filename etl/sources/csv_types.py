@@ -70,7 +70,7 @@ def infer(column: Sequence[str], nulls: frozenset[str]) -> Type:
     Whole numbers past 64 bits are taken for names of things: text.
     """
     present = [text for text in column if text not in nulls]
-    if not present or any(_DIGITS.fullmatch(text) and _is_huge(text) for text in present):
+    if not present or any(len(text) > 18 and _is_huge(text) for text in present):
         return "string"
     candidates: tuple[Type, ...] = ("integer", "float", "boolean", "date", "timestamp")
     for candidate in candidates:
@@ -161,6 +161,8 @@ def _float(text: str) -> float:
     return value
 
 
-def _is_huge(digits: str) -> bool:
-    """Tell whether a whole number is past 64 bits, without converting it where it is very long."""
-    return len(digits) > 40 or not -(2**63) <= int(digits) < 2**63
+def _is_huge(text: str) -> bool:
+    """Tell whether it is a whole number past 64 bits, without converting it where it is very long."""
+    if _DIGITS.fullmatch(text) is None:
+        return False
+    return len(text) > 40 or not -(2**63) <= int(text) < 2**63

@@ -80,7 +80,7 @@ class Files:
         *,
         format: Format | None = None,
         compression: Compression | None = None,
-        types: Mapping[str, csv_types.Type] | None = None,
+        types: Mapping[str, str] | None = None,
         delimiter: str | None = None,
         header: bool | Sequence[str] = True,
         null: Sequence[str] = ("", "NA", "N/A", "NULL", "null"),
@@ -297,7 +297,7 @@ def _enter(stream: Stream, place: Place, head: bytes, separator: bytes) -> None:
     ended = separator == b"\n" and (not follows or follows[:1] == b"\n" or follows == b"\r\n")
     if last != separator and not ended and (place.line or place.record):
         raise SourceChanged(
-            f"{place} has no {'line' if separator == _BLANK[-1:] else 'element'} that begins at byte {offset}, where "
+            f"{place} has no {'line' if separator == b'\n' else 'element'} that begins at byte {offset}, where "
             "reading stopped: it was replaced, or its last line was written on after it had been read; put it "
             "back, or start the job anew under another name"
         )

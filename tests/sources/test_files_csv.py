@@ -186,11 +186,14 @@ def test_a_file_without_rows_leaves_the_types_to_the_next(tmp_path: Path) -> Non
     assert_resumes_everywhere(Files(tmp_path))
 
 
-def test_a_file_of_a_header_may_grow(tmp_path: Path) -> None:
-    source = Files(write(tmp_path / "a.csv", "a,b\n"))
+@pytest.mark.parametrize("head", ["", "\ufeff", "a,b", "a,b\n"])
+def test_a_file_of_a_header_or_less_may_grow(tmp_path: Path, head: str) -> None:
+    source = Files(write(tmp_path / "a.csv", head))
     cursor = last_cursor(source)
-    write(tmp_path / "a.csv", "a,b\n1,x\n")
-    assert taken(source, cursor) == [{"a": 1, "b": "x"}]
+    write(tmp_path / "a.csv", ("\ufeff" if head == "\ufeff" else "") + "a,b\n1,x\n2\n")
+    found, (_, reason) = taken(source, cursor)
+    assert found == {"a": 1, "b": "x"}
+    assert "line 3 " in reason
 
 
 def test_the_types_of_the_first_file_hold_for_the_others(tmp_path: Path) -> None:

@@ -74,12 +74,13 @@ def test_any_records_come_back_from_json(
     ),
     COMPRESSIONS,
     st.integers(1, 100),
-    st.sampled_from(["\n", "\r\n"]),
-    st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
+    # csv.writer leaves a lone \r unquoted where lines end in \n
+    st.sampled_from([("\r\n", csv.QUOTE_MINIMAL), ("\r\n", csv.QUOTE_ALL), ("\n", csv.QUOTE_ALL)]),
 )
 def test_any_text_comes_back_from_csv(
-    rows: list[list[str]], compression: str, block: int, ending: str, quoting: Any
+    rows: list[list[str]], compression: str, block: int, dialect: tuple[str, Any]
 ) -> None:
+    ending, quoting = dialect
     names = [f"c{number}" for number in range(len(rows[0]))]
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator=ending, quoting=quoting).writerows([names, *rows])

@@ -1,0 +1,92 @@
+"""Read a file that belongs to somebody else, and leave the page cache as it was found.
+
+What a job reads is charged to its container as page cache, and a file of any size would fill it. Dropping a
+whole file would evict pages that others have a use for. So each read first asks, with RWF_NOWAIT, for what is
+cached (preadv2(2), Linux 4.14): what is there was there before, and stays; what is not is read, and dropped
+behind the cursor.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+# What is asked of the kernel at once; it reads that much in one go, so nothing is lost without readahead.
+READ_BYTES = 1024 * 1024
+
+# Pages are dropped in stretches of this size, at most so much more than is being read stays cached.
+DROP_BYTES = 4 * 1024 * 1024
+
+PAGE = 4096  # the largest unit that is common to all; a page that is larger is dropped with a later stretch
+
+
+def open_guest(path: str | os.PathLike[str]) -> io.BufferedReader:
+    """Open a file for reading; where the kernel cannot tell what is cached, as `open` would.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    return io.BufferedReader(GuestFile(path), READ_BYTES)
+
+
+class GuestFile(io.FileIO):
+    """A file whose pages are dropped behind the cursor, if it was reading that brought them in.
+
+    Args:
+        path: of the file.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        super().__init__(Path(path), "rb")
+        self._asks = hasattr(os, "RWF_NOWAIT") and hasattr(os, "posix_fadvise")
+        self._ours: list[int] = []  # from, to: the stretch that this reading brought in and has not dropped
+        if self._asks:
+            # Without readahead: it would bring in pages that look as if they had been there.
+            with suppress(OSError):
+                os.posix_fadvise(self.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        """Read up to the length of `buffer` into it; return the number of bytes, 0 at the end."""
+        if not self._asks:
+            return super().readinto(buffer) or 0
+        position = self.tell()
+        with memoryview(buffer).cast("B") as view:
+            try:
+                count = os.preadv(self.fileno(), [view], position, os.RWF_NOWAIT)
+            except BlockingIOError:
+                count = os.preadv(self.fileno(), [view[:READ_BYTES]], position)
+                self._brought_in(position, position + count)
+            except OSError:
+                self._asks = False  # this file system cannot tell
+                return super().readinto(buffer) or 0
+        self.seek(position + count)
+        return count
+
+    def close(self) -> None:
+        """Drop what is left to drop, and close the file. May be repeated."""
+        if not self.closed:
+            self._drop()
+        super().close()
+
+    def _brought_in(self, start: int, end: int) -> None:
+        if self._ours and self._ours[1] != start:
+            self._drop()
+        if not self._ours:
+            self._ours = [start // PAGE * PAGE, end]
+        self._ours[1] = end
+        if end - self._ours[0] >= DROP_BYTES:
+            self._drop()
+
+    def _drop(self) -> None:
+        if self._ours:
+            start, end = self._ours
+            # The kernel drops whole pages only: the one that the cursor stands in comes with the next stretch.
+            with suppress(OSError):
+                os.posix_fadvise(self.fileno(), start, end - start, os.POSIX_FADV_DONTNEED)
+            self._ours = []
