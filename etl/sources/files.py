@@ -292,12 +292,13 @@ def _enter(stream: Stream, place: Place, head: bytes, separator: bytes) -> None:
             f"{place} has become shorter than the {offset} bytes that were read of it: it was replaced or cut; "
             "put it back, or start the job anew under another name"
         )
+    what = "line" if separator == b"\n" else "element"
     follows = stream.peek(2)
     # the last line may lack its end, and get it when the file grows
     ended = separator == b"\n" and (not follows or follows[:1] == b"\n" or follows == b"\r\n")
     if last != separator and not ended and (place.line or place.record):
         raise SourceChanged(
-            f"{place} has no {'line' if separator == b'\n' else 'element'} that begins at byte {offset}, where "
+            f"{place} has no {what} that begins at byte {offset}, where "
             "reading stopped: it was replaced, or its last line was written on after it had been read; put it "
             "back, or start the job anew under another name"
         )
