@@ -107,7 +107,7 @@ class DuckDB:
             raise WarehouseError(
                 f"DuckDB loads {', '.join(sorted(self.formats))}; plan {plan.id} is {plan.format}"
             )
-        with self._using(f"load part {plan.parts[0].sequence} to {plan.parts[-1].sequence}") as session:
+        with self._using(f"load parts {plan.parts[0].sequence} to {plan.parts[-1].sequence}") as session:
             rows = session.load(job, plan)
         self._settle()
         return rows

@@ -38,6 +38,7 @@ REMEDY = (
     "this load was kept"
 )
 GUESSES = (Kind("DATE"), Kind("TIMESTAMP"), Kind("TIMESTAMP WITH TIME ZONE"))
+SHOWN = 100  # characters of a value in a message
 GUESS_FROM = 1000  # records; a guess only saves a second try
 NUMBER = "number"
 GROUPS = {"UBIGINT": NUMBER, "BIGINT": NUMBER, "HUGEINT": NUMBER, "DOUBLE": NUMBER}
@@ -53,7 +54,6 @@ class PartReader:
         location: where it is, for what is read in Python: only ever to explain an error.
         name: what DuckDB calls it (see `part_files`).
         format: `ndjson`, `ndjson.gz` or `parquet`.
-        object_bytes: how large a record may be, in bytes; DuckDB keeps buffers of twice that a thread.
     """
 
     connection: duckdb.DuckDBPyConnection
@@ -61,7 +61,6 @@ class PartReader:
     location: Location
     name: str
     format: str
-    object_bytes: int
 
     def __str__(self) -> str:
         return f"part {self.part.sequence} ({self.part.sealed.uri})"
@@ -111,8 +110,8 @@ class PartReader:
     def _json(self, function: str, options: str = "") -> str:
         compression = "gzip" if self.format == "ndjson.gz" else "none"
         return (
-            f"{function}({literal(self.name)}, format = 'newline_delimited', compression = '{compression}', "
-            f"maximum_object_size = {self.object_bytes}{', ' if options else ''}{options})"
+            f"{function}({literal(self.name)}, format = 'newline_delimited', compression = '{compression}'"
+            f"{', ' if options else ''}{options})"
         )
 
     def _without_columns(self) -> dict[str, Kind]:
@@ -185,7 +184,7 @@ class PartReader:
             found: what `found` returned.
 
         Returns:
-            A type for each path that holds strings.
+            A type for each path where those records hold strings.
         """
         paths = [path for name, kind in found.items() for path in _texts(kind, (name,))]
         read = {name: _as_text(found[name]) for path in paths if (name := path[0])}
@@ -199,11 +198,12 @@ class PartReader:
             f"SELECT {', '.join(f'bool_and({condition})' for condition in conditions)} FROM "  # noqa: S608
             f"(SELECT {', '.join(map(quoted, read))} FROM {self.source(read)} LIMIT {GUESS_FROM})"
         ).fetchone()
-        fits = iter(row or ())
+        answers = iter(row or ())
         kinds = {}
         for path in paths:
-            first = [kind for kind in GUESSES if next(fits)]
-            kinds[path] = first[0] if first else VARCHAR
+            fits = {kind: next(answers) for kind in GUESSES}
+            if None not in fits.values():
+                kinds[path] = next((kind for kind in GUESSES if fits[kind]), VARCHAR)
         return kinds
 
     def misfit(self, check: Check, read: Kind) -> SchemaMismatch:
@@ -213,15 +213,21 @@ class PartReader:
             check: what failed.
             read: the type with which its column was read.
         """
-        target = "values before it" if check.target == NULL else f"the column's type, {check.target}"
-        right_kind = self._right_kind_of_mixed(check, read) if check.target == NULL else check.right_kind
+        target = f"the column's type, {check.target}"
+        right_kind = check.right_kind
+        if check.target == NULL:
+            target = "the values before it"
+            right_kind = self._right_kind_of_mixed(check, read)
         found = right_kind and self._first(check, read, right_kind)
-        found = found or self._first(check, read, check.fits)
+        if found is None:
+            found = self._first(check, read, check.fits)
+            if check.target == NULL:
+                target = "any type (an object with an empty name for a field)"
         if found is None:  # cannot be: the same condition has just failed on the same bytes
             return SchemaMismatch(f"{self}: a value of {shown(check.path)} does not fit {target}; {REMEDY}")
         record, value = found
-        if len(value) > 100:
-            value = value[:100] + "…"
+        if len(value) > SHOWN:
+            value = value[:SHOWN] + "…"
         return SchemaMismatch(
             f"{self}, record {record}: the value {value} of column {shown(check.path)} does not fit {target}; "
             f"{REMEDY}"

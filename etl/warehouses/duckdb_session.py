@@ -30,9 +30,6 @@ MIB = 1024 * 1024
 # DuckDB spills sorts and large ALTERs to files beside the database, never more than this.
 SPILL_BYTES = 1024 * MIB
 
-# A record of JSON may be this large at most; buffers of twice the size are kept by each thread.
-LARGEST_RECORD = 16 * MIB
-
 
 class Session:
     """An open database and what was registered with it.
@@ -66,7 +63,6 @@ class Session:
             ) from error
         self.at: PartReader | None = None
         self.in_doubt = False
-        self._object_bytes = max(MIB, min(LARGEST_RECORD, budget.warehouse // (8 * budget.threads)))
         try:
             duckdb_file.ensure(path)
             self._connection = duckdb.connect(str(path), config=_settings(path, budget))
@@ -141,7 +137,6 @@ class Session:
             location=where,
             name=stack.enter_context(self._files.offer(where)),
             format=format,
-            object_bytes=self._object_bytes,
         )
         return self.at, self.at.found()
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from etl.errors import LoadMismatch, SchemaMismatch
 from etl.warehouses.duckdb_convert import Check, Conversion, Instead, failed_check, infer
-from etl.warehouses.duckdb_parts import PartReader
+from etl.warehouses.duckdb_parts import GUESSES, PartReader
 from etl.warehouses.duckdb_types import (
     BIGINT,
     HUGEINT,
@@ -226,7 +226,7 @@ def inferring(part: PartReader, columns: Columns, decisions: Decisions) -> Calla
             kind = BIGINT
         else:
             texts.update({} if texts else part.kinds_of_texts(columns))
-            kind = texts[path]
+            kind = texts.get(path) or (found if found in GUESSES else VARCHAR)
         if kind != VARCHAR:
             decisions.guessed.add(path)
         return kind

@@ -41,6 +41,11 @@ def test_a_new_column_has_the_type_of_its_values(loader, values, kind):
     assert loader.types() == {"v": kind}
 
 
+def test_a_date_that_comes_late_in_a_part_is_recognised(loader):
+    loader.load(*({"v": None} for _ in range(5000)), {"v": "2024-02-29", "w": ["x"]})
+    assert loader.types() == {"v": "DATE", "w": "VARCHAR[]"}
+
+
 @pytest.mark.parametrize(
     "values",
     [
@@ -105,7 +110,7 @@ def test_a_value_within_nested_ones_is_named_by_its_path(loader):
     ("first", "second"), [(1, "x"), ("x", 1), (1, True), ({"a": 1}, 5), ([1], {"a": 1}), ("x", [1])]
 )
 def test_mixed_values_in_a_new_column_name_the_first_that_differs(loader, first, second):
-    with mismatch("record 3", "of column v does not fit values before it", "[warehouse.schema]"):
+    with mismatch("record 3", "of column v does not fit the values before it", "[warehouse.schema]"):
         loader.load({"v": first}, {"v": None}, {"v": second}, {"v": first})
     assert loader.sql("SELECT 1 FROM duckdb_tables() WHERE table_name = 't'") == []
 
@@ -261,6 +266,11 @@ def test_a_numbered_name_is_no_clash(loader):
 def test_an_empty_name_is_reported(loader):
     with mismatch("part 1", "record 2", "empty name"):
         loader.load({}, {"": 1})
+
+
+def test_an_empty_name_within_a_value_is_reported(loader):
+    with mismatch("record 2", '{"":1}', "column s", "empty name"):
+        loader.load({"s": None}, {"s": {"": 1}})
 
 
 def test_a_line_that_is_no_object_is_reported(loader):
