@@ -190,7 +190,8 @@ class PartReader:
         read = {name: _as_text(found[name]) for path in paths if (name := path[0])}
         rules = [rule[0] for kind in GUESSES if (rule := text_rule(kind))]
         conditions = [
-            f"list_bool_and(list_transform({_values(quoted(str(path[0])), path[1:])}, lambda v: {rule('v')}))"
+            f"list_bool_and(list_transform({_values(quoted(str(path[0])), path[1:])}, "
+            f"lambda v: CASE WHEN v IS NOT NULL THEN {rule('v')} END))"
             for path in paths
             for rule in rules
         ]
