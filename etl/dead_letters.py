@@ -71,6 +71,7 @@ class DeadLetters:
     def commit(self) -> None:
         """Count the letters of this part as the job's: they are in the checkpoint."""
         self._committed += self.count
+        self.count = 0
 
     def abort(self) -> None:
         """Leave no trace of the letters of this part."""

@@ -35,6 +35,9 @@ from sinks import PartWriter, SealedPart, Sink, SinkError, SinkFull
 # Below this a part is not cut smaller: a checkpoint and a load for each would cost more than they carry.
 SMALLEST_PART = 64 * 1024
 
+# How often a run looks at its clock and says how far it is, when its records are slow.
+TICK_SECONDS = 1.0
+
 # One part loads while another, sealed, waits: more would only pile up on the disk.
 HANDED_OVER = 2
 
@@ -87,9 +90,11 @@ class Engine:
         self._dead_letters = DeadLetters(
             settings.rejects, settings.max_rejects, lease.document.state.totals.rejected
         )
-        self._reader = Reader(settings.source, lease.document.state.position, self._unreadable)
+        self._reader = Reader(settings.source, lease.document.state.position, self._unreadable, self._tick)
         self._stages = Stages(settings.transforms, settings.on_error, self._reject)
         self._began_at = lease.document.state.position.number
+        self._part_began = 0.0
+        self._open_part = (0, 0)  # the records and the bytes of the part that is being written
         self.counts = Counts()
         self.stopped: str | None = None
 
@@ -110,19 +115,28 @@ class Engine:
             EtlError: the run failed; what is committed stays, the open part left no trace.
         """
         try:
-            self._advance(self._lease.document, wait=False)
-            while not (self._reader.exhausted or self.stopped):
-                self._make_room()
-                self._write_part()
-            while self._load is not None:
-                self._advance(self._lease.document, wait=True)
-            self._lease.write(self._lease.document.left(finished=self._reader.exhausted))
+            with self._nudged():
+                self._advance(self._lease.document, wait=False)
+                while not (self._reader.exhausted or self.stopped):
+                    self._make_room()
+                    self._write_part()
+            self._leave(finished=self._reader.exhausted)
         except BaseException as error:
             self._fail(error)
             raise
         finally:
             self._reader.close()
             self._loads.shutdown(wait=True)
+
+    def _leave(self, *, finished: bool) -> None:
+        """Load what is sealed, and note that the run ended in order."""
+        if self.stopped is not None and self._load is not None:
+            self._notice(
+                f"{self.stopped}: what was taken is kept, and is being loaded; once more stops at once"
+            )
+        while self._load is not None:
+            self._advance(self._lease.document, wait=True)
+        self._lease.write(self._lease.document.left(finished=finished))
 
     # ------------------------------------------------------------------ one part
 
@@ -135,10 +149,11 @@ class Engine:
         self._reader.begin_slice()
         if self.stopped is not None:
             return
+        self._part_began = time.monotonic()
+        self._open_part = 0, 0
         try:
             writer = self._job.sink.open_part(sequence, epoch=document.epoch)
-            with self._deadline():
-                records = self._encode(writer)
+            records = self._encode(writer)
             letters = self._dead_letters.seal()
             sealed = writer.seal() if records else None
             if sealed is None:
@@ -163,7 +178,7 @@ class Engine:
 
     def _encode(self, writer: PartWriter) -> int:
         """Write one slice of the source into `writer`; return how many records it became."""
-        counts, part_bytes = self.counts, self._lease.document.part_bytes
+        part_bytes = self._lease.document.part_bytes
         count = 0
         outputs = self._stages.run(self._reader)
         if self._job.part_records is not None:
@@ -172,9 +187,8 @@ class Engine:
         for count in self._job.format.encode(outputs, writer.write, self._refuse, batch_bytes):
             if writer.bytes >= part_bytes:
                 self._reader.end_slice("bytes")
-            if self._load is not None and self._load[1].done():
-                self._advance(self._lease.document, wait=False)
-            self._tell(counts.records + count, counts.bytes + writer.bytes)
+            self._open_part = count, writer.bytes
+            self._tick()
         return count
 
     def _limited(self, records: Iterator[Record], limit: int) -> Iterator[Record]:
@@ -228,22 +242,36 @@ class Engine:
                     cut=self._reader.cut or "end",
                 )
             )
-        self._tell(self.counts.records, self.counts.bytes)
+        self._open_part = 0, 0
+        self._tell()
 
     @contextmanager
-    def _deadline(self) -> Iterator[None]:
-        """End the slice after `part_seconds`, also when the source is slow or no record survives."""
-        if self._job.part_seconds is None:
-            yield
-            return
-        timer = threading.Timer(self._job.part_seconds, self._reader.end_slice, ("seconds",))
-        timer.daemon = True
-        timer.start()
+    def _nudged(self) -> Iterator[None]:
+        """Let `_tick` be called now and then, also when records are slow, or none of them survives."""
+        seconds = self._job.part_seconds
+        interval = TICK_SECONDS if seconds is None else min(TICK_SECONDS, seconds)
+        done = threading.Event()
+
+        def nudge() -> None:
+            while not done.wait(interval):
+                self._reader.nudge()
+
+        thread = threading.Thread(target=nudge, name="etl-nudge", daemon=True)
+        thread.start()
         try:
             yield
         finally:
-            timer.cancel()
-            timer.join()
+            done.set()
+            thread.join()
+
+    def _tick(self) -> None:
+        """Between two records: cut a part that is old, let loading go on, say how far the run is."""
+        seconds = self._job.part_seconds
+        if seconds is not None and time.monotonic() - self._part_began >= seconds:
+            self._reader.end_slice("seconds")
+        if self._load is not None and self._load[1].done():
+            self._advance(self._lease.document, wait=False)
+        self._tell()
 
     # ------------------------------------------------------------------ loading
 
@@ -378,9 +406,7 @@ class Engine:
         if isinstance(error, CheckpointError) or not isinstance(error, Exception):
             return
         try:
-            while self._load is not None:
-                self._advance(self._lease.document, wait=True)
-            self._lease.write(self._lease.document.left(finished=False))
+            self._leave(finished=False)
         except (EtlError, SinkError) as other:
             error.add_note(f"and while the run was being ended: {other}")
 
@@ -392,15 +418,15 @@ class Engine:
     def _notice(self, message: str) -> None:
         self._emit(progress.Notice(pipeline=self._job.pipeline, message=message))
 
-    def _tell(self, records: int, size: int) -> None:
-        counts = self.counts
+    def _tell(self) -> None:
+        counts, (records, size) = self.counts, self._open_part
         share = getattr(self._job.source, "progress", None)
         self._emit(
             progress.Progress(
                 pipeline=self._job.pipeline,
                 taken=self._reader.number - self._began_at,
-                records=records,
-                bytes=size,
+                records=counts.records + records,
+                bytes=counts.bytes + size,
                 rejected=counts.rejected + self._dead_letters.count,
                 sealed=counts.parts,
                 loaded=counts.loaded,

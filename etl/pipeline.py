@@ -68,7 +68,7 @@ class Pipeline:
         rejects: a sink for the dead letters; default: `<name>-rejects-000001.ndjson` … beside the checkpoint.
         part_bytes: cut a part when it has this many bytes; less where the memory limit asks for it.
         part_records: cut a part when it has this many records; None: no such limit.
-        part_seconds: cut a part when it is this old, in seconds; None: no such limit.
+        part_seconds: cut a part when it is this old, in seconds; None or 0: no such limit.
         on_error: `fail` stops at a record that cannot be read, transformed or encoded; `reject` makes it a
             dead letter and goes on. A generator that raised is started afresh, and what it held besides that
             record is gone: with `reject`, let transforms treat each record by itself (`etl.each`).
@@ -127,7 +127,7 @@ class Pipeline:
         )
         self.part_bytes = _positive("part_bytes", part_bytes)
         self.part_records = part_records if part_records is None else _positive("part_records", part_records)
-        self.part_seconds = part_seconds if part_seconds is None else _positive("part_seconds", part_seconds)
+        self.part_seconds = _positive("part_seconds", part_seconds) if part_seconds else None
         self.max_rejects = max_rejects
         self.memory = memory if memory is None else _positive("memory", memory)
         if on_error not in ("fail", "reject"):

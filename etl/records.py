@@ -117,14 +117,20 @@ class Reader:
         position: where to go on.
         on_unreadable: takes what the source could not decode, with the record's number; it raises, or keeps
             a dead letter.
+        on_nudge: called between two records after `nudge`.
     """
 
     def __init__(
-        self, source: Any, position: Position, on_unreadable: Callable[[Unreadable, int], None]
+        self,
+        source: Any,
+        position: Position,
+        on_unreadable: Callable[[Unreadable, int], None],
+        on_nudge: Callable[[], None] = lambda: None,
     ) -> None:
         self._pull, self._takes_cursor = puller(source)
         self._name = name_of(source)
         self._on_unreadable = on_unreadable
+        self._on_nudge = on_nudge
         self.open(position)
 
     def open(self, position: Position) -> None:
@@ -138,6 +144,8 @@ class Reader:
         self.exhausted = False
         self.ended = False
         self.cut: str | None = None
+        # The one flag that is looked at for each record; set last, cleared first, so that nothing is missed.
+        self._attention = False
 
     @property
     def position(self) -> Position:
@@ -157,6 +165,11 @@ class Reader:
         """
         if self.cut is None:
             self.cut = reason
+        self._attention = True
+
+    def nudge(self) -> None:
+        """Let `on_nudge` be called before the next record, on the thread that pulls. Safe from other threads."""
+        self._attention = True
 
     def begin_slice(self) -> None:
         """Forget why the last slice ended, so that another can begin."""
@@ -173,18 +186,17 @@ class Reader:
             if self._items is None:
                 self._items = iter(self._pull(self._cursor) if self._takes_cursor else self._pull())
                 self._skip()
-            if self.cut is None:
-                for item in self._items:
-                    if item.__class__ is dict:
-                        self._since_mark += 1
-                        self._number += 1
-                        yield item
-                    elif (record := self._unusual(item)) is not None:
-                        yield record
-                    if self.cut is not None:
-                        break  # type: ignore[unreachable]  # it is set by others while this is suspended
-                else:
-                    self.exhausted = True
+            for item in self._items if self.cut is None else ():
+                if item.__class__ is dict:
+                    self._since_mark += 1
+                    self._number += 1
+                    yield item
+                elif (record := self._unusual(item)) is not None:
+                    yield record
+                if self._attention and self._asked_to_end():
+                    break
+            else:
+                self.exhausted = self.cut is None
         except EtlError:
             raise
         except Exception as error:
@@ -193,6 +205,12 @@ class Reader:
                 f"{describe(error)}; mend the cause and run again, the job goes on from its last checkpoint"
             ) from error
         self.ended = True
+
+    def _asked_to_end(self) -> bool:
+        self._attention = False
+        if self.cut is None:
+            self._on_nudge()
+        return self.cut is not None
 
     def _unusual(self, item: Any) -> Record | None:
         if isinstance(item, Mark):

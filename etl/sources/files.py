@@ -15,6 +15,7 @@ from etl.errors import SourceChanged, SourceError
 from etl.sources import csv_rows, csv_types, decoding, json_array, lines, parquet
 from etl.sources.csv_head import Options
 from etl.sources.decoding import Compression, Damaged, Stream
+from etl.sources.guest_file import open_guest
 from etl.sources.listing import Listed, listing
 from etl.sources.place import Place
 
@@ -23,7 +24,6 @@ Format = Literal["ndjson", "csv", "json", "parquet"]
 # Decoded at once. Small enough for the records of a block to stay in the processor's cache: with 128 KiB, nested
 # events take a tenth more time, flights out of CSV a quarter.
 _BLOCK_BYTES = 32 << 10
-_FILE_BUFFER = 128 << 10
 _HEAD = 4096
 _BOM = b"\xef\xbb\xbf"
 _BLANK = b" \t\r\n"
@@ -163,7 +163,7 @@ class Files:
         place = resumed or Place(file=listed.path, entry=listed.entry, offset=0, types=types)
         place.done = False
         try:
-            file = open(listed.path, "rb", _FILE_BUFFER)  # noqa: SIM115, PTH123 - closed below, errors told apart
+            file = open_guest(listed.path)
         except OSError as error:
             raise SourceError(
                 f"{listed.path} cannot be opened ({error.strerror}): it was there when the files were listed, or "

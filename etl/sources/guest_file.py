@@ -3,7 +3,7 @@
 What a job reads is charged to its container as page cache, and a file of any size would fill it. Dropping a
 whole file would evict pages that others have a use for. So each read first asks, with RWF_NOWAIT, for what is
 cached (preadv2(2), Linux 4.14): what is there was there before, and stays; what is not is read, and dropped
-behind the cursor.
+behind the cursor. That is exact to within one read.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class GuestFile(io.FileIO):
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         super().__init__(Path(path), "rb")
-        self._asks = hasattr(os, "RWF_NOWAIT") and hasattr(os, "posix_fadvise")
+        self._asks = hasattr(os, "RWF_NOWAIT") and hasattr(os, "posix_fadvise") and self.seekable()
         self._ours: list[int] = []  # from, to: the stretch that this reading brought in and has not dropped
         if self._asks:
             # Without readahead: it would bring in pages that look as if they had been there.
