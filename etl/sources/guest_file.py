@@ -11,7 +11,6 @@ from __future__ import annotations
 import io
 import os
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ class GuestFile(io.FileIO):
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        super().__init__(Path(path), "rb")
+        super().__init__(os.fspath(path), "rb")
         self._asks = hasattr(os, "RWF_NOWAIT") and hasattr(os, "posix_fadvise") and self.seekable()
         self._ours: list[int] = []  # from, to: the stretch that this reading brought in and has not dropped
         if self._asks:
