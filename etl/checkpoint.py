@@ -77,11 +77,13 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
         sealed: what the sink says of it.
         records: how many records it holds.
         after: the job's state after it.
+        fields: the kinds of the values of its fields (see `etl.shapes`); None: they are not known.
     """
 
     sealed: SealedPart
     records: int
     after: State
+    fields: dict[str, tuple[str, ...]] | None = None
 
     @property
     def sequence(self) -> int:

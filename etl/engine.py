@@ -29,6 +29,7 @@ from etl.errors import (
     SinkFailed,
 )
 from etl.records import Reader, Record, Stages, Transform, Unreadable
+from etl.shapes import Fields, Shapes
 from etl.warehouses.base import Job, Warehouse
 from sinks import PartWriter, SealedPart, Sink, SinkError, SinkFull
 
@@ -153,12 +154,13 @@ class Engine:
         self._open_part = 0, 0
         try:
             writer = self._job.sink.open_part(sequence, epoch=document.epoch)
-            records = self._encode(writer)
+            shapes = Shapes() if self._job.warehouse is not None else None
+            records = self._encode(writer, shapes)
             letters = self._dead_letters.seal()
             sealed = writer.seal() if records else None
             if sealed is None:
                 writer.abort()
-            self._commit(sequence, records, sealed, letters)
+            self._commit(sequence, records, sealed, letters, shapes.fields() if shapes else None)
         except (formats.SchemaWidened, SinkFull, CheckpointFull) as error:
             self._roll_back(writer)
             self._reader.open(document.state.position)
@@ -176,13 +178,15 @@ class Engine:
             raise
         self._grow()
 
-    def _encode(self, writer: PartWriter) -> int:
+    def _encode(self, writer: PartWriter, shapes: Shapes | None) -> int:
         """Write one slice of the source into `writer`; return how many records it became."""
         part_bytes = self._lease.document.part_bytes
         count = 0
         outputs = self._stages.run(self._reader)
         if self._job.part_records is not None:
             outputs = self._limited(outputs, self._job.part_records)
+        if shapes is not None:
+            outputs = shapes.note(outputs)
         batch_bytes = min(formats.BATCH_BYTES, part_bytes)
         for count in self._job.format.encode(outputs, writer.write, self._refuse, batch_bytes):
             if writer.bytes >= part_bytes:
@@ -198,7 +202,12 @@ class Engine:
             yield record
 
     def _commit(
-        self, sequence: int, records: int, sealed: SealedPart | None, letters: SealedPart | None
+        self,
+        sequence: int,
+        records: int,
+        sealed: SealedPart | None,
+        letters: SealedPart | None,
+        fields: Fields | None,
     ) -> None:
         """Store the part and the position after it in one step; then let loading go on."""
         document = self._lease.document
@@ -223,7 +232,7 @@ class Engine:
             # Where nothing is loaded, a sealed part is the result.
             document = replace(document.committed(after, None), loaded=after)
         else:
-            part = Part(sealed=sealed, records=records, after=after) if sealed else None
+            part = Part(sealed=sealed, records=records, after=after, fields=fields) if sealed else None
             document = document.committed(after, part)
         self._advance(document, wait=False)
         self._dead_letters.commit()

@@ -26,7 +26,7 @@ LAYERS = [
     {"etl.registry", "etl.engine", "etl.display"},
     {"etl.sources", "etl.warehouses", "etl.stores"},
     {"etl.dead_letters", "etl.words", "etl.tables"},
-    {"etl.formats", "etl.checkpoint", "etl.memory", "etl.retry", "etl.progress"},
+    {"etl.formats", "etl.shapes", "etl.checkpoint", "etl.memory", "etl.progress"},
     {"etl.records"},
     {"etl.errors"},
     {"sinks"},

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
+import orjson
 
 from etl.errors import SourceError
 from etl.sources.decoding import Stream
@@ -19,7 +20,10 @@ from etl.sources.place import Place, unreadable
 # What a line may take at most: it is held in memory as a whole.
 LONGEST_LINE = 64 << 20
 
-_NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_NOT_JSON = (msgspec.DecodeError, orjson.JSONDecodeError, UnicodeDecodeError, RecursionError)
+_OBJECTS = frozenset({dict})
+_DIGITS = bytes(ord("0") if chr(byte).isdecimal() and byte < 128 else ord(" ") for byte in range(256))
+_MANY_DIGITS = b"0" * 19
 
 
 class Blocks:
@@ -83,18 +87,11 @@ def read(stream: Stream, place: Place, *, block: int) -> Iterator[list[Any]]:
         block: how many bytes to decode at once.
     """
     blocks = Blocks(stream, place, block, LONGEST_LINE)
-    decode: Callable[[bytes], list[Any]] = msgspec.json.Decoder(dict[str, Any]).decode_lines
     while lines := blocks.take():
         ends = lines.count(b"\n")
-        try:
-            batch = decode(lines)
-        except _NOT_JSON:
+        batch = _at_once(lines, ends + (lines[-1:] != b"\n"))
+        if batch is None:
             batch = _line_by_line(lines, place)
-        else:
-            # decode_lines takes any sequence of objects, with line ends between or within them: what it made
-            # of one object on each line is that many records.
-            if len(batch) != ends + (lines[-1:] != b"\n"):
-                batch = _line_by_line(lines, place)
         assert place.offset is not None
         place.record += len(batch)
         place.offset += len(lines)
@@ -102,6 +99,28 @@ def read(stream: Stream, place: Place, *, block: int) -> Iterator[list[Any]]:
         batch.append(place.mark())
         yield batch
         del batch  # the memory is used again for the next one
+
+
+def _at_once(lines: bytes, count: int) -> list[Any] | None:
+    """Decode lines that are an object each; None: not all of them are, or a number needs more care.
+
+    As one array, orjson decodes them in a fifth less time than line by line, or than msgspec does. Only it makes
+    floats of whole numbers past 64 bits, which have 19 digits or more: where so many stand in a row, msgspec
+    decodes, which makes integers of them.
+    """
+    decode: Callable[[bytes], list[Any]]
+    if _MANY_DIGITS in lines.translate(_DIGITS):
+        decode = msgspec.json.Decoder(dict[str, Any]).decode_lines
+    else:
+        lines = b"[" + lines.removesuffix(b"\n").replace(b"\n", b",") + b"]"
+        decode = orjson.loads
+    try:
+        batch = decode(lines)
+    except _NOT_JSON:
+        return None
+    # Line ends may also stand between the parts of one object, or several objects on one line: what was one
+    # object on each line is that many objects.
+    return batch if len(batch) == count and _OBJECTS.issuperset(map(type, batch)) else None
 
 
 def _line_by_line(lines: bytes, place: Place) -> list[Any]:

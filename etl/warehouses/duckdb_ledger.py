@@ -40,6 +40,10 @@ CREATE TABLE IF NOT EXISTS {QUALIFIED} (
 """
 
 
+# The number of the last part in a job's newest row, and the row.
+Newest = tuple[int, Entry]
+
+
 class Ledger:
     """The rows of all pipelines for one table.
 
@@ -51,46 +55,53 @@ class Ledger:
     def __init__(self, connection: duckdb.DuckDBPyConnection, destination: str) -> None:
         self._connection = connection
         self._destination = destination
+        self._exists = False
 
     def create(self) -> None:
         """Create the ledger where there is none."""
         self._connection.execute(CREATE)
 
     def exists(self) -> bool:
-        """Say whether the database has a ledger."""
-        found = self._connection.execute(
-            "SELECT 1 FROM duckdb_tables() WHERE database_name = current_database() "
-            "AND schema_name = 'main' AND table_name = ?",
-            [NAME],
-        )
-        return found.fetchone() is not None
+        """Say whether the database has a ledger; once it has, nobody takes it away while it is open."""
+        self._exists = self._exists or exists(self._connection, "main", NAME)
+        return self._exists
 
-    def rows(self, job: Job, plan: Plan) -> int | None:
+    def rows(self, job: Job, plan: Plan, newest: Newest | None) -> int | None:
         """Return how many rows a plan added when it was loaded; None: it was not.
+
+        Args:
+            job: whose plan it is.
+            plan: the plan.
+            newest: what `latest` returned for the job.
 
         Raises:
             WarehouseError: it is not in the ledger, but a plan with the same parts or later ones is.
         """
+        if newest is None or plan.parts[0].sequence > newest[0]:
+            return None
         found = self._connection.execute(
             f'SELECT "rows" FROM {QUALIFIED} WHERE pipeline = ? AND destination = ? AND plan = ?',  # noqa: S608
             [job.pipeline, self._destination, plan.id],
         ).fetchone()
         if found:
             return int(found[0])
-        entry = self.latest(job.pipeline)
-        if entry and plan.parts[0].sequence <= entry[0]:
-            raise WarehouseError(
-                f"plan {plan.id} of {job.pipeline!r} starts with part {plan.parts[0].sequence}, but the ledger of "
-                f"{self._destination} has loaded other parts up to {entry[0]}: an old checkpoint, or another job "
-                "of that name; go on with the newest checkpoint, or give this job a name of its own"
-            )
-        return None
+        raise WarehouseError(
+            f"plan {plan.id} of {job.pipeline!r} starts with part {plan.parts[0].sequence}, but the ledger of "
+            f"{self._destination} has loaded other parts up to {newest[0]}: an old checkpoint, or another job "
+            "of that name; go on with the newest checkpoint, or give this job a name of its own"
+        )
 
-    def add(self, job: Job, plan: Plan, rows: int) -> None:
-        """Note a plan as loaded, and forget rows older than the newest `KEEP`."""
+    def add(self, job: Job, plan: Plan, rows: int, newest: Newest | None) -> None:
+        """Note a plan as loaded, and forget rows older than the newest `KEEP`.
+
+        Args:
+            job: whose plan it is.
+            plan: the plan.
+            rows: how many rows it added.
+            newest: what `latest` returned for the job before it.
+        """
         key = [job.pipeline, self._destination]
-        entry = self.latest(job.pipeline)
-        loads = entry[1].loads + 1 if entry else 1
+        loads = newest[1].loads + 1 if newest else 1
         self._connection.execute(
             f"INSERT INTO {QUALIFIED} VALUES (?, ?, ?, ?, ?, ?, ?, ?, now())",  # noqa: S608
             [
@@ -116,7 +127,7 @@ class Ledger:
             [self._destination],
         )
 
-    def latest(self, pipeline: str) -> tuple[int, Entry] | None:
+    def latest(self, pipeline: str) -> Newest | None:
         """Return the newest row of a pipeline and the number of its last part; None: there is none."""
         row = self._connection.execute(
             f"SELECT sequence, loads, CAST(fingerprint AS VARCHAR), CAST(state AS VARCHAR) FROM {QUALIFIED} "  # noqa: S608
@@ -137,3 +148,13 @@ class Ledger:
                 f"the newest row of {pipeline!r} in {QUALIFIED} cannot be read ({error}): run the job with the "
                 "version of etl-sinks that wrote it, or a newer one"
             ) from error
+
+
+def exists(connection: duckdb.DuckDBPyConnection, schema: str, table: str) -> bool:
+    """Say whether the database has a table; names are compared as DuckDB does."""
+    found = connection.execute(
+        "SELECT 1 FROM duckdb_tables() WHERE database_name = current_database() "
+        "AND lower(schema_name) = lower(?) AND lower(table_name) = lower(?)",
+        [schema, table],
+    )
+    return found.fetchone() is not None

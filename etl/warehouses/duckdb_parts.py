@@ -17,6 +17,9 @@ from etl.errors import SchemaMismatch
 from etl.records import kind_of
 from etl.warehouses.duckdb_convert import TEXTS, Check, text_rule
 from etl.warehouses.duckdb_types import (
+    BIGINT,
+    BOOLEAN,
+    DOUBLE,
     JSON,
     NULL,
     VARCHAR,
@@ -40,6 +43,8 @@ REMEDY = (
 GUESSES = (Kind("DATE"), Kind("TIMESTAMP"), Kind("TIMESTAMP WITH TIME ZONE"))
 SHOWN = 100  # characters of a value in a message
 GUESS_FROM = 1000  # records; a guess only saves a second try
+# What `etl.shapes` calls a kind, and the type to read it with.
+KINDS = {"boolean": BOOLEAN, "integer": BIGINT, "float": DOUBLE, "string": VARCHAR}
 NUMBER = "number"
 GROUPS = {"UBIGINT": NUMBER, "BIGINT": NUMBER, "HUGEINT": NUMBER, "DOUBLE": NUMBER}
 
@@ -80,6 +85,22 @@ class PartReader:
     def objects(self) -> str:
         """Return the table function that reads each record as JSON, in a column `json`; not for Parquet."""
         return self._json("read_json_objects")
+
+    def told(self) -> dict[str, Kind] | None:
+        """Return the columns that the part was said to hold when it was written; None: it must be sniffed.
+
+        What is said is true of the Python types. A value that JSON has another form for (an integer past 64
+        bits is a string) fails when it is read with the kind that stands here, and never passes as another.
+        """
+        if self.typed or not self.part.fields or "" in self.part.fields:
+            return None
+        columns = {}
+        for name, kinds in self.part.fields.items():
+            values = [kind for kind in kinds if kind != "null"]
+            if len(values) > 1:
+                return None
+            columns[name] = KINDS[values[0]] if values else NULL
+        return columns
 
     def found(self) -> dict[str, Kind]:
         """Return the columns that the part holds and the types of their values, all of them looked at.

@@ -15,7 +15,7 @@ from etl.memory import Budget
 from etl.records import describe
 from etl.warehouses import duckdb_file
 from etl.warehouses.base import Entry, Job
-from etl.warehouses.duckdb_ledger import Ledger
+from etl.warehouses.duckdb_ledger import Ledger, Newest
 from etl.warehouses.duckdb_parts import PartReader
 from etl.warehouses.duckdb_table import Decisions, Misfit, Table
 from etl.warehouses.duckdb_types import Columns, Kind, lower
@@ -82,42 +82,59 @@ class Session:
 
     def load(self, job: Job, plan: Plan) -> int:
         """Load a plan; see `DuckDB.load`."""
-        rows = self._loaded(job, plan)
+        newest = self._newest(job.pipeline)
+        rows = self._ledger.rows(job, plan, newest)
         if rows is not None:
             return rows
         with ExitStack() as stack:
-            parts = [self._sniffed(part, plan.format, stack) for part in plan.parts]
-            decisions = Decisions()
-            while True:
-                try:
-                    with self._transaction():
-                        return self._load(job, plan, parts, decisions)
-                except Misfit as misfit:
-                    check = misfit.check
-                    if check.instead is None:
-                        raise misfit.part.misfit(check, misfit.read) from misfit
-                    decisions.instead[check.path] = check.instead
+            readers = [self._reader(part, plan.format, stack) for part in plan.parts]
+            told = [(reader, columns) for reader in readers if (columns := reader.told()) is not None]
+            if len(told) == len(readers):
+                import duckdb
+
+                # Reading a part once is half the work; where that does not go well, the part is looked at.
+                with suppress(duckdb.InvalidInputException, duckdb.ConversionException):
+                    return self._try(job, plan, told, newest)
+            return self._try(job, plan, [(reader, self._sniffed(reader)) for reader in readers], newest)
+
+    def _try(
+        self, job: Job, plan: Plan, parts: Sequence[tuple[PartReader, Columns]], newest: Newest | None
+    ) -> int:
+        """Load parts of which the columns are known; where a guess was wrong, once more without it."""
+        decisions = Decisions()
+        while True:
+            try:
+                with self._transaction():
+                    return self._load(job, plan, parts, decisions, newest)
+            except Misfit as misfit:
+                check = misfit.check
+                if check.instead is None:
+                    raise misfit.part.misfit(check, misfit.read) from misfit
+                decisions.instead[check.path] = check.instead
 
     def latest(self, pipeline: str) -> Entry | None:
         """Read the ledger; see `DuckDB.latest`."""
-        self.at = None
-        if not self._ledger.exists() or not self._table.exists():
-            return None
-        found = self._ledger.latest(pipeline)
+        found = self._newest(pipeline)
         return found[1] if found else None
 
-    def _loaded(self, job: Job, plan: Plan) -> int | None:
-        """Return how many rows a plan added when it was loaded before; None: it was not."""
+    def _newest(self, pipeline: str) -> Newest | None:
+        """Return the newest row of a pipeline; None: there is none, or the table is gone and it is void."""
         self.at = None
         if not self._ledger.exists() or not self._table.exists():
             return None
-        return self._ledger.rows(job, plan)
+        return self._ledger.latest(pipeline)
 
     def _load(
-        self, job: Job, plan: Plan, parts: Sequence[tuple[PartReader, Columns]], decisions: Decisions
+        self,
+        job: Job,
+        plan: Plan,
+        parts: Sequence[tuple[PartReader, Columns]],
+        decisions: Decisions,
+        newest: Newest | None,
     ) -> int:
         self.at = None
-        self._ledger.create()
+        if not self._ledger.exists():
+            self._ledger.create()
         if not self._table.exists():
             self._ledger.void()
         columns = self._table.evolve(parts, decisions)
@@ -126,19 +143,22 @@ class Session:
             self.at = part
             rows += self._table.insert(part, found, columns, decisions)
         self.at = None
-        self._ledger.add(job, plan, rows)
+        self._ledger.add(job, plan, rows, newest)
         return rows
 
-    def _sniffed(self, part: Part, format: str, stack: ExitStack) -> tuple[PartReader, Columns]:
+    def _reader(self, part: Part, format: str, stack: ExitStack) -> PartReader:
         where = location(part.sealed)
-        self.at = PartReader(
+        return PartReader(
             connection=self._connection,
             part=part,
             location=where,
             name=stack.enter_context(self._files.offer(where)),
             format=format,
         )
-        return self.at, self.at.found()
+
+    def _sniffed(self, reader: PartReader) -> Columns:
+        self.at = reader
+        return reader.found()
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -178,6 +198,8 @@ def _settings(path: Path, budget: Budget) -> dict[str, str | bool | int | float 
         "threads": budget.threads,
         "memory_limit": f"{budget.warehouse}B",
         "preserve_insertion_order": False,  # or each insert is held back in memory until its turn comes
+        # Twice DuckDB's own: half as many checkpoints, each of which lets the next part wait.
+        "wal_autocheckpoint": f"{32 * MIB}B",
         "temp_directory": f"{path}.tmp",
         "max_temp_directory_size": f"{SPILL_BYTES}B",
         # A checkpoint would merge the row groups of all loads since the last one: closing after 40 loads of

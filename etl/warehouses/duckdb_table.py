@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from etl.errors import LoadMismatch, SchemaMismatch
 from etl.warehouses.duckdb_convert import Check, Conversion, Instead, failed_check, infer
+from etl.warehouses.duckdb_ledger import exists
 from etl.warehouses.duckdb_parts import GUESSES, PartReader
 from etl.warehouses.duckdb_types import (
     BIGINT,
@@ -73,15 +74,12 @@ class Table:
         self._name = name
         self._declared = declared
         self._sql = f"{quoted(schema)}.{quoted(name)}"
+        self._exists = False
 
     def exists(self) -> bool:
-        """Say whether the table is there."""
-        found = self._connection.execute(
-            "SELECT 1 FROM duckdb_tables() WHERE database_name = current_database() "
-            "AND lower(schema_name) = lower(?) AND lower(table_name) = lower(?)",
-            [self._schema, self._name],
-        )
-        return found.fetchone() is not None
+        """Say whether the table is there; once it is committed, nobody takes it away while the file is open."""
+        self._exists = self._exists or exists(self._connection, self._schema, self._name)
+        return self._exists
 
     def evolve(self, parts: Sequence[tuple[PartReader, Columns]], decisions: Decisions) -> Columns:
         """Make the table, or make its columns hold what `parts` hold; return the columns.

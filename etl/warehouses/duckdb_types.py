@@ -48,6 +48,7 @@ class Kind:
 
 
 NULL = Kind('"NULL"')
+BOOLEAN = Kind("BOOLEAN")
 JSON = Kind("JSON")
 VARCHAR = Kind("VARCHAR")
 BIGINT = Kind("BIGINT")

@@ -1,0 +1,92 @@
+"""What is told of a part's fields, and that a warehouse that trusts it loses nothing."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from decimal import Decimal
+
+import duckdb
+import pytest
+
+import etl
+from etl.shapes import MOST_FIELDS, MOST_SHAPES, Shapes
+from tests import jobs
+
+
+def fields(*records):
+    shapes = Shapes()
+    assert list(shapes.note(iter(records))) == list(records)
+    return shapes.fields()
+
+
+def test_the_kinds_of_all_values_of_a_field_are_told():
+    assert fields({"a": 1, "b": None}, {"a": 2.5, "c": True}, {"b": "x"}) == {
+        "a": ("float", "integer"),
+        "b": ("null", "string"),
+        "c": ("boolean",),
+    }
+
+
+def test_what_is_written_as_a_string_is_one():
+    record = {"a": Decimal(1), "b": b"x", "c": datetime(2024, 1, 1), "d": uuid.UUID(int=1)}
+    assert set(fields(record).values()) == {("string",)}
+
+
+@pytest.mark.parametrize("value", [[1], {"x": 1}, object(), (1,)])
+def test_where_the_type_does_not_tell_nothing_is_said(value):
+    assert fields({"a": 1}, {"a": value}) is None
+
+
+def test_many_shapes_are_folded_and_none_is_forgotten():
+    records = [{f"f{number % 400}": number, "x": number} for number in range(3 * MOST_SHAPES)]
+    assert len(fields(*records)) == 401
+
+
+def test_too_many_fields_are_not_described():
+    assert fields(*({f"f{number}": 1} for number in range(MOST_FIELDS + 1))) is None
+
+
+@pytest.mark.parametrize(
+    ("values", "stored"),
+    [
+        ([1, None, -5], [1, None, -5]),
+        ([1, 2.5], [1.0, 2.5]),
+        ([2**63, 1], [2**63, 1]),
+        (["7", "x"], ["7", "x"]),
+        ([True, None], [True, None]),
+        ([None, None], [None, None]),
+        ([float("nan"), 1.5], [None, 1.5]),
+        ([{"x": 1}, {"y": 2}], [{"x": 1, "y": None}, {"x": None, "y": 2}]),
+        ([Decimal("0.10"), None], ["0.10", None]),
+    ],
+)
+def test_values_that_are_read_as_they_were_told_are_the_values(tmp_path, values, stored):
+    job(tmp_path, values).run()
+    assert column(tmp_path) == stored
+
+
+def test_an_integer_past_64_bits_among_others_is_named_and_not_rounded(tmp_path):
+    with pytest.raises(etl.errors.SchemaMismatch, match=r"record 3.*value"):
+        job(tmp_path, [1, 2, 2**70]).run()
+    with pytest.raises(etl.errors.SchemaMismatch, match=r"record 3.*value"):
+        job(tmp_path, [1.5, 2, 2**70]).run()
+
+
+def test_a_later_part_of_another_kind_is_named(tmp_path):
+    with pytest.raises(etl.errors.SchemaMismatch, match=r"part 2.*record 1.*2\.5.*value"):
+        job(tmp_path, [1, 2.5], part_records=1).run()
+
+
+def job(directory, values, **changes):
+    def pull():
+        yield from ({"number": number, "value": value} for number, value in enumerate(values))
+
+    return jobs.pipeline(directory, jobs.SINKS["reused_file"], source=pull, transforms=[], **changes)
+
+
+def column(directory):
+    with duckdb.connect(str(directory / jobs.WAREHOUSE), read_only=True) as warehouse:
+        return [
+            row[0] for row in warehouse.execute(f"SELECT value FROM {jobs.TABLE} ORDER BY number").fetchall()
+        ]
