@@ -17,6 +17,9 @@ import msgspec
 
 from etl.errors import EtlError, SourceError, TransformError
 
+# How much of a cursor a message shows, in characters.
+SHOWN = 160
+
 Record = dict[str, Any]
 Transform = Callable[[Iterator[Record]], Iterable[Any]]
 
@@ -106,6 +109,8 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         cursor = msgspec.json.encode(self.cursor).decode() if self.cursor is not None else "the beginning"
+        if len(cursor) > SHOWN:  # the whole of it is in the checkpoint
+            cursor = cursor[:SHOWN] + "…"
         return f"{cursor} + {self.skip}" if self.skip else cursor
 
 
