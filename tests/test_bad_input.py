@@ -55,12 +55,10 @@ CASES = {
 }
 
 
-def job(directory: Path, name: str, **changes) -> etl.Pipeline:
+def job(directory: Path, name: str, *, sink: dict = jobs.SINKS["reused_file"], **changes) -> etl.Pipeline:
     source = {"type": "files", "paths": str(directory / name)}
     return jobs.pipeline(
-        directory,
-        jobs.SINKS["reused_file"],
-        **{"source": source, "transforms": [], "part_records": 400, **changes},
+        directory, sink, **{"source": source, "transforms": [], "part_records": 400, **changes}
     )
 
 

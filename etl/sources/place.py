@@ -24,10 +24,10 @@ class Place(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fie
         line: the line ends before this place.
         record: the records before this place, the unreadable ones too.
         row_group: the row groups of a Parquet file before this place.
+        done: the file was read to its end.
         columns: the names of a CSV file's columns, once they are known.
         delimiter: what separates them.
         types: the types of columns, by name, as this CSV file or one before it showed them first.
-        done: the file was read to its end.
     """
 
     file: str
@@ -37,10 +37,10 @@ class Place(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fie
     line: int = 0
     record: int = 0
     row_group: int = 0
+    done: bool = False
     columns: list[str] | None = None
     delimiter: str | None = None
     types: dict[str, str] = {}
-    done: bool = False
 
     def __str__(self) -> str:
         return self.file if self.member is None else f"{self.file} (member {self.member})"
