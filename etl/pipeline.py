@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -186,11 +186,7 @@ class Pipeline:
                 with _signals(engine.stop) if handle_signals else _no_signals():
                     engine.run()
             finally:
-                self._engine = None
-                self.sink.close()
-                self.rejects.close()
-                if self.warehouse is not None:
-                    self.warehouse.close()
+                self._close()
         counts = engine.counts
         stopped = None if lease.document.finished else engine.stopped
         result = Result(
@@ -266,11 +262,12 @@ class Pipeline:
         Transforms are not in it: mending one and going on is what a checkpoint is for.
         """
         own = getattr(self.source, "fingerprint", None)
-        parts = f"{type(self.sink).__name__}({getattr(self.sink, 'path', '')}) as {self.format}"
+        parts = f"{_place_of(self.sink)} as {self.format}"
         return {
             "source": own() if callable(own) else name_of(self.source).rpartition(":")[2],
             "destination": self.warehouse.destination if self.warehouse else parts,
             "parts": parts,
+            "rejects": _place_of(self.rejects),
         }
 
     def _check_combination(self) -> None:
@@ -321,19 +318,9 @@ class Pipeline:
                 "each job its own checkpoint"
             )
         self._compare(document.fingerprint, bool(document.outstanding))
-        if document.fingerprint.get("parts") != self.fingerprint["parts"]:
-            # This sink begins with nothing of this job: what stands there is somebody else's.
-            for key, sink in (("sink", self.sink), ("rejects", self.rejects)):
-                if (key == "sink" or not found) and (path := sink.occupied_by()) is not None:
-                    raise SinkFailed(
-                        f"{key}: {path} stands where job {self.name!r} would write, and its checkpoint "
-                        f"({self.store.uri}) does not know it; move it away, or choose another path"
-                    )
-            document = replace(
-                document,
-                state=replace(document.state, tail=None),
-                loaded=replace(document.loaded, tail=None),
-            )
+        for key, sink, tail in (("parts", self.sink, "tail"), ("rejects", self.rejects, "dead_letters_tail")):
+            if document.fingerprint.get(key) != self.fingerprint[key]:
+                document = self._begin_sink(document, sink, tail)
         size = min(part_bytes, document.part_bytes or part_bytes)
         if not document.clean:
             size = min(size, max(size // 2, SMALLEST_PART))
@@ -341,11 +328,25 @@ class Pipeline:
         lease.write(document.acquired(Owner.this_process(), self.fingerprint, size))
         return lease
 
+    def _begin_sink(self, document: Checkpoint, sink: Sink, tail: str) -> Checkpoint:
+        """Begin with a sink that holds nothing of this job: what stands there is somebody else's."""
+        with self._sink_errors():
+            if (path := sink.occupied_by()) is not None:
+                raise SinkFailed(
+                    f"{path} stands where job {self.name!r} would write, and its checkpoint ({self.store.uri}) "
+                    "does not know it; move it away, or choose another path"
+                )
+        return replace(
+            document,
+            state=replace(document.state, **{tail: None}),
+            loaded=replace(document.loaded, **{tail: None}),
+        )
+
     def _compare(self, before: Mapping[str, str], outstanding: bool) -> None:
         """Refuse to go on where the definition no longer fits what was done."""
         for key, now in self.fingerprint.items():
             then = before.get(key, now)
-            if then == now or (key == "parts" and not outstanding):
+            if then == now or key == "rejects" or (key == "parts" and not outstanding):
                 continue
             what = "parts that are not loaded yet are in" if key == "parts" else f"its {key} was"
             raise DefinitionChanged(
@@ -361,7 +362,7 @@ class Pipeline:
         entry, document = warehouse.latest(self.name), lease.document
         state = entry.state if entry else State()
         if entry is not None:
-            self._compare({**entry.fingerprint, "parts": self.fingerprint["parts"]}, outstanding=False)
+            self._compare(entry.fingerprint, outstanding=False)
         if state.sequence == document.loaded.sequence:
             return
         loads = entry.loads if entry else 0
@@ -380,7 +381,7 @@ class Pipeline:
     def _recover(self, lease: Lease, emit: progress.Listener) -> None:
         """Make the sinks as the checkpoint says; where parts are lost, go back to what is loaded."""
         document = lease.document
-        try:
+        with self._sink_errors():
             try:
                 self.sink.recover([part.sealed for part in document.outstanding], document.state.tail)
             except PartLost as error:
@@ -390,14 +391,32 @@ class Pipeline:
                 emit(progress.Notice(pipeline=self.name, message=f"{error}; pulling it again"))
                 self.sink.recover([], lease.document.state.tail)
             self.rejects.recover([], lease.document.state.dead_letters_tail)
+
+    @contextmanager
+    def _sink_errors(self) -> Iterator[None]:
+        try:
+            yield
         except SinkError as error:
             raise SinkFailed(f"job {self.name!r} cannot go on: {error}") from error
+
+    def _close(self) -> None:
+        """Let go of everything, whatever fails on the way."""
+        self._engine = None
+        with ExitStack() as stack:
+            stack.enter_context(self._sink_errors())
+            for part in (self.warehouse, self.rejects, self.sink):
+                if part is not None:
+                    stack.callback(part.close)
 
 
 def _positive(key: str, value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
         raise ConfigError(f"{key}: expected a number greater than 0, found {value!r}")
     return value
+
+
+def _place_of(sink: Sink) -> str:
+    return f"{type(sink).__name__}({getattr(sink, 'path', '')})"
 
 
 def _beside(store: Store, name: str) -> Path:

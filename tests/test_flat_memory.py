@@ -1,0 +1,31 @@
+"""Memory does not grow with the data: what a whole job takes, resident and page cache, against four times as much."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.events import make
+from benchmarks.measured import Measured, measure
+
+pytestmark = pytest.mark.slow
+
+EVENTS = 300_000
+
+
+def job(directory: Path, events: int) -> Measured:
+    data = directory / f"{events}.ndjson.gz"
+    make(events, data)
+    work = directory / f"{events}"
+    work.mkdir()
+    return measure([sys.executable, "-m", "benchmarks.events", "pipeline", str(data), str(work)])
+
+
+def test_four_times_the_data_take_no_more_memory(tmp_path):
+    small, large = job(tmp_path, EVENTS), job(tmp_path, 4 * EVENTS)
+    assert large.resident < 1.15 * small.resident
+    if small.cache is not None and large.cache is not None:
+        # A part of 16 MiB more or less in flight is no growth: 900,000 events are 140 MiB of parts.
+        assert large.cache < small.cache + 24 * 2**20
