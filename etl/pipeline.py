@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from etl import formats, memory, progress, registry
-from etl.checkpoint import Checkpoint, Lease, Owner, State, Store, decode, replace
-from etl.engine import SMALLEST_PART, Engine, Settings
-from etl.errors import ConfigError, DefinitionChanged, RecordError, SinkFailed
+from etl.checkpoint import Checkpoint, Store, decode
+from etl.engine import Engine, Settings
+from etl.errors import ConfigError, RecordError
 from etl.records import Position, Reader, Record, Stages, Transform, Unreadable, name_of, puller
-from etl.warehouses.base import KeepsLedger, Warehouse
-from sinks import BigFile, Null, NumberedChunks, PartLost, Sink, SinkError
+from etl.takeover import Takeover, sink_errors
+from etl.warehouses.base import Warehouse
+from sinks import BigFile, Null, NumberedChunks, Sink
 
 Component = Mapping[str, Any] | Any
 
@@ -164,21 +165,22 @@ class Pipeline:
 
         with self.store.hold(wait=wait):
             budget = memory.budget(self.memory)
-            part_bytes = min(self.part_bytes, budget.part_bytes)
-            lease = self._acquire(part_bytes)
+            job = self._settings(min(self.part_bytes, budget.part_bytes))
+            takeover = Takeover(job, self.store, emit)
+            lease = takeover.acquire()
             try:
                 if self.warehouse is not None:
                     self.warehouse.open(budget)
-                self._follow_ledger(lease, emit)
-                self._recover(lease, emit)
+                takeover.follow_ledger(lease)
+                takeover.recover(lease)
                 document = lease.document
-                self._engine = engine = Engine(self._settings(part_bytes), lease, emit)
+                self._engine = engine = Engine(job, lease, emit)
                 emit(
                     progress.RunStarted(
                         pipeline=self.name,
                         epoch=document.epoch,
                         resumed_at=str(document.state.position) if document.state.position.number else None,
-                        clean=self._found_clean,
+                        clean=takeover.clean,
                         part_bytes=document.part_bytes,
                         memory_limit=budget.limit,
                     )
@@ -307,103 +309,11 @@ class Pipeline:
             part_seconds=self.part_seconds,
         )
 
-    def _acquire(self, part_bytes: int) -> Lease:
-        """Take the job over: a new epoch in the checkpoint, if its definition still fits."""
-        found = self.store.read()
-        document = decode(found[0], self.store.uri) if found else Checkpoint(pipeline=self.name)
-        self._found_clean = document.clean
-        if document.pipeline != self.name:
-            raise DefinitionChanged(
-                f"{self.store.uri} is the checkpoint of the job {document.pipeline!r}, not of {self.name!r}: give "
-                "each job its own checkpoint"
-            )
-        self._compare(document.fingerprint, bool(document.outstanding))
-        for key, sink, tail in (("parts", self.sink, "tail"), ("rejects", self.rejects, "dead_letters_tail")):
-            if document.fingerprint.get(key) != self.fingerprint[key]:
-                document = self._begin_sink(document, sink, tail)
-        size = min(part_bytes, document.part_bytes or part_bytes)
-        if not document.clean:
-            size = min(size, max(size // 2, SMALLEST_PART))
-        lease = Lease(self.store, document, found[1] if found else None)
-        lease.write(document.acquired(Owner.this_process(), self.fingerprint, size))
-        return lease
-
-    def _begin_sink(self, document: Checkpoint, sink: Sink, tail: str) -> Checkpoint:
-        """Begin with a sink that holds nothing of this job: what stands there is somebody else's."""
-        with self._sink_errors():
-            if (path := sink.occupied_by()) is not None:
-                raise SinkFailed(
-                    f"{path} stands where job {self.name!r} would write, and its checkpoint ({self.store.uri}) "
-                    "does not know it; move it away, or choose another path"
-                )
-        return replace(
-            document,
-            state=replace(document.state, **{tail: None}),
-            loaded=replace(document.loaded, **{tail: None}),
-        )
-
-    def _compare(self, before: Mapping[str, str], outstanding: bool) -> None:
-        """Refuse to go on where the definition no longer fits what was done."""
-        for key, now in self.fingerprint.items():
-            then = before.get(key, now)
-            if then == now or key == "rejects" or (key == "parts" and not outstanding):
-                continue
-            what = "parts that are not loaded yet are in" if key == "parts" else f"its {key} was"
-            raise DefinitionChanged(
-                f"job {self.name!r} changed: {what} {then}, now it is {now}. Its checkpoint ({self.store.uri}) "
-                "means nothing to that. Change it back, or give the changed job another name or checkpoint"
-            )
-
-    def _follow_ledger(self, lease: Lease, emit: progress.Listener) -> None:
-        """Bring the checkpoint to where the warehouse's own ledger says that the job is."""
-        warehouse: object = self.warehouse
-        if not isinstance(warehouse, KeepsLedger):
-            return
-        entry, document = warehouse.latest(self.name), lease.document
-        state = entry.state if entry else State()
-        if entry is not None:
-            self._compare(entry.fingerprint, outstanding=False)
-        if state.sequence == document.loaded.sequence:
-            return
-        loads = entry.loads if entry else 0
-        if state.sequence > document.loaded.sequence:
-            lease.write(document.advanced(state, loads))
-            return
-        lease.write(replace(document, loaded=state, loads=loads).rewound())
-        emit(
-            progress.Notice(
-                pipeline=self.name,
-                message=f"the warehouse has the job up to part {state.sequence}, the checkpoint said part "
-                f"{document.loaded.sequence}: the table was dropped or put back; pulling again from there",
-            )
-        )
-
-    def _recover(self, lease: Lease, emit: progress.Listener) -> None:
-        """Make the sinks as the checkpoint says; where parts are lost, go back to what is loaded."""
-        document = lease.document
-        with self._sink_errors():
-            try:
-                self.sink.recover([part.sealed for part in document.outstanding], document.state.tail)
-            except PartLost as error:
-                if self.warehouse is None or not document.outstanding:
-                    raise
-                lease.write(document.rewound())
-                emit(progress.Notice(pipeline=self.name, message=f"{error}; pulling it again"))
-                self.sink.recover([], lease.document.state.tail)
-            self.rejects.recover([], lease.document.state.dead_letters_tail)
-
-    @contextmanager
-    def _sink_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except SinkError as error:
-            raise SinkFailed(f"job {self.name!r} cannot go on: {error}") from error
-
     def _close(self) -> None:
         """Let go of everything, whatever fails on the way."""
         self._engine = None
         with ExitStack() as stack:
-            stack.enter_context(self._sink_errors())
+            stack.enter_context(sink_errors(self.name))
             for part in (self.warehouse, self.rejects, self.sink):
                 if part is not None:
                     stack.callback(part.close)

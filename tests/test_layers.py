@@ -23,6 +23,7 @@ LAYERS = [
     {"etl.config"},
     {"etl"},  # the package itself: it re-exports
     {"etl.pipeline"},
+    {"etl.takeover"},
     {"etl.registry", "etl.engine", "etl.display"},
     {"etl.sources", "etl.warehouses", "etl.stores"},
     {"etl.dead_letters", "etl.words", "etl.tables"},

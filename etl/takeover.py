@@ -1,0 +1,149 @@
+"""Take a job over from its checkpoint: claim it, follow the warehouse's ledger, clear up after the run before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from etl import progress
+from etl.checkpoint import Checkpoint, Lease, Owner, State, Store, decode, replace
+from etl.engine import SMALLEST_PART, Settings
+from etl.errors import DefinitionChanged, SinkFailed
+from etl.warehouses.base import Entry, KeepsLedger
+from sinks import PartLost, Sink, SinkError
+
+# What a sink's identity is called in the fingerprint, and where its last part stands in a state.
+TAILS = {"parts": "tail", "rejects": "dead_letters_tail"}
+
+
+class Takeover:
+    """What a run does before its first part.
+
+    Args:
+        job: the job.
+        store: where its checkpoint lives; held by this process.
+        emit: takes the events.
+
+    Attributes:
+        clean: whether the run before ended by itself.
+    """
+
+    def __init__(self, job: Settings, store: Store, emit: progress.Listener) -> None:
+        self._job = job
+        self._store = store
+        self._emit = emit
+        self.clean = True
+
+    def acquire(self) -> Lease:
+        """Claim the job: a new epoch in the checkpoint, if its definition still fits.
+
+        Raises:
+            DefinitionChanged: it does not.
+            SinkFailed: what somebody else wrote stands where the job would write.
+            CheckpointError: the checkpoint cannot be read or written.
+        """
+        found = self._store.read()
+        document = decode(found[0], self._store.uri) if found else Checkpoint(pipeline=self._job.pipeline)
+        self.clean = document.clean
+        if document.pipeline != self._job.pipeline:
+            raise DefinitionChanged(
+                f"{self._store.uri} is the checkpoint of the job {document.pipeline!r}, not of "
+                f"{self._job.pipeline!r}: give each job its own checkpoint"
+            )
+        self._compare(document.fingerprint, bool(document.outstanding))
+        for key, sink in (("parts", self._job.sink), ("rejects", self._job.rejects)):
+            if document.fingerprint.get(key) != self._job.fingerprint[key]:
+                self._check_free(sink)
+        document = replace(
+            document,
+            state=self._own_tails(document.state, document.fingerprint),
+            loaded=self._own_tails(document.loaded, document.fingerprint),
+        )
+        size = min(self._job.part_bytes, document.part_bytes or self._job.part_bytes)
+        if not document.clean:
+            size = min(size, max(size // 2, SMALLEST_PART))
+        lease = Lease(self._store, document, found[1] if found else None)
+        lease.write(document.acquired(Owner.this_process(), self._job.fingerprint, size))
+        return lease
+
+    def _check_free(self, sink: Sink) -> None:
+        """Make sure that a sink that has nothing of this job yet finds nothing: that would be somebody else's."""
+        with sink_errors(self._job.pipeline):
+            if (path := sink.occupied_by()) is not None:
+                raise SinkFailed(
+                    f"{path} stands where job {self._job.pipeline!r} would write, and its checkpoint "
+                    f"({self._store.uri}) does not know it; move it away, or choose another path"
+                )
+
+    def _own_tails(self, state: State, fingerprint: Mapping[str, str]) -> State:
+        """Forget the last part of a sink that is another one now; `fingerprint` is of when `state` was."""
+        foreign = {
+            tail: None for key, tail in TAILS.items() if fingerprint.get(key) != self._job.fingerprint[key]
+        }
+        return replace(state, **foreign)
+
+    def _compare(self, before: Mapping[str, str], outstanding: bool) -> None:
+        """Refuse to go on where the definition no longer fits what was done."""
+        for key, now in self._job.fingerprint.items():
+            then = before.get(key, now)
+            if then == now or key == "rejects" or (key == "parts" and not outstanding):
+                continue
+            what = "parts that are not loaded yet are in" if key == "parts" else f"its {key} was"
+            raise DefinitionChanged(
+                f"job {self._job.pipeline!r} changed: {what} {then}, now it is {now}. Its checkpoint "
+                f"({self._store.uri}) means nothing to that. Change it back, or give the changed job another name or checkpoint"
+            )
+
+    def follow_ledger(self, lease: Lease) -> None:
+        """Bring the checkpoint to where the warehouse's own ledger says that the job is.
+
+        Raises:
+            DefinitionChanged: the ledger's job was another one.
+            WarehouseError: the ledger cannot be read.
+        """
+        warehouse: object = self._job.warehouse
+        if not isinstance(warehouse, KeepsLedger):
+            return
+        document = lease.document
+        entry = warehouse.latest(self._job.pipeline) or Entry(fingerprint={}, state=State(), loads=0)
+        self._compare(entry.fingerprint, outstanding=False)
+        state = self._own_tails(entry.state, entry.fingerprint)
+        if state.sequence > document.loaded.sequence:
+            lease.write(document.advanced(state, entry.loads))
+        elif state.sequence < document.loaded.sequence:
+            lease.write(replace(document, loaded=state, loads=entry.loads).rewound())
+            self._notice(
+                f"the warehouse has the job up to part {state.sequence}, the checkpoint said part "
+                f"{document.loaded.sequence}: the table was dropped or put back; pulling again from there"
+            )
+
+    def recover(self, lease: Lease) -> None:
+        """Make the sinks as the checkpoint says; where parts are lost, go back to what is loaded.
+
+        Raises:
+            SinkFailed: a sink cannot be brought back.
+            CheckpointError: the checkpoint cannot be written.
+        """
+        document = lease.document
+        with sink_errors(self._job.pipeline):
+            try:
+                self._job.sink.recover([part.sealed for part in document.outstanding], document.state.tail)
+            except PartLost as error:
+                if self._job.warehouse is None or not document.outstanding:
+                    raise
+                lease.write(document.rewound())
+                self._notice(f"{error}; pulling it again")
+                self._job.sink.recover([], lease.document.state.tail)
+            self._job.rejects.recover([], lease.document.state.dead_letters_tail)
+
+    def _notice(self, message: str) -> None:
+        self._emit(progress.Notice(pipeline=self._job.pipeline, message=message))
+
+
+@contextmanager
+def sink_errors(pipeline: str) -> Iterator[None]:
+    """Let what a sink raises arrive as `SinkFailed`."""
+    try:
+        yield
+    except SinkError as error:
+        raise SinkFailed(f"job {pipeline!r} cannot go on: {error}") from error
