@@ -91,7 +91,8 @@ class Takeover:
             what = "parts that are not loaded yet are in" if key == "parts" else f"its {key} was"
             raise DefinitionChanged(
                 f"job {self._job.pipeline!r} changed: {what} {then}, now it is {now}. Its checkpoint "
-                f"({self._store.uri}) means nothing to that. Change it back, or give the changed job another name or checkpoint"
+                f"({self._store.uri}) means nothing to that. Change it back, or give the changed job another name "
+                "or checkpoint"
             )
 
     def follow_ledger(self, lease: Lease) -> None:

@@ -313,6 +313,23 @@ class TestChangedDefinitions:
                 jobs.pipeline(tmp_path, jobs.SINKS[sink]).run()
         assert (out / name).read_text() == "precious"
 
+    def test_another_place_for_dead_letters_takes_over_and_clears_nothing_that_is_there(
+        self, tmp_path, monkeypatch
+    ):
+        monkeypatch.setattr(jobs, "RECORDS", 150)
+        jobs.pipeline(tmp_path, REUSED, part_records=60).run()
+        monkeypatch.setattr(jobs, "RECORDS", 360)
+        other = tmp_path / "other"
+        other.mkdir()
+        (other / "letters-000009.ndjson").write_text("precious")
+        rejects = {"type": "numbered_chunks", "path": str(other / "letters.ndjson")}
+        with pytest.raises(SinkFailed, match=r"letters-000009\.ndjson stands where"):
+            jobs.pipeline(tmp_path, REUSED, rejects=rejects).run()
+        (other / "letters-000009.ndjson").unlink()
+        jobs.pipeline(tmp_path, REUSED, rejects=rejects, part_records=60).run()
+        letters = jobs.lines([*tmp_path.glob("job-rejects-*"), *other.iterdir()])
+        assert sorted(letter["record"]["number"] for letter in letters) == sorted(jobs.rejected())
+
 
 class TestRefusedCombinations:
     """What cannot work is refused before anything is touched."""
