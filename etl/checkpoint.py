@@ -353,4 +353,4 @@ class Lease:
         """
         found = self._store.read()
         if found is None or found[1] != self._version:
-            self._recognise(self.document)
+            self._version = self._recognise(self.document)

@@ -54,7 +54,7 @@ class DeadLetters:
                 f"more than max_rejects = {self._limit} records were rejected; the last one is record {number}, "
                 f"by {origin}: {reason}. Mend the cause, or allow more"
             )
-        letter = {"number": number, "transform": origin, "reason": reason, "record": record}
+        letter = {"number": number, "transform": origin, "reason": str(reason), "record": record}
         try:
             line = orjson.dumps(portable_numbers(letter), portable, orjson.OPT_APPEND_NEWLINE)
         except TypeError:

@@ -10,67 +10,25 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from typing import Any
 
 from etl import formats, progress
-from etl.checkpoint import Checkpoint, Lease, Part, Plan, State, replace
+from etl.checkpoint import Lease, Part, State, replace
 from etl.dead_letters import DeadLetters
-from etl.errors import (
-    CheckpointError,
-    CheckpointFull,
-    EtlError,
-    LoadMismatch,
-    NoSpace,
-    RecordError,
-    SinkFailed,
-)
-from etl.records import Reader, Record, Stages, Transform, Unreadable
+from etl.errors import CheckpointError, CheckpointFull, NoSpace, RecordError, SinkFailed
+from etl.job import Counts, Settings
+from etl.loading import Loading
+from etl.records import Reader, Record, Stages, Unreadable, describe
 from etl.shapes import Fields, Shapes
-from etl.warehouses.base import Job, Warehouse
-from sinks import PartWriter, SealedPart, Sink, SinkError, SinkFull
+from sinks import PartWriter, SealedPart, SinkError, SinkFull
 
 # Below this a part is not cut smaller: a checkpoint and a load for each would cost more than they carry.
 SMALLEST_PART = 64 * 1024
 
 # How often a run looks at its clock and says how far it is, when its records are slow.
 TICK_SECONDS = 1.0
-
-# One part loads while another, sealed, waits: more would only pile up on the disk.
-HANDED_OVER = 2
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What the engine needs of a job, resolved: instances in place of names, defaults filled in."""
-
-    pipeline: str
-    source: Any
-    transforms: Sequence[Transform]
-    format: formats.Format
-    sink: Sink
-    rejects: Sink
-    warehouse: Warehouse | None
-    fingerprint: dict[str, str]
-    on_error: Literal["fail", "reject"]
-    max_rejects: int | None
-    part_bytes: int
-    part_records: int | None
-    part_seconds: float | None
-
-
-@dataclass(kw_only=True)
-class Counts:
-    """What this run has done so far."""
-
-    records: int = 0
-    bytes: int = 0
-    rejected: int = 0
-    parts: int = 0
-    loaded: int = 0
 
 
 class Engine:
@@ -86,8 +44,8 @@ class Engine:
         self._job = settings
         self._lease = lease
         self._emit = emit
-        self._loads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="etl-load")
-        self._load: tuple[Plan, Future[tuple[int, float]]] | None = None
+        self.counts = Counts()
+        self._loading = Loading(settings, lease, emit, self.counts)
         self._dead_letters = DeadLetters(
             settings.rejects, settings.max_rejects, lease.document.state.totals.rejected
         )
@@ -96,7 +54,6 @@ class Engine:
         self._began_at = lease.document.state.position.number
         self._part_began = 0.0
         self._open_part = (0, 0)  # the records and the bytes of the part that is being written
-        self.counts = Counts()
         self.stopped: str | None = None
 
     def stop(self, reason: str) -> None:
@@ -117,26 +74,23 @@ class Engine:
         """
         try:
             with self._nudged():
-                self._advance(self._lease.document, wait=False)
+                self._loading.advance()
                 while not (self._reader.exhausted or self.stopped):
-                    self._make_room()
+                    self._loading.make_room()
                     self._write_part()
+            self._reader.close()
             self._leave(finished=self._reader.exhausted)
         except BaseException as error:
             self._fail(error)
             raise
         finally:
-            self._reader.close()
-            self._loads.shutdown(wait=True)
+            self._loading.close()
 
     def _leave(self, *, finished: bool) -> None:
         """Load what is sealed, and note that the run ended in order."""
-        if self.stopped is not None and self._load is not None:
-            self._notice(
-                f"{self.stopped}: what was taken is kept, and is being loaded; once more stops at once"
-            )
-        while self._load is not None:
-            self._advance(self._lease.document, wait=True)
+        if self.stopped is not None and self._loading.under_way:
+            self._notice(f"{self.stopped}: what was taken is kept, and is being loaded")
+        self._loading.drain()
         self._lease.write(self._lease.document.left(finished=finished))
 
     # ------------------------------------------------------------------ one part
@@ -168,10 +122,10 @@ class Engine:
                 self._shrink(error, writer)
             return
         except SinkError as error:
-            # What a half-dead process finds in its way is its successor's: that must not be cleaned up.
-            self._lease.check()
-            self._abort(writer)
-            raise self._sink_failed(error, sequence) from error
+            self._roll_back(writer)
+            raise SinkFailed(
+                f"job {self._job.pipeline!r}, part {sequence} (position: {document.state.position}): {error}"
+            ) from error
         except BaseException as error:
             if not isinstance(error, CheckpointError):
                 self._abort(writer)
@@ -182,18 +136,23 @@ class Engine:
         """Write one slice of the source into `writer`; return how many records it became."""
         part_bytes = self._lease.document.part_bytes
         count = 0
-        outputs = self._stages.run(self._reader)
-        if self._job.part_records is not None:
-            outputs = self._limited(outputs, self._job.part_records)
-        if shapes is not None:
-            outputs = shapes.note(outputs)
         batch_bytes = min(formats.BATCH_BYTES, part_bytes)
-        for count in self._job.format.encode(outputs, writer.write, self._refuse, batch_bytes):
-            if writer.bytes >= part_bytes:
-                self._reader.end_slice("bytes")
-            self._open_part = count, writer.bytes
-            self._tick()
+        # Closed here: a generator that an error leaves behind would end later, and take from the source then.
+        with closing(self._stages.run(self._reader)) as outputs:
+            noted = self._noted(outputs, shapes)
+            with closing(self._job.format.encode(noted, writer.write, self._refuse, batch_bytes)) as counts:
+                for count in counts:
+                    if writer.bytes >= part_bytes:
+                        self._reader.end_slice("bytes")
+                    self._open_part = count, writer.bytes
+                    self._tick()
         return count
+
+    def _noted(self, records: Iterator[Record], shapes: Shapes | None) -> Iterator[Record]:
+        """Count and note records where that is wanted."""
+        if self._job.part_records is not None:
+            records = self._limited(records, self._job.part_records)
+        return records if shapes is None else shapes.note(records)
 
     def _limited(self, records: Iterator[Record], limit: int) -> Iterator[Record]:
         for count, record in enumerate(records, 1):
@@ -234,7 +193,7 @@ class Engine:
         else:
             part = Part(sealed=sealed, records=records, after=after, fields=fields) if sealed else None
             document = document.committed(after, part)
-        self._advance(document, wait=False)
+        self._loading.advance(document)
         self._dead_letters.commit()
         self.counts.records += records
         self.counts.bytes += size
@@ -278,67 +237,8 @@ class Engine:
         seconds = self._job.part_seconds
         if seconds is not None and time.monotonic() - self._part_began >= seconds:
             self._reader.end_slice("seconds")
-        if self._load is not None and self._load[1].done():
-            self._advance(self._lease.document, wait=False)
+        self._loading.advance_if_done()
         self._tell()
-
-    # ------------------------------------------------------------------ loading
-
-    def _make_room(self) -> None:
-        """Wait until the sink has a place for the next part, and the hand-over is not full."""
-        slots = self._job.sink.slots
-        most = HANDED_OVER if slots is None else min(HANDED_OVER, slots)
-        while len(self._lease.document.outstanding) >= most:
-            self._advance(self._lease.document, wait=True)
-
-    def _advance(self, document: Checkpoint, *, wait: bool) -> None:
-        """Acknowledge the load that is done, plan what is sealed, in one write; release; start the next load.
-
-        Args:
-            document: the checkpoint with what is to be written besides.
-            wait: wait for the load that is under way.
-        """
-        loaded: tuple[Plan, float] | None = None
-        if self._load is not None and (wait or self._load[1].done()):
-            plan, future = self._load
-            self._load = None
-            rows, seconds = future.result()
-            if rows != plan.records:
-                raise LoadMismatch(
-                    f"plan {plan.id} of job {self._job.pipeline!r} holds {plan.records} records, the warehouse "
-                    f"took {rows}; compare the table with the parts: {', '.join(p.sealed.uri for p in plan.parts)}"
-                )
-            loaded = plan, seconds
-            document = document.acknowledged(plan)
-        if self._load is None and not document.plans and document.sealed and self._job.warehouse:
-            plan = Plan.of(self._job.warehouse.destination, self._job.format.name, document.sealed)
-            document = document.planned(plan)
-        if document is not self._lease.document:
-            self._lease.write(document)
-        if loaded is not None:
-            self._release(*loaded)
-        if self._load is None and document.plans and self._job.warehouse:
-            job = Job(pipeline=self._job.pipeline, fingerprint=self._job.fingerprint)
-            plan = document.plans[0]
-            self._load = plan, self._loads.submit(_timed_load, self._job.warehouse, job, plan)
-
-    def _release(self, plan: Plan, seconds: float) -> None:
-        for part in plan.parts:
-            try:
-                self._job.sink.release(part.sealed)
-            except SinkError as error:
-                raise self._sink_failed(error, part.sequence) from error
-        self.counts.loaded += len(plan.parts)
-        self._emit(
-            progress.PlanLoaded(
-                pipeline=self._job.pipeline,
-                plan=plan.id,
-                sequence=plan.after.sequence,
-                parts=len(plan.parts),
-                records=plan.records,
-                seconds=seconds,
-            )
-        )
 
     # ------------------------------------------------------------------ rejects
 
@@ -365,9 +265,9 @@ class Engine:
     def _shrink(self, error: Exception, writer: PartWriter | None) -> None:
         """Without space: free what can be freed, and make parts smaller; at the smallest, give up."""
         before = self._lease.document.part_bytes
-        freed = self._load is not None
-        if self._load is not None:
-            self._advance(self._lease.document, wait=True)
+        freed = self._loading.under_way
+        if freed:
+            self._loading.advance(wait=True)
         written = writer.bytes if writer is not None else before
         smallest = min(SMALLEST_PART, self._job.part_bytes)
         after = max(smallest, min(before, written) // 2)
@@ -398,7 +298,11 @@ class Engine:
             self._dead_letters.abort()
 
     def _roll_back(self, writer: PartWriter | None) -> None:
-        """Leave no trace of a part that is surely not in the checkpoint, open or sealed."""
+        """Leave no trace of a part that is not in the checkpoint, open or sealed.
+
+        What a half-dead process finds in its way is its successor's: that must not be cleaned up.
+        """
+        self._lease.check()
         document = self._lease.document
         if writer is not None:
             writer.abort()
@@ -412,17 +316,12 @@ class Engine:
         After `Fenced` nothing is touched, after any other trouble with the checkpoint it is not known, and
         whoever interrupts a run twice is in a hurry. A second error here must not hide the first.
         """
-        if isinstance(error, CheckpointError) or not isinstance(error, Exception):
-            return
         try:
-            self._leave(finished=False)
-        except (EtlError, SinkError) as other:
-            error.add_note(f"and while the run was being ended: {other}")
-
-    def _sink_failed(self, error: SinkError, sequence: int) -> SinkFailed:
-        return SinkFailed(
-            f"job {self._job.pipeline!r}, part {sequence} (position: {self._lease.document.state.position}): {error}"
-        )
+            self._reader.close()
+            if isinstance(error, Exception) and not isinstance(error, CheckpointError):
+                self._leave(finished=False)
+        except Exception as other:
+            error.add_note(f"and while the run was being ended: {describe(other)}")
 
     def _notice(self, message: str) -> None:
         self._emit(progress.Notice(pipeline=self._job.pipeline, message=message))
@@ -442,12 +341,6 @@ class Engine:
                 fraction=share() if share is not None else None,
             )
         )
-
-
-def _timed_load(warehouse: Warehouse, job: Job, plan: Plan) -> tuple[int, float]:
-    began = time.perf_counter()
-    rows = warehouse.load(job, plan)
-    return rows, time.perf_counter() - began
 
 
 def _shown(record: Any) -> str:

@@ -95,4 +95,4 @@ class SchemaMismatch(WarehouseError):
 
 
 class LoadMismatch(WarehouseError):
-    """The warehouse took another number of rows than the plan holds; the load was rolled back."""
+    """The warehouse took, or would have taken, another number of rows than the plan holds."""

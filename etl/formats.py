@@ -24,7 +24,7 @@ import base64
 import importlib
 import uuid
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -57,7 +57,7 @@ class Format(Protocol):
 
     def encode(
         self, records: Iterator[Record], write: Write, refuse: Refuse, batch_bytes: int
-    ) -> Iterator[int]:
+    ) -> Generator[int, None, None]:
         """Encode `records` as one whole part; yield the count of records so far after each batch.
 
         Args:
@@ -85,7 +85,7 @@ class Ndjson:
 
     def encode(
         self, records: Iterator[Record], write: Write, refuse: Refuse, batch_bytes: int
-    ) -> Iterator[int]:
+    ) -> Generator[int, None, None]:
         """Encode one part; see `Format`."""
         dumps, options = orjson.dumps, orjson.OPT_APPEND_NEWLINE
         # One buffer: a list of orjson's results would keep the start buffer of each, some 4 KB.
@@ -117,7 +117,7 @@ class NdjsonGzip:
 
     def encode(
         self, records: Iterator[Record], write: Write, refuse: Refuse, batch_bytes: int
-    ) -> Iterator[int]:
+    ) -> Generator[int, None, None]:
         """Encode one part; see `Format`."""
         compressor = _gzip_compressor()
 
@@ -145,7 +145,7 @@ class Parquet:
 
     def encode(
         self, records: Iterator[Record], write: Write, refuse: Refuse, batch_bytes: int
-    ) -> Iterator[int]:
+    ) -> Generator[int, None, None]:
         """Encode one part; see `Format`."""
         import pyarrow as arrow
         import pyarrow.parquet

@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from etl import formats, memory, progress, registry
-from etl.checkpoint import Checkpoint, Store, decode
-from etl.engine import Engine, Settings
-from etl.errors import ConfigError, RecordError
+from etl.checkpoint import Checkpoint, Store, decode, replace
+from etl.engine import Engine
+from etl.errors import CheckpointError, ConfigError, RecordError
+from etl.job import Settings
 from etl.records import Position, Reader, Record, Stages, Transform, Unreadable, name_of, puller
 from etl.takeover import Takeover, sink_errors
 from etl.warehouses.base import Warehouse
@@ -126,15 +127,18 @@ class Pipeline:
             if rejects is None
             else registry.build("sinks", rejects, "rejects")
         )
-        self.part_bytes = _positive("part_bytes", part_bytes)
-        self.part_records = part_records if part_records is None else _positive("part_records", part_records)
-        self.part_seconds = _positive("part_seconds", part_seconds) if part_seconds else None
-        self.max_rejects = max_rejects
-        self.memory = memory if memory is None else _positive("memory", memory)
+        self.part_bytes = _number("part_bytes", part_bytes)
+        self.part_records = part_records if part_records is None else _number("part_records", part_records)
+        self.part_seconds = _number("part_seconds", part_seconds, kind=float) if part_seconds else None
+        self.max_rejects = (
+            max_rejects if max_rejects is None else _number("max_rejects", max_rejects, least=0)
+        )
+        self.memory = memory if memory is None else _number("memory", memory)
         if on_error not in ("fail", "reject"):
             raise ConfigError(f'on_error: expected "fail" or "reject", found {on_error!r}')
         self.on_error = on_error
         self._engine: Engine | None = None
+        self._stop_reason: str | None = None
         self._check_combination()
 
     def run(
@@ -149,7 +153,8 @@ class Pipeline:
         Args:
             wait: when another process is running the job, wait for it to end rather than raise.
             handle_signals: on SIGTERM and SIGINT, cut the part that is open, commit and load it, and return
-                with `stopped` set; a second signal interrupts at once. Only in the main thread.
+                with `stopped` set; a second signal gives the open part up and ends the run once a load that is
+                under way has ended. Only in the main thread.
             listeners: called with every event of `etl.progress`, on this thread.
 
         Raises:
@@ -158,6 +163,7 @@ class Pipeline:
             KeyboardInterrupt: it was signalled twice; as after a crash, the next run goes on.
         """
         began = time.perf_counter()
+        self._stop_reason = None
 
         def emit(event: progress.Event) -> None:
             for listener in listeners:
@@ -169,10 +175,17 @@ class Pipeline:
             takeover = Takeover(job, self.store, emit)
             lease = takeover.acquire()
             try:
-                if self.warehouse is not None:
-                    self.warehouse.open(budget)
-                takeover.follow_ledger(lease)
-                takeover.recover(lease)
+                try:
+                    if self.warehouse is not None:
+                        self.warehouse.open(budget)
+                    takeover.follow_ledger(lease)
+                    takeover.recover(lease)
+                except CheckpointError:
+                    raise
+                except Exception:
+                    # Nothing was written by this run: what the one before left is no worse for it.
+                    lease.write(replace(lease.document, clean=takeover.clean))
+                    raise
                 document = lease.document
                 self._engine = engine = Engine(job, lease, emit)
                 emit(
@@ -185,7 +198,8 @@ class Pipeline:
                         memory_limit=budget.limit,
                     )
                 )
-                with _signals(engine.stop) if handle_signals else _no_signals():
+                self._pass_stop_on(engine)
+                with _signals(engine.stop) if handle_signals else nullcontext(), sink_errors(self.name):
                     engine.run()
             finally:
                 self._close()
@@ -222,8 +236,14 @@ class Pipeline:
         Args:
             reason: what `Result.stopped` will say.
         """
+        self._stop_reason = reason
         if (engine := self._engine) is not None:
             engine.stop(reason)
+
+    def _pass_stop_on(self, engine: Engine) -> None:
+        """Stop an engine that was made after `stop` was called."""
+        if self._stop_reason is not None:
+            engine.stop(self._stop_reason)
 
     def check(self, limit: int = 10) -> list[Record]:
         """Take the first `limit` records of the source through the transforms; write nothing.
@@ -279,6 +299,12 @@ class Pipeline:
             raise ConfigError(
                 "format: big_file cannot hold parquet, whose parts are whole files: use numbered_chunks, or ndjson"
             )
+        if not self.rejects.lasting and not isinstance(self.rejects, Null):
+            raise ConfigError(
+                "rejects: the sink keeps no part, dead letters would be lost; use one that does, or null"
+            )
+        if _place_of(self.rejects) == _place_of(self.sink) and not isinstance(self.sink, Null):
+            raise ConfigError("rejects: it is where the sink writes; give dead letters a path of their own")
         if self.warehouse is None:
             if not self.sink.lasting and not isinstance(self.sink, Null):
                 raise ConfigError(
@@ -319,24 +345,23 @@ class Pipeline:
                     stack.callback(part.close)
 
 
-def _positive(key: str, value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
-        raise ConfigError(f"{key}: expected a number greater than 0, found {value!r}")
-    return value
+def _number(key: str, value: Any, *, kind: type = int, least: int = 1) -> Any:
+    """Check a limit: whole, unless it is of kind float, and not less than `least` (a float: more than 0)."""
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if (whole and value >= least) or (kind is float and isinstance(value, float) and value > 0):
+        return value
+    what = "a number greater than 0" if kind is float else f"a whole number greater than {least - 1}"
+    raise ConfigError(f"{key}: expected {what}, found {value!r}")
 
 
 def _place_of(sink: Sink) -> str:
-    return f"{type(sink).__name__}({getattr(sink, 'path', '')})"
+    """Name a sink for the fingerprint: its kind, where it writes, and whether what it writes stays."""
+    return f"{type(sink).__name__}({getattr(sink, 'path', '')}{'' if sink.lasting else ', not kept'})"
 
 
 def _beside(store: Store, name: str) -> Path:
     path = getattr(store, "path", None)
     return path.with_name(name) if isinstance(path, Path) else Path(name)
-
-
-@contextmanager
-def _no_signals() -> Iterator[None]:
-    yield
 
 
 @contextmanager
@@ -358,4 +383,4 @@ def _signals(stop: Callable[[str], None]) -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: not set from Python

@@ -10,17 +10,23 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
 from etl.errors import EtlError, SourceError, TransformError
+from sinks.errors import SinkError
 
 # How much of a cursor a message shows, in characters.
 SHOWN = 160
 
 Record = dict[str, Any]
+_END = object()  # what a source cannot yield
+
 Transform = Callable[[Iterator[Record]], Iterable[Any]]
 
 
@@ -141,7 +147,7 @@ class Reader:
     def open(self, position: Position) -> None:
         """Start pulling from `position`, anew if a pull is under way."""
         self.close()
-        self._cursor = position.cursor
+        self._cursor = msgspec.json.encode(position.cursor)
         self._since_mark = 0
         self._to_skip = position.skip
         self._number = position.number - position.skip
@@ -151,11 +157,13 @@ class Reader:
         self.cut: str | None = None
         # The one flag that is looked at for each record; set last, cleared first, so that nothing is missed.
         self._attention = False
+        self._nudging = False
+        self.failure: Exception | None = None
 
     @property
     def position(self) -> Position:
         """The position after the record handed out last. Asked between slices only."""
-        return Position(cursor=self._cursor, skip=self._since_mark, number=self._number)
+        return Position(cursor=msgspec.json.decode(self._cursor), skip=self._since_mark, number=self._number)
 
     @property
     def number(self) -> int:
@@ -181,7 +189,7 @@ class Reader:
         self.cut = None
         self.ended = False
 
-    def slice(self) -> Iterator[Record]:
+    def slice(self) -> Generator[Record, None, None]:
         """Yield records until the slice is ended or the source is; then `ended` is true.
 
         Raises:
@@ -189,7 +197,8 @@ class Reader:
         """
         try:
             if self._items is None:
-                self._items = iter(self._pull(self._cursor) if self._takes_cursor else self._pull())
+                cursor = (msgspec.json.decode(self._cursor),) if self._takes_cursor else ()
+                self._items = iter(self._pull(*cursor))
                 self._skip()
             for item in self._items if self.cut is None else ():
                 if item.__class__ is dict:
@@ -202,9 +211,12 @@ class Reader:
                     break
             else:
                 self.exhausted = self.cut is None
-        except EtlError:
+        except (EtlError, SinkError):
             raise
         except Exception as error:
+            self.failure = error
+            if self._nudging:
+                raise
             raise SourceError(
                 f"the source {self._name} failed after record {self._number} (position: {self.position}): "
                 f"{describe(error)}; mend the cause and run again, the job goes on from its last checkpoint"
@@ -214,7 +226,9 @@ class Reader:
     def _asked_to_end(self) -> bool:
         self._attention = False
         if self.cut is None:
+            self._nudging = True
             self._on_nudge()
+            self._nudging = False
         return self.cut is not None
 
     def _unusual(self, item: Any) -> Record | None:
@@ -235,25 +249,24 @@ class Reader:
         return None
 
     def _mark(self, mark: Mark) -> None:
-        try:
-            msgspec.json.encode(mark.cursor)
-        except (TypeError, ValueError) as error:
+        if not is_json(mark.cursor):
             raise SourceError(
                 f"the source {self._name} gave a cursor that is no JSON value after record {self._number}: "
-                f"{describe(error)}; a cursor is made of strings, numbers, lists and dicts"
-            ) from error
-        self._cursor = mark.cursor
+                f"{mark.cursor!r}; a cursor is made of strings, numbers, lists and dicts with strings as keys"
+            )
+        # Its bytes: a source may go on to change what it gave.
+        self._cursor = msgspec.json.encode(mark.cursor)
         self._since_mark = 0
 
     def _skip(self) -> None:
         """Take the records that were taken after the mark before the job was resumed."""
         assert self._items is not None
         while self._since_mark < self._to_skip:
-            item = next(self._items, None)
-            if item is None:
+            item = next(self._items, _END)
+            if item is _END:
                 raise SourceError(
                     f"the source {self._name} ended {self._to_skip - self._since_mark} records before the "
-                    f"position of the checkpoint ({self._cursor!r} + {self._to_skip}): it holds less than "
+                    f"position of the checkpoint ({self._cursor.decode()} + {self._to_skip}): it holds less than "
                     "it did; give it back its content, or start the job anew under another name"
                 )
             if isinstance(item, Mark):
@@ -266,11 +279,18 @@ class Reader:
         self._to_skip = 0
 
     def close(self) -> None:
-        """Close the pull that is under way. May be repeated."""
+        """Close the pull that is under way. May be repeated.
+
+        Raises:
+            SourceError: the source raised while it was closed.
+        """
         items, self._items = getattr(self, "_items", None), None
-        close = getattr(items, "close", None)
-        if close is not None:
-            close()
+        try:
+            close_iterator(items)
+        except Exception as error:
+            raise SourceError(
+                f"the source {self._name} failed while it was closed: {describe(error)}"
+            ) from error
 
 
 class Stages:
@@ -289,51 +309,78 @@ class Stages:
         self._on_error = on_error
         self._on_reject = on_reject
 
-    def run(self, reader: Reader) -> Iterator[Record]:
+    def run(self, reader: Reader) -> Generator[Record, None, None]:
         """Yield what the transforms make of the reader's next slice.
+
+        Closing the generator closes every transform's, the last one first.
 
         Raises:
             TransformError: a transform raised, yielded what is no record, or ended before its input did.
         """
-        records = reader.slice()
-        for transform, name in self._transforms:
-            records = self._stage(transform, name, records, reader)
-        yield from records
-        if not reader.ended:
-            names = ", ".join(name for _, name in self._transforms)
-            raise TransformError(
-                f"a transform ended before its input did, at record {reader.number} (one of: {names}); "
-                "what it did not read would be lost. Leave a record out with `continue`, not with `return`"
-            )
+        with ExitStack() as stack:
+            records = stack.enter_context(closing(reader.slice()))
+            ended = lambda: reader.ended  # noqa: E731 # replaced below, stage by stage
+            for transform, name in self._transforms:
+                stage = Stage(transform, name, records, ended, reader)
+                records = stack.enter_context(closing(self._stage(stage)))
+                ended = stage.has_ended
+            yield from records
 
-    def _stage(
-        self, transform: Transform, name: str, records: Iterator[Record], reader: Reader
-    ) -> Iterator[Record]:
-        last = Last(records) if self._on_error == "reject" else None
+    def _stage(self, stage: Stage) -> Generator[Record, None, None]:
+        last = Last(stage.records) if self._on_error == "reject" else None
         while True:
+            outputs = None
             try:
-                for item in transform(last if last is not None else records):
+                outputs = iter(stage.transform(last if last is not None else stage.records))
+                for item in outputs:
                     if item.__class__ is dict:
                         yield item
                     elif isinstance(item, Reject):
-                        self._on_reject(item.record, item.reason, name)
+                        self._on_reject(item.record, item.reason, stage.name)
                     elif isinstance(item, Mapping):
                         yield dict(item)
                     else:
                         raise TypeError(f"yielded {kind_of(item)}, not a record (a dict) or etl.Reject")
-            except EtlError:
+                break
+            except (EtlError, SinkError):
                 raise
             except Exception as error:
+                reader = stage.reader
+                if error is reader.failure:
+                    raise
                 if last is None or last.record is None:
                     raise TransformError(
-                        f"transform {name} failed at record {reader.number} (position: {reader.position}): "
+                        f"transform {stage.name} failed at record {reader.number} (position: {reader.position}): "
                         f'{describe(error)}; mend it and run again, or set on_error = "reject"'
                     ) from error
-                self._on_reject(last.record, describe(error), name)
-                # Its generator is dead; a fresh one takes the records that follow.
+                rejected, reason = last.record, describe(error)
                 last.record = None
-                continue
-            return
+            finally:
+                close_iterator(outputs)
+            # Its generator is dead; a fresh one takes the records that follow.
+            self._on_reject(rejected, reason, stage.name)
+        if not stage.input_ended():
+            raise TransformError(
+                f"transform {stage.name} ended before its input did, at record {stage.reader.number}; what it did "
+                "not read would be lost. Leave a record out with `continue`, not with `return`"
+            )
+        stage.ended = True
+
+
+@dataclass(slots=True)
+class Stage:
+    """One transform at work on one slice: what it reads, and whether that, and it, has ended."""
+
+    transform: Transform
+    name: str
+    records: Iterator[Record]
+    input_ended: Callable[[], bool]
+    reader: Reader
+    ended: bool = False
+
+    def has_ended(self) -> bool:
+        """Say whether the transform has given all that it gives."""
+        return self.ended
 
 
 class Last:
@@ -405,6 +452,24 @@ def describe(error: BaseException) -> str:
     """Say what kind of error it is and its message, in one line."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def close_iterator(iterator: Any) -> None:
+    """Close a generator; other iterators, and None, need none of that."""
+    close = getattr(iterator, "close", None)
+    if close is not None:
+        close()
+
+
+def is_json(value: Any) -> bool:
+    """Say whether JSON gives `value` back as it is; a tuple comes back as a list."""
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and is_json(item) for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return all(map(is_json, value))
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or isinstance(value, (bool, int, str))
 
 
 def kind_of(value: Any) -> str:

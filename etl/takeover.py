@@ -7,8 +7,9 @@ from contextlib import contextmanager
 
 from etl import progress
 from etl.checkpoint import Checkpoint, Lease, Owner, State, Store, decode, replace
-from etl.engine import SMALLEST_PART, Settings
+from etl.engine import SMALLEST_PART
 from etl.errors import DefinitionChanged, SinkFailed
+from etl.job import Settings
 from etl.warehouses.base import Entry, KeepsLedger
 from sinks import PartLost, Sink, SinkError
 
@@ -52,7 +53,8 @@ class Takeover:
             )
         self._compare(document.fingerprint, bool(document.outstanding))
         for key, sink in (("parts", self._job.sink), ("rejects", self._job.rejects)):
-            if document.fingerprint.get(key) != self._job.fingerprint[key]:
+            unused = document.clean and getattr(document.state, TAILS[key]) is None
+            if unused or document.fingerprint.get(key) != self._job.fingerprint[key]:
                 self._check_free(sink)
         document = replace(
             document,
@@ -108,14 +110,19 @@ class Takeover:
         document = lease.document
         entry = warehouse.latest(self._job.pipeline) or Entry(fingerprint={}, state=State(), loads=0)
         self._compare(entry.fingerprint, outstanding=False)
+        if _same(entry.state, document.loaded):
+            return
         state = self._own_tails(entry.state, entry.fingerprint)
-        if state.sequence > document.loaded.sequence:
+        if any(_same(entry.state, plan.after) for plan in document.plans):
+            # It was loaded, and only the acknowledgement is missing.
             lease.write(document.advanced(state, entry.loads))
-        elif state.sequence < document.loaded.sequence:
-            lease.write(replace(document, loaded=state, loads=entry.loads).rewound())
+            return
+        lease.write(replace(document, loaded=state, loads=entry.loads).rewound())
+        if document.state.sequence:
             self._notice(
-                f"the warehouse has the job up to part {state.sequence}, the checkpoint said part "
-                f"{document.loaded.sequence}: the table was dropped or put back; pulling again from there"
+                f"the warehouse has the job up to part {state.sequence} ({state.position}), the checkpoint said "
+                f"part {document.loaded.sequence} ({document.loaded.position}): one of them was put back, or the "
+                "table dropped; going on from what the warehouse has"
             )
 
     def recover(self, lease: Lease) -> None:
@@ -130,7 +137,9 @@ class Takeover:
             try:
                 self._job.sink.recover([part.sealed for part in document.outstanding], document.state.tail)
             except PartLost as error:
-                if self._job.warehouse is None or not document.outstanding:
+                # A plan that may have been loaded is given up only where a ledger tells.
+                in_doubt = document.plans and not isinstance(self._job.warehouse, KeepsLedger)
+                if self._job.warehouse is None or not document.outstanding or in_doubt:
                     raise
                 lease.write(document.rewound())
                 self._notice(f"{error}; pulling it again")
@@ -139,6 +148,11 @@ class Takeover:
 
     def _notice(self, message: str) -> None:
         self._emit(progress.Notice(pipeline=self._job.pipeline, message=message))
+
+
+def _same(one: State, other: State) -> bool:
+    """Say whether two states are the same point of the job; the sinks' parts may have other names by now."""
+    return (one.sequence, one.position) == (other.sequence, other.position)
 
 
 @contextmanager

@@ -53,8 +53,8 @@ class Sink(Protocol):
     def occupied_by(self) -> str | None:
         """Say what stands where this sink would write (a path), or None; changes nothing.
 
-        Asked once before a job's first run: what is found then is not the job's own, and a job never
-        overwrites what it did not write.
+        Asked before the first part that a job writes here: what is found then is not the job's own, and a job
+        never overwrites what it did not write.
         """
 
     def recover(self, sealed: Sequence[SealedPart], last: SealedPart | None) -> None:

@@ -144,6 +144,7 @@ class InOrder:
         """Abort the part that is open, if there is one."""
         if self._current is not None:
             self._current.abort()
+            self._current = None  # an interrupt may have kept a sealed part from leaving
 
     def _start(self, last: SealedPart | None) -> None:
         """Go on after `last`."""

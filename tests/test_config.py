@@ -162,7 +162,7 @@ def test_what_is_wrong_is_said_in_one_line(module: str, change: tuple[str, str],
         ("transforms = 'a:b'", 'transforms: expected a list of strings, found "a:b"'),
         ("transforms = ['a.b.no:x']", "transforms[0]: there is no module 'a' "),
         ("part_records = 'many'", 'part_records: expected an integer, found "many"'),
-        ("part_records = 0", "part_records: expected a number greater than 0, found 0"),
+        ("part_records = 0", "part_records: expected a whole number greater than 0, found 0"),
         (
             "part_bytes = '64M'",
             'part_bytes: expected a size greater than 0, in bytes or with a unit ("64MiB", "10MB"), found "64M"',

@@ -25,6 +25,8 @@ LAYERS = [
     {"etl.pipeline"},
     {"etl.takeover"},
     {"etl.registry", "etl.engine", "etl.display"},
+    {"etl.loading"},
+    {"etl.job"},
     {"etl.sources", "etl.warehouses", "etl.stores"},
     {"etl.dead_letters", "etl.words", "etl.tables"},
     {"etl.formats", "etl.shapes", "etl.checkpoint", "etl.memory", "etl.progress"},

@@ -185,6 +185,82 @@ def test_a_cursor_that_is_no_json_is_an_error_that_names_the_source(tmp_path):
         jobs.pipeline(tmp_path, REUSED, source=pull, transforms=[]).run()
 
 
+def test_a_cursor_that_its_source_goes_on_to_change_is_kept_as_it_was(tmp_path):
+    def pull(cursor=None):
+        state = cursor or {"next": 0}
+        while state["next"] < 300:
+            yield etl.Mark(state)
+            for number in range(state["next"], state["next"] + 100):
+                yield {"number": number}
+            state["next"] += 100
+
+    with pytest.raises(TransformError):
+        jobs.pipeline(tmp_path, REUSED, source=pull, transforms=[bad_at(250)], part_records=40).run()
+    jobs.pipeline(tmp_path, REUSED, source=pull, transforms=[], part_records=40).run()
+    assert sorted(jobs.loaded(tmp_path)) == list(range(300))
+
+
+@pytest.mark.parametrize("cursor", [{1: 2}, float("inf"), b"x", {"at": threading.Lock}])
+def test_a_cursor_that_json_would_change_is_refused(tmp_path, cursor):
+    def pull():
+        yield etl.Mark(cursor)
+        yield {"number": 1}
+
+    with pytest.raises(SourceError, match="no JSON value"):
+        jobs.pipeline(tmp_path, REUSED, source=pull, transforms=[]).run()
+
+
+def test_a_part_that_was_sealed_while_a_load_failed_is_kept(tmp_path):
+    job = jobs.pipeline(tmp_path, jobs.SINKS["numbered_chunks"], transforms=[], part_records=100)
+    job.warehouse.load = _refuse_from(job.warehouse, 1)
+    with pytest.raises(WarehouseError, match="not today"):
+        job.run()
+    checkpoint = job.read_checkpoint()
+    assert checkpoint.state.sequence == len(list((tmp_path / "out").iterdir()))
+    jobs.pipeline(tmp_path, jobs.SINKS["numbered_chunks"], transforms=[], part_records=100).run()
+    assert sorted(jobs.loaded(tmp_path)) == list(range(jobs.RECORDS))
+
+
+def test_a_source_that_raises_when_it_is_closed_leaves_no_thread_and_no_lock(tmp_path):
+    def pull():
+        try:
+            yield from ({"number": number} for number in range(1000))
+        finally:
+            raise OSError("cannot hang up")
+
+    job = jobs.pipeline(tmp_path, REUSED, source=pull, transforms=[], part_records=100)
+    before = set(threading.enumerate())
+
+    def listen(event):
+        if isinstance(event, progress.PartSealed):
+            job.stop("test")
+
+    with pytest.raises(SourceError, match="cannot hang up"):
+        job.run(listeners=[listen])
+    assert set(threading.enumerate()) == before
+
+
+def test_a_failed_start_is_no_crash(tmp_path):
+    (tmp_path / jobs.WAREHOUSE).write_text("no database")
+    for _ in range(3):
+        with pytest.raises(WarehouseError):
+            jobs.pipeline(tmp_path, REUSED, part_bytes=1 << 20).run()
+    checkpoint = jobs.pipeline(tmp_path, REUSED).read_checkpoint()
+    assert checkpoint.clean
+    assert checkpoint.part_bytes == 1 << 20
+
+
+def test_what_a_listener_raises_is_not_blamed_on_the_source(tmp_path):
+    def listen(event):
+        if isinstance(event, progress.Progress):
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        jobs.pipeline(tmp_path, REUSED).run(listeners=[listen])
+    jobs.pipeline(tmp_path, REUSED).run()
+    jobs.assert_exactly_once(tmp_path, "reused_file")
+
+
 def test_stopping_from_another_thread_seals_commits_and_loads_what_was_taken(tmp_path):
     job = jobs.pipeline(tmp_path, REUSED, part_records=10**9)
 
@@ -235,6 +311,27 @@ class TestFollowsTheLedger:
         (tmp_path / jobs.WAREHOUSE).write_bytes(copy)
         jobs.pipeline(tmp_path, jobs.SINKS[sink], part_records=60).run()
         jobs.assert_exactly_once(tmp_path, sink)
+
+    def test_a_checkpoint_that_was_put_back_from_another_way_of_the_same_length_is_not_believed(
+        self, tmp_path
+    ):
+        def stopped_after(parts, records):
+            job = jobs.pipeline(tmp_path, REUSED, transforms=[], part_records=records)
+
+            def listen(event):
+                if isinstance(event, progress.PartSealed) and event.sequence == parts:
+                    job.stop("test")
+
+            job.run(listeners=[listen])
+
+        stopped_after(3, 80)
+        copy = (tmp_path / "job.checkpoint.json").read_bytes()
+        with duckdb.connect(str(tmp_path / jobs.WAREHOUSE)) as warehouse:
+            warehouse.execute(f"DROP TABLE {jobs.TABLE}")
+        stopped_after(3, 20)
+        (tmp_path / "job.checkpoint.json").write_bytes(copy)
+        jobs.pipeline(tmp_path, REUSED, transforms=[]).run()
+        assert sorted(jobs.loaded(tmp_path)) == list(range(jobs.RECORDS))
 
 
 class TestLostParts:
@@ -341,7 +438,10 @@ class TestRefusedCombinations:
             ({"warehouse": None}, "keeps no part"),
             ({"sink": {"type": "big_file", "path": "x.parquet"}}, "big_file cannot hold parquet"),
             ({"format": "avro"}, "format: expected one of"),
-            ({"part_bytes": 0}, "part_bytes: expected a number greater than 0"),
+            ({"part_bytes": 0}, "part_bytes: expected a whole number greater than 0"),
+            ({"part_bytes": 1e6}, "part_bytes: expected a whole number"),
+            ({"max_rejects": -1}, "max_rejects: expected a whole number"),
+            ({"rejects": {"type": "reused_file", "path": "x.ndjson"}}, "rejects: the sink keeps no part"),
             ({"on_error": "ignore"}, 'on_error: expected "fail" or "reject"'),
             ({"source": 7}, "source"),
             ({"transforms": ["clean"]}, r"transforms\[0\]"),

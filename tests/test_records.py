@@ -217,3 +217,41 @@ def test_a_transform_that_yields_no_record_is_an_error():
 
     with pytest.raises(TransformError, match="yielded a number, not a record"):
         run([names], [{"n": 1}])
+
+
+def test_a_later_transform_that_ends_early_is_noticed_also_behind_one_that_holds_everything():
+    def in_order(records):
+        yield from sorted(records, key=lambda record: record["n"])
+
+    def five(records):
+        for count, record in enumerate(records, 1):
+            yield record
+            if count == 5:
+                return
+
+    with pytest.raises(TransformError, match=r"five ended before its input"):
+        run([in_order, five], [{"n": n} for n in range(10)])
+
+
+def test_none_among_the_records_is_skipped_like_any_other():
+    def pull():
+        yield from [{"n": 0}, None, {"n": 2}, {"n": 3}]
+
+    found = []
+    reader = Reader(pull, Position(skip=3, number=3), lambda *args: found.append(args))
+    assert take(reader, -1) == [3]
+
+
+def test_a_transform_that_drains_its_input_when_it_is_closed_ends_before_the_source_is_opened_again():
+    def drains(records):
+        try:
+            yield from records
+        finally:
+            list(records)
+
+    reader = Reader(numbers(3, 10), Position(), refuse)
+    outputs = Stages([drains], "fail", refuse).run(reader)
+    next(outputs)
+    outputs.close()
+    reader.open(Position())
+    assert take(reader, -1) == list(range(10))

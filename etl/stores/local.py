@@ -16,6 +16,8 @@ from pathlib import Path
 
 from etl.checkpoint import Conflict, Owner
 from etl.errors import CheckpointError, CheckpointFull, Fenced
+from sinks.errors import SinkError
+from sinks.local_files import make_directory, sync_directory
 
 try:
     import fcntl
@@ -37,7 +39,6 @@ class LocalStore:
         self.uri = str(self.path)
         self._lock_path = self.path.with_name(f".{self.path.name}.lock")
         self._new_path = self.path.with_name(f".{self.path.name}.new")
-        self._held = False
 
     @contextmanager
     def hold(self, *, wait: bool) -> Iterator[None]:
@@ -56,11 +57,7 @@ class LocalStore:
                     f"the job is being run by {holder} ({self.uri}); nothing was touched. Wait for it to end "
                     "(`etl run --wait` does so), or stop it first"
                 )
-            self._held = True
-            try:
-                yield
-            finally:
-                self._held = False
+            yield
 
     def read(self) -> tuple[bytes, str] | None:
         """Return the document and a digest of it as its version, or None.
@@ -82,22 +79,28 @@ class LocalStore:
     def swap(self, data: bytes, expected: str | None) -> str:
         """Replace the document if it is still at `expected`; durable on return.
 
+        A lock on the directory, which nobody can take away, makes it one step, also against a process that has
+        lost its hold on the job and does not know.
+
         Raises:
-            Conflict: it is not, or another process holds the job.
+            Conflict: it is not.
             CheckpointFull: no space; the old document stands.
             CheckpointError: the write failed; the document is the old one or the new one, whole.
         """
-        if self._held:
-            return self._swap(data, expected)
-        with self._locked(wait=False) as holder:
-            if holder is not None:
-                raise Conflict(f"{self.uri} is held by {holder}")
-            return self._swap(data, expected)
+        try:
+            make_directory(self.path.parent)
+            with _directory_locked(self.path.parent):
+                found = self.read()
+                if (found[1] if found else None) != expected:
+                    raise Conflict(f"{self.uri} is not at version {expected}")
+                self._write_new(data)
+                self._new_path.replace(self.path)
+                sync_directory(self.path.parent)
+        except (OSError, SinkError) as error:
+            raise self._failed("write the checkpoint", error) from error
+        return _version(data)
 
-    def _swap(self, data: bytes, expected: str | None) -> str:
-        found = self.read()
-        if (found[1] if found else None) != expected:
-            raise Conflict(f"{self.uri} is not at version {expected}")
+    def _write_new(self, data: bytes) -> None:
         try:
             descriptor = os.open(self._new_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
             try:
@@ -106,18 +109,15 @@ class LocalStore:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
-            self._new_path.replace(self.path)
-            _sync_directory(self.path.parent)
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                with suppress(OSError):
-                    self._new_path.unlink()
-                raise CheckpointFull(
-                    f"no space to write the checkpoint {self.uri} ({len(data)} bytes); the one before still "
-                    "stands. Free space there and run again"
-                ) from error
-            raise self._failed("write the checkpoint", error) from error
-        return _version(data)
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            with suppress(OSError):
+                self._new_path.unlink()
+            raise CheckpointFull(
+                f"no space to write the checkpoint {self.uri} ({len(data)} bytes); the one before still "
+                "stands. Free space there and run again"
+            ) from error
 
     @contextmanager
     def _locked(self, *, wait: bool) -> Iterator[str | None]:
@@ -129,22 +129,25 @@ class LocalStore:
         try:
             yield None
         finally:
-            # Unlinked while it is held: who waits for this inode finds that it is not the path's any more.
+            # Unlinked while it is held: who waits for this inode finds that it is not the path's any more. One
+            # that is not the path's is not ours to unlink: another process holds the job by now.
             with suppress(OSError):
-                self._lock_path.unlink()
+                if _is_at(descriptor, self._lock_path):
+                    self._lock_path.unlink()
             os.close(descriptor)
 
     def _take(self, *, wait: bool) -> int | None:
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_directory(self.path.parent)
             while True:
                 descriptor = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
                 try:
                     if fcntl is not None:
                         fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
                     if _is_at(descriptor, self._lock_path):
-                        os.ftruncate(descriptor, 0)
-                        os.pwrite(descriptor, str(Owner.this_process()).encode(), 0)
+                        with suppress(OSError):  # on a full disk nobody is told who holds it
+                            os.ftruncate(descriptor, 0)
+                            os.pwrite(descriptor, str(Owner.this_process()).encode(), 0)
                         return descriptor
                 except BlockingIOError:
                     os.close(descriptor)
@@ -153,7 +156,7 @@ class LocalStore:
                     os.close(descriptor)
                     raise
                 os.close(descriptor)
-        except OSError as error:
+        except (OSError, SinkError) as error:
             raise self._failed("lock the checkpoint", error) from error
 
     def _holder(self) -> str:
@@ -162,10 +165,10 @@ class LocalStore:
                 return text
         return "another process"
 
-    def _failed(self, what: str, error: OSError) -> CheckpointError:
+    def _failed(self, what: str, error: Exception) -> CheckpointError:
+        reason = error.strerror if isinstance(error, OSError) else error
         return CheckpointError(
-            f"cannot {what} {self.uri}: {error.strerror}; its directory must be one that this user "
-            "can write to"
+            f"cannot {what} {self.uri}: {reason}; its directory must be one that this user can write to"
         )
 
 
@@ -180,9 +183,12 @@ def _is_at(descriptor: int, path: Path) -> bool:
         return False
 
 
-def _sync_directory(path: Path) -> None:
+@contextmanager
+def _directory_locked(path: Path) -> Iterator[None]:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        os.fsync(descriptor)
+        if fcntl is not None:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
     finally:
         os.close(descriptor)

@@ -90,3 +90,14 @@ def test_a_document_of_a_newer_version_is_refused_before_its_fields_are_read():
 def test_a_document_survives_the_way_through_its_bytes():
     document = Checkpoint(pipeline="job", fingerprint={"source": "x"}, epoch=3, part_bytes=7)
     assert decode(document.encode(), "job.json") == document
+
+
+def test_a_process_whose_lock_was_taken_away_leaves_the_lock_of_its_successor(tmp_path):
+    first, second, third = (LocalStore(tmp_path / "job.json") for _ in range(3))
+    with first.hold(wait=False):
+        (tmp_path / ".job.json.lock").unlink()
+        successor = second.hold(wait=False)
+        successor.__enter__()
+    with pytest.raises(Fenced), third.hold(wait=False):
+        pass
+    successor.__exit__(None, None, None)

@@ -1,0 +1,42 @@
+"""What the parts of a run need to know of their job, and count together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from etl import formats
+from etl.records import Transform
+from etl.warehouses.base import Warehouse
+from sinks import Sink
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the engine needs of a job, resolved: instances in place of names, defaults filled in."""
+
+    pipeline: str
+    source: Any
+    transforms: Sequence[Transform]
+    format: formats.Format
+    sink: Sink
+    rejects: Sink
+    warehouse: Warehouse | None
+    fingerprint: dict[str, str]
+    on_error: Literal["fail", "reject"]
+    max_rejects: int | None
+    part_bytes: int
+    part_records: int | None
+    part_seconds: float | None
+
+
+@dataclass(kw_only=True)
+class Counts:
+    """What this run has done so far."""
+
+    records: int = 0
+    bytes: int = 0
+    rejected: int = 0
+    parts: int = 0
+    loaded: int = 0
