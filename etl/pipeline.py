@@ -73,7 +73,8 @@ class Pipeline:
         part_seconds: cut a part when it is this old, in seconds; None or 0: no such limit.
         on_error: `fail` stops at a record that cannot be read, transformed or encoded; `reject` makes it a
             dead letter and goes on. A generator that raised is started afresh, and what it held besides that
-            record is gone: with `reject`, let transforms treat each record by itself (`etl.each`).
+            record is gone, what it had already yielded for it stays: with `reject`, let transforms treat each
+            record by itself (`etl.each`).
         max_rejects: stop when more than this many records of the job were rejected; None: never.
         memory: what the job may take, in bytes; None: what the control group says.
 

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 import click
 
+# 0 is what a command that returns exits with.
 # sysexits.h: EX_TEMPFAIL is 75, "try again later"; 2 is what shells and click use for a wrong command line.
-DONE = 0
 FAILED = 1
 MISCONFIGURED = 2
 AGAIN = 75
