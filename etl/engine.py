@@ -17,11 +17,12 @@ from typing import Any
 from etl import formats, progress
 from etl.checkpoint import Lease, Part, State, replace
 from etl.dead_letters import DeadLetters
-from etl.errors import CheckpointError, CheckpointFull, NoSpace, RecordError, SinkFailed
+from etl.errors import CheckpointError, CheckpointFull, NoSpace, RecordError, SchemaMismatch, SinkFailed
 from etl.job import Counts, Settings
 from etl.loading import Loading
 from etl.records import Reader, Record, Stages, Unreadable, describe
 from etl.shapes import Fields, Shapes
+from etl.warehouses.base import KeepsLedger
 from sinks import PartWriter, SealedPart, SinkError, SinkFull
 
 # Below this a part is not cut smaller: a checkpoint and a load for each would cost more than they carry.
@@ -275,7 +276,7 @@ class Engine:
             raise NoSpace(
                 f"job {self._job.pipeline!r}: not even a part of {smallest} bytes fits: {error}. What is loaded "
                 "stays; free space and run again, or use a sink that needs less: reused_file with slots = 1 "
-                "(one part at a time), numbered_chunks with keep = false, gcs_stream (no local disk)"
+                "(one part at a time), numbered_chunks with keep = false"
             ) from error
         self._lease.write(replace(self._lease.document, part_bytes=after))
         self._notice(f"no space left ({error}): going on with parts of {after} bytes in place of {before}")
@@ -318,10 +319,22 @@ class Engine:
         """
         try:
             self._reader.close()
+            if isinstance(error, SchemaMismatch):
+                self._give_up_sealed()
             if isinstance(error, Exception) and not isinstance(error, CheckpointError):
                 self._leave(finished=False)
         except Exception as other:
             error.add_note(f"and while the run was being ended: {describe(other)}")
+
+    def _give_up_sealed(self) -> None:
+        """Let the records of parts that a warehouse refuses be pulled again, through a transform that was mended.
+
+        Only where a ledger tells that none of them is loaded.
+        """
+        warehouse: object = self._job.warehouse
+        if isinstance(warehouse, KeepsLedger):
+            self._lease.write(self._lease.document.rewound())
+            self._roll_back(None)
 
     def _notice(self, message: str) -> None:
         self._emit(progress.Notice(pipeline=self._job.pipeline, message=message))

@@ -110,6 +110,8 @@ class Pipeline:
             puller(self.source)
         except TypeError as error:
             raise ConfigError(f"source: {error}") from error
+        if callable(transforms):
+            raise ConfigError(f"transforms: expected a list of generator functions, found {transforms!r}")
         self.transforms = tuple(transforms)
         for index, transform in enumerate(self.transforms):
             if not callable(transform):
@@ -120,6 +122,9 @@ class Pipeline:
         self.warehouse: Warehouse | None = (
             None if warehouse is None else registry.build("warehouses", warehouse, "warehouse")
         )
+        _check_kind("sink", self.sink, Sink)
+        if self.warehouse is not None:
+            _check_kind("warehouse", self.warehouse, Warehouse)
         where = f"{name}.checkpoint.json" if checkpoint is None else checkpoint
         self.store: Store = registry.store(where)
         self.format = format if format is not None else formats.name_for(getattr(self.sink, "path", ""))
@@ -128,6 +133,7 @@ class Pipeline:
             if rejects is None
             else registry.build("sinks", rejects, "rejects")
         )
+        _check_kind("rejects", self.rejects, Sink)
         self.part_bytes = _number("part_bytes", part_bytes)
         self.part_records = part_records if part_records is None else _number("part_records", part_records)
         self.part_seconds = _number("part_seconds", part_seconds, kind=float) if part_seconds else None
@@ -353,6 +359,11 @@ def _number(key: str, value: Any, *, kind: type = int, least: int = 1) -> Any:
         return value
     what = "a number greater than 0" if kind is float else f"a whole number greater than {least - 1}"
     raise ConfigError(f"{key}: expected {what}, found {value!r}")
+
+
+def _check_kind(key: str, value: Any, port: type) -> None:
+    if not isinstance(value, port):
+        raise ConfigError(f'{key}: expected an object, or a table such as {{"type": …}}, found {value!r}')
 
 
 def _place_of(sink: Sink) -> str:

@@ -267,7 +267,7 @@ class Reader:
                 raise SourceError(
                     f"the source {self._name} ended {self._to_skip - self._since_mark} records before the "
                     f"position of the checkpoint ({self._cursor.decode()} + {self._to_skip}): it holds less than "
-                    "it did; give it back its content, or start the job anew under another name"
+                    "it did; give it back its content, or start the job anew with another name and table"
                 )
             if isinstance(item, Mark):
                 # a mark before the position is a better one to resume from, and saves skipping next time

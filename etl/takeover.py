@@ -90,11 +90,19 @@ class Takeover:
             then = before.get(key, now)
             if then == now or key == "rejects" or (key == "parts" and not outstanding):
                 continue
-            what = "parts that are not loaded yet are in" if key == "parts" else f"its {key} was"
+            if key == "parts":
+                what, advice = (
+                    "parts that are not loaded yet are in",
+                    "Change it back and run once, then change it",
+                )
+            else:
+                what, advice = (
+                    f"its {key} was",
+                    "Change it back, or give the changed job another name and table",
+                )
             raise DefinitionChanged(
                 f"job {self._job.pipeline!r} changed: {what} {then}, now it is {now}. Its checkpoint "
-                f"({self._store.uri}) means nothing to that. Change it back, or give the changed job another name "
-                "or checkpoint"
+                f"({self._store.uri}) means nothing to that. {advice}"
             )
 
     def follow_ledger(self, lease: Lease) -> None:

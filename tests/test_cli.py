@@ -162,7 +162,7 @@ def test_a_run_that_is_stopped_can_be_taken_up_again(write: Write) -> None:
     assert first.returncode == 75
     assert "numbers: stopped by SIGTERM: " in first.stderr
     assert first.stderr.endswith("go on with: etl run job.toml\n")
-    assert "stopped early, in order; go on with: etl run job.toml" in call("status", "job.toml").stdout
+    assert "before the source's end; go on with: etl run job.toml" in call("status", "job.toml").stdout
     assert start("run", "job.toml").returncode == 0
     assert loaded() == list(range(1, 2500, 2))
 

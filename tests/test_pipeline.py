@@ -379,7 +379,9 @@ class TestChangedDefinitions:
             yield {"number": 1}
 
         jobs.pipeline(tmp_path, REUSED).run()
-        with pytest.raises(DefinitionChanged, match=r"its source was pull, now it is .*other.*another name"):
+        with pytest.raises(
+            DefinitionChanged, match=r"its source was pull, now it is .*other.*another name and table"
+        ):
             jobs.pipeline(tmp_path, REUSED, source=other).run()
 
     def test_another_table_is_refused(self, tmp_path):
@@ -444,6 +446,9 @@ class TestRefusedCombinations:
             ({"rejects": {"type": "reused_file", "path": "x.ndjson"}}, "rejects: the sink keeps no part"),
             ({"on_error": "ignore"}, 'on_error: expected "fail" or "reject"'),
             ({"source": 7}, "source"),
+            ({"sink": "reused_file"}, "sink: expected an object, or a table"),
+            ({"warehouse": "w.duckdb"}, "warehouse: expected an object, or a table"),
+            ({"transforms": jobs.transform}, "transforms: expected a list"),
             ({"transforms": ["clean"]}, r"transforms\[0\]"),
         ],
     )

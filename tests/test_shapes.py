@@ -78,11 +78,32 @@ def test_a_later_part_of_another_kind_is_named(tmp_path):
         job(tmp_path, [1, 2.5], part_records=1).run()
 
 
+def test_what_a_warehouse_refused_is_pulled_again_through_the_mended_transform(tmp_path):
+    with pytest.raises(etl.errors.SchemaMismatch):
+        job(tmp_path, [1, 2, "x", 4], part_records=1).run()
+    mended = job(tmp_path, [1, 2, "x", 4], part_records=1, transforms=[etl.each(only_numbers)])
+    mended.run()
+    assert column(tmp_path) == [1, 2, 4]
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_also_when_the_first_part_was_refused(tmp_path):
+    with pytest.raises(etl.errors.SchemaMismatch):
+        job(tmp_path, [1, "x", 3]).run()
+    job(tmp_path, [1, "x", 3], transforms=[etl.each(only_numbers)]).run()
+    assert column(tmp_path) == [1, 3]
+
+
+def only_numbers(record):
+    return record if isinstance(record["value"], int) else None
+
+
 def job(directory, values, **changes):
     def pull():
         yield from ({"number": number, "value": value} for number, value in enumerate(values))
 
-    return jobs.pipeline(directory, jobs.SINKS["reused_file"], source=pull, transforms=[], **changes)
+    definition = {"source": pull, "transforms": [], **changes}
+    return jobs.pipeline(directory, jobs.SINKS["reused_file"], **definition)
 
 
 def column(directory):

@@ -82,7 +82,7 @@ def _text(document: Checkpoint, uri: str, job: str, *, loads: bool) -> str:
     values = _values(document)
     state = {
         "finished": "finished: the last run reached the end of the source",
-        "stopped": f"stopped early, in order; go on with: etl run {job}",
+        "stopped": f"stopped or failed, in order, before the source's end; go on with: etl run {job}",
         "unclean": f"running now, or it was killed; in that case go on with: etl run {job}",
     }[_state(document)]
     position, totals = document.state.position, document.state.totals

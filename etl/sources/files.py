@@ -200,7 +200,7 @@ class Files:
             if place.member is not None and place.member not in names:
                 raise SourceChanged(
                     f"{place} is not there any more; the file's members are: {', '.join(names)}; put it back, or "
-                    "start the job anew under another name"
+                    "start the job anew with another name and table"
                 )
             first = names.index(place.member) if place.member is not None else 0
             for info in infos[first:]:
@@ -290,7 +290,7 @@ def _enter(stream: Stream, place: Place, head: bytes, separator: bytes) -> None:
     if not last:
         raise SourceChanged(
             f"{place} has become shorter than the {offset} bytes that were read of it: it was replaced or cut; "
-            "put it back, or start the job anew under another name"
+            "put it back, or start the job anew with another name and table"
         )
     what = "line" if separator == b"\n" else "element"
     follows = stream.peek(2)
@@ -300,7 +300,7 @@ def _enter(stream: Stream, place: Place, head: bytes, separator: bytes) -> None:
         raise SourceChanged(
             f"{place} has no {what} that begins at byte {offset}, where "
             "reading stopped: it was replaced, or its last line was written on after it had been read; put it "
-            "back, or start the job anew under another name"
+            "back, or start the job anew with another name and table"
         )
 
 

@@ -68,7 +68,7 @@ def listing(paths: Sequence[str], at: Place | None) -> Listing:
     if at is not None and not at.done and Listed(at.entry, at.file) not in ahead[:1]:
         raise SourceChanged(
             f"{at} is not there any more, and the job has read only {at.record} records of it: put it back, "
-            "or start the job anew under another name"
+            "or start the job anew with another name and table"
         )
     return Listing(before, ahead)
 

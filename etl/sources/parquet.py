@@ -47,7 +47,7 @@ def read(place: Place, advance: Callable[[float], None]) -> Iterator[list[Any]]:
             if place.row_group > groups:
                 raise SourceChanged(
                     f"{place} has {groups} row groups, and {place.row_group} have been read of it: it is not "
-                    "what it was; put it back, or start the job anew under another name"
+                    "what it was; put it back, or start the job anew with another name and table"
                 )
             for group in range(place.row_group, groups):
                 about = file.metadata.row_group(group)

@@ -59,7 +59,7 @@ class Place(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fie
         except msgspec.ValidationError as error:
             raise SourceError(
                 f"{cursor!r} is no cursor of etl.sources.Files ({error}); it was made by another source or "
-                "another version: start the job anew under another name"
+                "another version: start the job anew with another name and table"
             ) from error
 
     def begin(self, member: str | None) -> None:

@@ -11,7 +11,8 @@ import errno
 import glob
 import os
 import secrets
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sinks.local_files import sync_directory
@@ -31,21 +32,27 @@ def ensure(path: Path) -> None:
 
     while not path.exists():
         new = path.with_name(f".{path.name}.{secrets.token_hex(8)}.new")
-        try:
+        # Gone in between, if another process tidied up: then it made the file, or is about to.
+        with suppress(FileNotFoundError), _removed(new):
             duckdb.connect(str(new)).close()
             descriptor = os.open(new, os.O_RDONLY | os.O_CLOEXEC)
             try:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
-            # Never over a file that is there; gone, if another process tidied up: then it made the file.
-            with suppress(FileExistsError, FileNotFoundError):
+            with suppress(FileExistsError):  # never over a file that is there
                 _give_name(new, path)
             sync_directory(path.parent)
-        finally:
-            new.unlink(missing_ok=True)
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.new"):
         left.unlink(missing_ok=True)
+
+
+@contextmanager
+def _removed(path: Path) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def _give_name(new: Path, path: Path) -> None:

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     import duckdb
 
 REMEDY = (
-    "declare the column under [warehouse.schema], alter it in the table, or mend the transform; nothing of "
-    "this load was kept"
+    "declare the column under [warehouse.schema], or mend the transform, and run again; nothing of this load was "
+    "kept, its records are pulled again"
 )
 GUESSES = (Kind("DATE"), Kind("TIMESTAMP"), Kind("TIMESTAMP WITH TIME ZONE"))
 SHOWN = 100  # characters of a value in a message
