@@ -39,8 +39,11 @@ def sentence(event: Event) -> str:
 
 def progress_line(event: Progress, rate: float, seconds_left: float | None, memory_text: str) -> str:
     """Say in one line how far a run is."""
+    written = f"{event.records:,} records"
+    if event.taken and not event.records:
+        written = f"{event.taken:,} records taken, none written yet"  # they are slow, or few survive
     words = [
-        f"{event.records:,} records",
+        written,
         f"{rate:,.0f}/s",
         size(event.bytes),
         f"{event.sealed:,} parts sealed, {event.loaded:,} loaded",

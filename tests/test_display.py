@@ -251,3 +251,10 @@ def test_sizes_are_rounded(number: int, text: str) -> None:
 )
 def test_times_are_rounded(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_a_slow_source_is_seen_to_be_alive_before_its_first_batch_is_written():
+    event = Progress(
+        pipeline="slow", taken=7, records=0, bytes=0, rejected=0, sealed=0, loaded=0, fraction=None
+    )
+    assert progress_line(event, 0.0, None, "").startswith("7 records taken, none written yet")
