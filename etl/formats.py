@@ -26,6 +26,7 @@ import uuid
 import zlib
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from decimal import Decimal
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
@@ -247,11 +248,22 @@ SUFFIXES = {
 }
 
 
-def name_for(path: Any) -> str:
-    """Return the name of the format that the suffix of `path` stands for; NDJSON where it says nothing."""
-    name = str(path).lower()
-    fitting = [suffix for suffix in SUFFIXES if name.endswith(suffix)]
-    return SUFFIXES[max(fitting, key=len)] if fitting else "ndjson"
+def name_for(path: str) -> str:
+    """Return the name of the format that the suffix of `path` stands for; NDJSON where there is none.
+
+    Raises:
+        ConfigError: the suffix stands for no format.
+    """
+    name = PurePath(path).name
+    fitting = [suffix for suffix in SUFFIXES if name.lower().endswith(suffix)]
+    if fitting:
+        return SUFFIXES[max(fitting, key=len)]
+    if "." in name.lstrip("."):
+        raise ConfigError(
+            f"format: missing, and the suffix of {name!r} stands for none; give one of {', '.join(FORMATS)}, or a "
+            f"path that ends in one of {', '.join(SUFFIXES)}"
+        )
+    return "ndjson"
 
 
 def make(name: str) -> Format:

@@ -127,7 +127,7 @@ class Pipeline:
             _check_kind("warehouse", self.warehouse, Warehouse)
         where = f"{name}.checkpoint.json" if checkpoint is None else checkpoint
         self.store: Store = registry.store(where)
-        self.format = format if format is not None else formats.name_for(getattr(self.sink, "path", ""))
+        self.format = format if format is not None else formats.name_for(str(getattr(self.sink, "path", "")))
         self.rejects: Sink = (
             NumberedChunks(_beside(self.store, f"{name}-rejects.ndjson"))
             if rejects is None

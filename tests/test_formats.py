@@ -141,12 +141,18 @@ def test_what_the_records_raise_passes_through(name):
         ("job.ndjson", "ndjson"),
         ("job.NDJSON.GZ", "ndjson.gz"),
         ("a.b/job.parquet", "parquet"),
-        ("job.txt", "ndjson"),
+        ("out.d/job", "ndjson"),
         ("", "ndjson"),
     ],
 )
 def test_the_suffix_of_the_path_names_the_format(path, name):
     assert formats.name_for(path) == name
+
+
+@pytest.mark.parametrize("path", ["out/job.csv", "job.2024"])
+def test_a_suffix_that_stands_for_no_format_is_not_taken_for_one(path):
+    with pytest.raises(ConfigError, match=r"format: missing.*\.ndjson\.gz"):
+        formats.name_for(path)
 
 
 def test_an_unknown_format_is_named_with_those_there_are():
