@@ -7,7 +7,8 @@ from etl import errors, sources
 from etl.checkpoint import Checkpoint
 from etl.errors import EtlError
 from etl.pipeline import Pipeline, Result
-from etl.records import Mark, Reject, Unreadable, each
+from etl.records import Mark, Reject, Unreadable
+from etl.transforms import each
 
 __all__ = [
     "Checkpoint",

@@ -20,8 +20,9 @@ from etl.dead_letters import DeadLetters
 from etl.errors import CheckpointError, CheckpointFull, NoSpace, RecordError, SchemaMismatch, SinkFailed
 from etl.job import Counts, Settings
 from etl.loading import Loading
-from etl.records import Reader, Record, Stages, Unreadable, describe
+from etl.records import Reader, Record, Unreadable, describe
 from etl.shapes import Fields, Shapes
+from etl.transforms import Stages
 from etl.warehouses.base import KeepsLedger
 from sinks import PartWriter, SealedPart, SinkError, SinkFull
 

@@ -20,8 +20,9 @@ from etl.checkpoint import Checkpoint, Store, decode, replace
 from etl.engine import Engine
 from etl.errors import CheckpointError, ConfigError, RecordError
 from etl.job import Settings
-from etl.records import Position, Reader, Record, Stages, Transform, Unreadable, name_of, puller
+from etl.records import Position, Reader, Record, Transform, Unreadable, name_of, puller
 from etl.takeover import Takeover, sink_errors
+from etl.transforms import Stages
 from etl.warehouses.base import Warehouse
 from sinks import BigFile, Null, NumberedChunks, Sink
 

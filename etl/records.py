@@ -1,4 +1,4 @@
-"""Records on their way from the source to the encoder: marks, positions, slices, transforms, rejects.
+"""Records out of the source: marks, positions, slices, rejects.
 
 A source yields records (dicts) and, between them, marks. A `Reader` keeps one pull of the source open over
 the whole run and hands it out in slices, one a part. Each part runs the transforms afresh over its slice,
@@ -8,17 +8,14 @@ is in flight, and the position (the last mark, and the records since) is exact.
 
 from __future__ import annotations
 
-import functools
 import inspect
 import math
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
-from etl.errors import EtlError, SourceError, TransformError
+from etl.errors import EtlError, SourceError
 from sinks.errors import SinkError
 
 # How much of a cursor a message shows, in characters.
@@ -291,135 +288,6 @@ class Reader:
             raise SourceError(
                 f"the source {self._name} failed while it was closed: {describe(error)}"
             ) from error
-
-
-class Stages:
-    """The transforms of a job, run afresh for each slice.
-
-    Args:
-        transforms: generator functions over records, in order.
-        on_error: `"fail"` or `"reject"`: what becomes of a record that makes a transform raise.
-        on_reject: takes a rejected record, the reason, and the transform's name.
-    """
-
-    def __init__(
-        self, transforms: Sequence[Transform], on_error: str, on_reject: Callable[[Any, str, str], None]
-    ) -> None:
-        self._transforms = [(transform, name_of(transform)) for transform in transforms]
-        self._on_error = on_error
-        self._on_reject = on_reject
-
-    def run(self, reader: Reader) -> Generator[Record, None, None]:
-        """Yield what the transforms make of the reader's next slice.
-
-        Closing the generator closes every transform's, the last one first.
-
-        Raises:
-            TransformError: a transform raised, yielded what is no record, or ended before its input did.
-        """
-        with ExitStack() as stack:
-            records = stack.enter_context(closing(reader.slice()))
-            ended = lambda: reader.ended  # noqa: E731 # replaced below, stage by stage
-            for transform, name in self._transforms:
-                stage = Stage(transform, name, records, ended, reader)
-                records = stack.enter_context(closing(self._stage(stage)))
-                ended = stage.has_ended
-            yield from records
-
-    def _stage(self, stage: Stage) -> Generator[Record, None, None]:
-        last = Last(stage.records) if self._on_error == "reject" else None
-        while True:
-            outputs = None
-            try:
-                outputs = iter(stage.transform(last if last is not None else stage.records))
-                for item in outputs:
-                    if item.__class__ is dict:
-                        yield item
-                    elif isinstance(item, Reject):
-                        self._on_reject(item.record, item.reason, stage.name)
-                    elif isinstance(item, Mapping):
-                        yield dict(item)
-                    else:
-                        raise TypeError(f"yielded {kind_of(item)}, not a record (a dict) or etl.Reject")
-                break
-            except (EtlError, SinkError):
-                raise
-            except Exception as error:
-                reader = stage.reader
-                if error is reader.failure:
-                    raise
-                if last is None or last.record is None:
-                    raise TransformError(
-                        f"transform {stage.name} failed at record {reader.number} (position: {reader.position}): "
-                        f'{describe(error)}; mend it and run again, or set on_error = "reject"'
-                    ) from error
-                rejected, reason = last.record, describe(error)
-                last.record = None
-            finally:
-                close_iterator(outputs)
-            # Its generator is dead; a fresh one takes the records that follow.
-            self._on_reject(rejected, reason, stage.name)
-        if not stage.input_ended():
-            raise TransformError(
-                f"transform {stage.name} ended before its input did, at record {stage.reader.number}; what it did "
-                "not read would be lost. Leave a record out with `continue`, not with `return`"
-            )
-        stage.ended = True
-
-
-@dataclass(slots=True)
-class Stage:
-    """One transform at work on one slice: what it reads, and whether that, and it, has ended."""
-
-    transform: Transform
-    name: str
-    records: Iterator[Record]
-    input_ended: Callable[[], bool]
-    reader: Reader
-    ended: bool = False
-
-    def has_ended(self) -> bool:
-        """Say whether the transform has given all that it gives."""
-        return self.ended
-
-
-class Last:
-    """An iterator that remembers the record it gave last, to know which one made a transform raise."""
-
-    __slots__ = ("_records", "record")
-
-    def __init__(self, records: Iterator[Record]) -> None:
-        self._records = records
-        self.record: Record | None = None
-
-    def __iter__(self) -> Iterator[Record]:
-        return self
-
-    def __next__(self) -> Record:
-        self.record = None
-        self.record = record = next(self._records)
-        return record
-
-
-def each(function: Callable[[Record], Any]) -> Transform:
-    """Turn a function of one record into a transform.
-
-    Args:
-        function: takes a record and returns one, several (any iterable), an `etl.Reject`, or None for none.
-    """
-
-    @functools.wraps(function)
-    def transform(records: Iterator[Record]) -> Iterator[Any]:
-        for record in records:
-            result = function(record)
-            if result is None:
-                continue
-            if isinstance(result, (Mapping, Reject)):
-                yield result
-            else:
-                yield from result
-
-    return transform
 
 
 def puller(source: Any) -> tuple[Callable[..., Iterable[Any]], bool]:

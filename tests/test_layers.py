@@ -29,7 +29,7 @@ LAYERS = [
     {"etl.job"},
     {"etl.sources", "etl.warehouses", "etl.stores"},
     {"etl.dead_letters", "etl.words", "etl.tables"},
-    {"etl.formats", "etl.shapes", "etl.checkpoint", "etl.memory", "etl.progress"},
+    {"etl.formats", "etl.shapes", "etl.transforms", "etl.checkpoint", "etl.memory", "etl.progress"},
     {"etl.records"},
     {"etl.errors"},
     {"sinks"},

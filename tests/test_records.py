@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etl.errors import SourceError, TransformError
-from etl.records import Mark, Position, Reader, Reject, Stages, Unreadable, each
+from etl.records import Mark, Position, Reader, Reject, Unreadable
+from etl.transforms import Stages, each
 
 
 def refuse(found, number):
