@@ -1,0 +1,215 @@
+"""A memory cgroup of one's own, to see what one process is charged with, and to set it a limit.
+
+Example:
+    with FreshGroup(limit=64 * 1024 * 1024) as group:
+        process = subprocess.Popen(command, preexec_fn=group.join)
+        process.wait()
+        group.peak(), group.failed_charges(), group.oom_kills()
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from etl.errors import EtlError
+from etl.memory import Memory
+
+# A group whose last process has ended answers EBUSY for a moment: the kernel counts the process out later.
+PATIENCE = 10.0  # seconds
+
+
+class NoFreshGroup(EtlError):
+    """No memory cgroup can be made here; the message says why, place by place."""
+
+
+class FreshGroup:
+    """A memory cgroup that was made for this, of version 1 or 2.
+
+    It is made below the group of this process where that is possible, so that it stays within that one's limit;
+    else beside it, or further up. Version 2 allows no processes in a group that has groups below, so there it
+    ends up beside. Made with a limit it does not swap either: the limit is for all that it has.
+
+    Args:
+        limit: how many bytes it may be charged with; None: as many as the groups above it.
+
+    Attributes:
+        path: its directory.
+        version: 1 or 2.
+        limit: as given.
+
+    Raises:
+        NoFreshGroup: this process may not make one, or not move a process into it.
+    """
+
+    def __init__(self, limit: int | None = None) -> None:
+        self.limit = limit
+        refusals = []
+        for parent, version in _places():
+            self.path = parent / f"etl-{os.getpid()}-{time.monotonic_ns()}"
+            self.version = version
+            try:
+                self._make()
+            except OSError as error:
+                refusals.append(f"{parent}: {_explain(error, version)}")
+            else:
+                return
+        raise NoFreshGroup(
+            "no memory cgroup can be made here ("
+            + ("; ".join(refusals) or "no memory cgroups are mounted")
+            + "); run this as root, outside of a container, or in a container with a writable /sys/fs/cgroup"
+        )
+
+    def join(self) -> None:
+        """Move the calling process in; for `preexec_fn`.
+
+        Raises:
+            OSError: the kernel refuses.
+        """
+        self._write("cgroup.procs", os.getpid())
+
+    def memory(self) -> Memory:
+        """Read what it is charged with now: page cache, usage, working set, dirty pages; about 0.1 ms.
+
+        Raises:
+            OSError: it was removed.
+        """
+        stat = {}
+        for line in (self.path / "memory.stat").read_text().splitlines():
+            key, value = line.split()
+            stat[key] = int(value)
+        one = self.version == 1
+        return Memory(
+            limit=self.limit,
+            usage=self._number("memory.usage_in_bytes" if one else "memory.current") or 0,
+            file=stat["total_cache" if one else "file"],
+            inactive_file=stat["total_inactive_file" if one else "inactive_file"],
+            anonymous=stat["total_rss" if one else "anon"],
+            dirty=stat["total_dirty" if one else "file_dirty"],
+        )
+
+    def peak(self) -> int | None:
+        """Return the most bytes that it was ever charged with; None before Linux 5.19 with version 2."""
+        return self._number("memory.max_usage_in_bytes" if self.version == 1 else "memory.peak")
+
+    def failed_charges(self) -> int:
+        """Return how often it reached its limit, and the kernel had to take pages back (or kill) first."""
+        if self.version == 1:
+            return self._number("memory.failcnt") or 0
+        return self._pair("memory.events", "max")
+
+    def oom_kills(self) -> int:
+        """Return how many of its processes the kernel has killed because it was full."""
+        return self._pair("memory.oom_control" if self.version == 1 else "memory.events", "oom_kill")
+
+    def remove(self) -> None:
+        """Remove it; its processes have ended. May be repeated.
+
+        Raises:
+            OSError: a process is still in it.
+        """
+        until = time.monotonic() + PATIENCE
+        while True:
+            try:
+                self.path.rmdir()
+            except FileNotFoundError:
+                return
+            except OSError as error:
+                if error.errno != errno.EBUSY or time.monotonic() > until:
+                    raise
+                time.sleep(0.005)
+            else:
+                return
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.remove()
+
+    def _make(self) -> None:
+        """Make it, set its limit, and try whether a process can be moved into it."""
+        if self.version == 2:
+            controllers = self.path.parent / "cgroup.subtree_control"
+            if "memory" not in controllers.read_text().split():
+                controllers.write_text("+memory\n")
+        self.path.mkdir()
+        try:
+            if self.limit is not None:
+                self._set_limit(self.limit)
+            # Moving is a right of its own: version 2 asks for the group above both places.
+            with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:  # noqa: S607 - ends with its input
+                self._write("cgroup.procs", process.pid)
+        except BaseException:
+            self.remove()
+            raise
+
+    def _set_limit(self, limit: int) -> None:
+        if self.version == 1:
+            self._write("memory.limit_in_bytes", limit)
+            # A limit on memory and swap together would be charged first, and where it equals this one
+            # `memory.failcnt` stays 0 (Linux 6.18). Without swappiness nothing is swapped out at the limit.
+            with suppress(OSError):
+                self._write("memory.swappiness", 0)
+        else:
+            self._write("memory.max", limit)
+            with suppress(OSError):  # the kernel has no swap
+                self._write("memory.swap.max", 0)
+
+    def _write(self, name: str, value: int) -> None:
+        """Write to a file that exists: in a directory that is no cgroup, opening for writing would create it."""
+        file = os.open(self.path / name, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(file, b"%d" % value)
+        finally:
+            os.close(file)
+
+    def _number(self, name: str) -> int | None:
+        try:
+            return int((self.path / name).read_text())
+        except FileNotFoundError:
+            return None
+
+    def _pair(self, name: str, key: str) -> int:
+        for line in (self.path / name).read_text().splitlines():
+            found, value = line.split()
+            if found == key:
+                return int(value)
+        return 0
+
+
+def _places() -> Iterator[tuple[Path, int]]:
+    """Yield where a group may be made, and its version: below this process's own group, beside it, further up."""
+    own = {}
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        own.update(dict.fromkeys(controllers.split(","), path))
+    for version, controller, top in (
+        (1, "memory", Path("/sys/fs/cgroup/memory")),
+        (2, "", Path("/sys/fs/cgroup")),
+    ):
+        if controller in own and (top / "cgroup.procs").exists():
+            group = top / own[controller].lstrip("/")
+            for directory in (group, *group.parents):
+                if directory.is_relative_to(top) and directory.is_dir():
+                    yield directory, version
+
+
+def _explain(error: OSError, version: int) -> str:
+    said = error.strerror or str(error)
+    if error.errno == errno.EBUSY and version == 2:
+        return f"{said}: it has processes of its own, so it may have no groups below (cgroup.subtree_control)"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"{said}: it belongs to somebody else"
+    if error.errno == errno.EROFS:
+        return f"{said}: cgroups are mounted read-only, as containers have them"
+    return said
