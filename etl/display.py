@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 from etl import memory
 from etl.progress import Event, Notice, PartSealed, PlanLoaded, Progress, RunStarted
 from etl.words import duration, memory_words, progress_line, sentence
+from sinks import control_group
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -115,7 +116,7 @@ class LogListener:
         self._logger.log(level, "%s: %s", event.pipeline, text, extra={"event": _fields(event)})
 
     def _report(self, event: Progress) -> None:
-        now, rate, left = memory.read(), self._meter.rate(), self._meter.seconds_left()
+        now, rate, left = control_group.read(), self._meter.rate(), self._meter.seconds_left()
         fields = _fields(event) | {
             "records_per_second": round(rate, 1),
             "seconds_left": None if left is None else round(left, 1),
@@ -217,7 +218,7 @@ class LiveListener:
         with self._lock:
             event = self._meter.latest
             if self._clock() - self._memory_at >= 1.0:
-                self._memory = memory_words(memory.read(), self._limit)
+                self._memory = memory_words(control_group.read(), self._limit)
                 self._memory_at = self._clock()
             if event is None:
                 return Text(f"no records yet · {duration(self._meter.seconds())}", style="dim")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from etl import memory
 from etl.progress import Event, Notice, PartSealed, PlanLoaded, Progress, RunEnded, RunStarted
+from sinks.control_group import Memory
 
 
 def sentence(event: Event) -> str:
@@ -59,7 +60,7 @@ def progress_line(event: Progress, rate: float, seconds_left: float | None, memo
     return " · ".join(words)
 
 
-def memory_words(now: memory.Memory | None, limit: int | None) -> str:
+def memory_words(now: Memory | None, limit: int | None) -> str:
     """Say what memory is used, against the limit.
 
     That is what the control group is charged with, if that has a limit. If not, the group is most likely the

@@ -11,9 +11,10 @@ import pytest
 from rich.console import Console
 
 from etl.display import JsonLines, LiveListener, LogListener, Meter, TextLines
-from etl.memory import MIB, Memory
+from etl.memory import MIB
 from etl.progress import Event, Notice, PartSealed, PlanLoaded, Progress, RunEnded, RunStarted
 from etl.words import duration, memory_words, progress_line, sentence, size
+from sinks.control_group import Memory
 
 STARTED = RunStarted(
     pipeline="job", epoch=2, resumed_at=None, clean=True, part_bytes=4 * MIB, memory_limit=128 * MIB
