@@ -6,7 +6,8 @@ Example:
     part.sealed  # SealedPart(sequence=1, uri='file:///…/out/job-000001.ndjson', bytes=19, …)
 """
 
-from sinks.base import PartWriter, SealedPart, Sink
+from sinks import page_cache
+from sinks.base import PartWriter, SealedPart, Sink, TakesBudget
 from sinks.big_file import BigFile
 from sinks.errors import PartLost, SinkError, SinkFull, SinkOccupied
 from sinks.null import Null
@@ -25,4 +26,6 @@ __all__ = [
     "SinkError",
     "SinkFull",
     "SinkOccupied",
+    "TakesBudget",
+    "page_cache",
 ]

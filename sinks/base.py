@@ -100,6 +100,21 @@ class Sink(Protocol):
         """
 
 
+@runtime_checkable
+class TakesBudget(Protocol):
+    """A sink that goes easy on memory and disk, if it is told what it may take; a second, optional protocol."""
+
+    def take_budget(self, *, memory: int | None, durable: bool) -> None:
+        """Hear, before the first part of a run, what the run may take.
+
+        Args:
+            memory: what the job may be charged with, in bytes; None: there is no limit.
+            durable: whether a sealed part must outlast a power cut. If not, whoever loads it holds the position
+                before it, and has it made anew when `recover` finds it missing or damaged; what is written is
+                small, is read soon in this process, and is released then: it need never touch the disk.
+        """
+
+
 class PartWriter(Protocol):
     """One open part. As a context manager it seals at the end, and aborts when an exception leaves it."""
 

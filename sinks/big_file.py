@@ -7,13 +7,14 @@ import os
 import re
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
-from sinks.base import Data, SealedPart
+from sinks.base import SealedPart
 from sinks.errors import PartLost, SinkError, SinkOccupied
 from sinks.local_files import OpenFile, explained, locate, names, sync_directory, unlink, uri
-from sinks.page_cache import open_for_writing
-from sinks.parts import LocalSink, Part, check, check_places
+from sinks.page_cache import Policy
+from sinks.parts import FilePart, LocalSink, Part, check, check_places
 
 
 class BigFile(LocalSink):
@@ -24,13 +25,15 @@ class BigFile(LocalSink):
 
     Args:
         path: the file.
+        policy: how the page cache is kept small: "auto" as suits the file system, "write_behind", "fdatasync",
+            "direct", "uncached", or "keep": not at all.
     """
 
     slots: int | None = None
     lasting: bool = True
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        super().__init__(path)
+    def __init__(self, path: str | os.PathLike[str], *, policy: Policy = "auto") -> None:
+        super().__init__(path, policy)
         self._file: OpenFile | None = None
         self._ours = False  # whether this job made the file
         self._marks = re.compile(rf"\.{re.escape(self.path.name)}\.after-(\d+)-\d+-[0-9a-f]{{8}}")
@@ -182,26 +185,24 @@ class BigFile(LocalSink):
         """Note that everything up to the offset `end` is sealed."""
         self._end = end
 
-    def __reduce__(self) -> tuple[type[BigFile], tuple[object]]:
-        return BigFile, (self.path,)
+    def _held_bytes(self) -> int:
+        return self._end
+
+    def __reduce__(self) -> tuple[partial[BigFile], tuple[()]]:
+        return partial(BigFile, self.path, policy=self.policy), ()
 
 
-class _Range(Part):
+class _Range(FilePart):
     def __init__(self, sink: BigFile, sequence: int, file: OpenFile, start: int) -> None:
-        super().__init__(sink, sequence)
+        super().__init__(sink, sequence, file, start)
         self._sink = sink
-        self._file = file
         self._first = start
-        self._writer = open_for_writing(file, start)
-
-    def _take(self, data: Data) -> None:
-        self._writer.write(data)
 
     def _uri(self) -> str:
         return uri(self._file.path, self._first, self._first + self.bytes)
 
     def _finish(self, sealed: SealedPart) -> None:
-        self._writer.sync()
+        self._store()
         if not self._file.in_place:
             raise SinkError(
                 f"{self._file.path} was moved or replaced while part {self.sequence} was written; put it "

@@ -7,14 +7,15 @@ import os
 import re
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from sinks.base import Data, SealedPart
+from sinks.base import SealedPart
 from sinks.errors import SinkOccupied
 from sinks.local_files import OpenFile, explained, names, sync_directory, unlink, uri
-from sinks.page_cache import open_for_writing
-from sinks.parts import LocalSink, Part, check, check_places
+from sinks.page_cache import Policy
+from sinks.parts import FilePart, LocalSink, Part, check, check_places
 
 NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
@@ -28,12 +29,14 @@ class NumberedChunks(LocalSink):
     Args:
         path: `out/job.ndjson` gives `out/job-000001.ndjson` and so on; of several suffixes all are kept.
         keep: whether chunks outlive their release; if not, they are deleted then.
+        policy: how the page cache is kept small: "auto" as suits the file system, "write_behind", "fdatasync",
+            "direct", "uncached", or "keep": not at all.
     """
 
     slots: int | None = None
 
-    def __init__(self, path: str | os.PathLike[str], *, keep: bool = True) -> None:
-        super().__init__(path)
+    def __init__(self, path: str | os.PathLike[str], *, keep: bool = True, policy: Policy = "auto") -> None:
+        super().__init__(path, policy)
         self.keep = keep
         self.lasting = keep
         number = r"-(\d{6}|[1-9]\d{6,})"
@@ -89,36 +92,39 @@ class NumberedChunks(LocalSink):
     def _chunk(self, sequence: int) -> Path:
         return self.path.with_name(self._name(f"-{sequence:06d}"))
 
+    def _held_bytes(self) -> int:
+        total = 0
+        for path, _ in names(self.path.parent, self._chunks):
+            with explained("look at", path), suppress(FileNotFoundError):
+                total += path.stat().st_size
+        return total
+
     def __reduce__(self) -> tuple[partial[NumberedChunks], tuple[()]]:
-        return partial(NumberedChunks, self.path, keep=self.keep), ()
+        return partial(NumberedChunks, self.path, keep=self.keep, policy=self.policy), ()
 
 
-class _Chunk(Part):
+class _Chunk(FilePart):
     def __init__(self, sink: NumberedChunks, sequence: int, path: Path) -> None:
-        super().__init__(sink, sequence)
-        self._path = path
-        self._temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.open")
         if os.path.lexists(path):  # would fail at the seal; better before the work than after it
             raise SinkOccupied(f"{path} exists already; move it away, or choose another path")
-        self._file = OpenFile.create(self._temporary)
-        self._writer = open_for_writing(self._file)
+        self._path = path
+        self._temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.open")
         self._identity: tuple[int, ...] = ()
-
-    def _take(self, data: Data) -> None:
-        self._writer.write(data)
+        super().__init__(sink, sequence, OpenFile.create(self._temporary))
 
     def _uri(self) -> str:
         return uri(self._path)
 
     def _finish(self, sealed: SealedPart) -> None:  # noqa: ARG002
-        self._writer.sync()
+        self._store()
         with explained("look at", self._temporary):
             self._identity = _identity(os.fstat(self._file.descriptor))
         self._writer.close()
         self._file.close()
         _name(self._temporary, self._path)
         unlink(self._temporary)
-        sync_directory(self._path.parent)
+        if self._durable:
+            sync_directory(self._path.parent)
 
     def _undo(self) -> None:
         self._writer.abandon()

@@ -6,13 +6,18 @@ import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
 from sinks import checksum, page_cache
 from sinks.base import Data, PartContext, SealedPart
-from sinks.errors import PartLost, SinkError
-from sinks.local_files import explained, locate
+from sinks.errors import PartLost, SinkError, SinkFull
+from sinks.local_files import OpenFile, explained, locate
+from sinks.page_cache import POLICIES, Hygiene, Policy, open_for_writing
+
+# A file system that is memory may take this share of the limit: the parts in transit, and no more.
+SHARE_IN_MEMORY = 4
 
 
 class Part(PartContext, ABC):
@@ -157,24 +162,43 @@ class InOrder:
             self._highest = sealed.sequence
 
 
-class LocalSink(InOrder):
+class LocalSink(InOrder, ABC):
     """A sink that writes to the path it was given, which names a file; makes its directories when it writes.
 
     Args:
         path: the file's path; a relative one starts at the directory where the process is now.
+        policy: how the page cache is kept small, as in `page_cache.open_for_writing`.
 
     Raises:
-        ValueError: it names no file.
+        ValueError: it names no file, or there is no such policy.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    lasting: bool
+
+    def __init__(self, path: str | os.PathLike[str], policy: Policy) -> None:
         super().__init__()
         name = os.fspath(path)
         if Path(name).name in ("", "..") or name.endswith(("/", "/.")) or "\0" in name:
             raise ValueError(
                 f"{type(self).__name__}(path={name!r}): the path must name a file, such as 'out/job.ndjson'"
             )
+        if policy not in POLICIES:
+            raise ValueError(
+                f"{type(self).__name__}(policy={policy!r}): it must be one of {', '.join(POLICIES)}"
+            )
         self.path = Path(name).absolute()
+        self.policy = policy
+        self._memory: int | None = None
+        self._durable = True
+
+    def take_budget(self, *, memory: int | None, durable: bool) -> None:
+        """Hear what the run may take; as `TakesBudget`."""
+        self._memory = memory
+        self._durable = durable or self.lasting
+
+    @abstractmethod
+    def _held_bytes(self) -> int:
+        """Return how many bytes this sink's sealed parts take on the disk now."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.path)!r})"
@@ -188,6 +212,61 @@ class LocalSink(InOrder):
         """Return a regular expression for what `_name` gives, where `middle` is one itself."""
         suffixes = "".join(self.path.suffixes)
         return f"{re.escape(self.path.name.removesuffix(suffixes))}{middle}{re.escape(suffixes)}"
+
+
+class FilePart(Part):
+    """An open part that is written to a local file.
+
+    Args:
+        sink: as in `Part`.
+        sequence: as in `Part`.
+        file: where to write.
+        start: the offset in bytes of the part's first byte.
+        generation: as in `SealedPart`.
+    """
+
+    def __init__(
+        self, sink: LocalSink, sequence: int, file: OpenFile, start: int = 0, *, generation: int = 0
+    ) -> None:
+        super().__init__(sink, sequence, generation=generation)
+        self._file = file
+        self._durable = sink._durable
+        self._limit = sink._memory
+        policy: Policy = sink.policy if self._durable else "keep"
+        self._writer = open_for_writing(file, start, policy=policy, memory=sink._memory)
+        self._lasting = sink.lasting
+        self._held = sink._held_bytes() if self._writer.choice.memory else 0
+
+    @property
+    def hygiene(self) -> Hygiene:
+        """How the page cache is kept small, and what that took."""
+        found = self._writer.hygiene
+        return found if self._durable else replace(found, reason="in transit: it never touches the disk")
+
+    def _take(self, data: Data) -> None:
+        if self._writer.choice.memory and self._limit is not None:
+            self._check_memory(self._limit, self._held + self._bytes + len(data))
+        self._writer.write(data)
+
+    def _store(self) -> None:
+        """Make what was written durable, where that is wanted."""
+        if self._durable:
+            self._writer.sync()
+        else:
+            self._writer.hand_over()
+
+    def _check_memory(self, limit: int, size: int) -> None:
+        """Refuse to fill memory in the belief that it is a disk."""
+        if size <= limit // SHARE_IN_MEMORY:
+            return
+        where = f"{self._file.path} is on {self._writer.choice.file_system}, which is memory"
+        said = (
+            f"{where}: it is charged to this job and cannot be dropped. With part {self.sequence} it would "
+            f"hold {size:,} bytes; of the {limit:,} that the job may take, a quarter may go there"
+        )
+        if self._lasting:
+            raise SinkError(f"{said}. Choose a path on a disk, or a sink that keeps no file: reused_file")
+        raise SinkFull(f"{said}. Choose a path on a disk, or write smaller parts")
 
 
 def check(part: SealedPart, *, whole: bool) -> None:

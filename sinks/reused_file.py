@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from sinks.base import Data, SealedPart
+from sinks.base import SealedPart
 from sinks.errors import SinkOccupied
 from sinks.local_files import OpenFile, locate, names, sync_directory, unlink, uri
-from sinks.page_cache import open_for_writing
-from sinks.parts import LocalSink, Part, check, check_places
+from sinks.page_cache import Policy
+from sinks.parts import FilePart, LocalSink, Part, check, check_places
 
 
 class ReusedFile(LocalSink):
@@ -25,15 +25,17 @@ class ReusedFile(LocalSink):
     Args:
         path: the first slot, `out/job.ndjson`; the second is `out/job.slot2.ndjson`, and so on.
         slots: how many parts may exist at once; with 2 one can be written while the one before it loads.
+        policy: how the page cache is kept small: "auto" as suits the file system, "write_behind", "fdatasync",
+            "direct", "uncached", or "keep": not at all.
 
     Raises:
-        ValueError: `slots` is less than 1.
+        ValueError: `slots` is less than 1, or there is no such policy.
     """
 
     lasting: bool = False
 
-    def __init__(self, path: str | os.PathLike[str], *, slots: int = 2) -> None:
-        super().__init__(path)
+    def __init__(self, path: str | os.PathLike[str], *, slots: int = 2, policy: Policy = "auto") -> None:
+        super().__init__(path, policy)
         if slots < 1:
             raise ValueError(f"ReusedFile(slots={slots!r}): there must be 1 slot or more")
         self.slots: int | None = slots
@@ -117,6 +119,9 @@ class ReusedFile(LocalSink):
     def _is_slot(self, path: Path) -> bool:
         return path.parent == self.path.parent and bool(self._slots.fullmatch(path.name))
 
+    def _held_bytes(self) -> int:
+        return sum(part.bytes for part in self._held.values())
+
     def _keep(self, path: Path, part: SealedPart) -> None:
         """Note that the slot at `path` holds `part`."""
         self._held[path] = part
@@ -132,31 +137,26 @@ class ReusedFile(LocalSink):
             file.close()
 
     def __reduce__(self) -> tuple[partial[ReusedFile], tuple[()]]:
-        return partial(ReusedFile, self.path, slots=len(self._paths)), ()
+        return partial(ReusedFile, self.path, slots=len(self._paths), policy=self.policy), ()
 
 
-class _Slot(Part):
+class _Slot(FilePart):
     def __init__(self, sink: ReusedFile, sequence: int, file: OpenFile, *, new: bool) -> None:
-        super().__init__(sink, sequence, generation=sequence)
+        super().__init__(sink, sequence, file, generation=sequence)
         self._sink = sink
-        self._file = file
         self._new = new
-        self._writer = open_for_writing(file)
-
-    def _take(self, data: Data) -> None:
-        self._writer.write(data)
 
     def _uri(self) -> str:
         return uri(self._file.path)
 
     def _finish(self, sealed: SealedPart) -> None:
-        self._writer.sync()
+        self._store()
         if not self._file.in_place:
             raise SinkOccupied(
                 f"{self._file.path} was moved or replaced while part {self.sequence} was written: another "
                 "process has the job, or somebody tidied up; run again when it is the only one"
             )
-        if self._new:
+        if self._new and self._durable:
             sync_directory(self._file.path.parent)
         self._sink._keep(self._file.path, sealed)
 

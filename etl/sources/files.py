@@ -15,9 +15,9 @@ from etl.errors import SourceChanged, SourceError
 from etl.sources import csv_rows, csv_types, decoding, json_array, lines, parquet
 from etl.sources.csv_head import Options
 from etl.sources.decoding import Compression, Damaged, Stream
-from etl.sources.guest_file import open_guest
 from etl.sources.listing import Listed, listing
 from etl.sources.place import Place
+from sinks.page_cache import open_guest
 
 Format = Literal["ndjson", "csv", "json", "parquet"]
 

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sinks.errors import PartLost, SinkError
-from sinks.page_cache import BUFFER, drop, open_for_reading, open_for_writing
+from sinks.page_cache import drop, open_for_reading, open_for_writing
 
+BUFFER = 256 * 1024
 SIZES = st.lists(st.one_of(st.integers(0, 2000), st.integers(BUFFER - 2, BUFFER + 2)), max_size=30)
 DATA = bytes(range(251)) * 40
 

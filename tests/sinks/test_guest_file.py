@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from etl.sources.guest_file import DROP_BYTES, READ_BYTES, open_guest
+from sinks.page_cache.guest import DROP_BYTES, READ_BYTES, open_guest
 
 PAGES = 5000  # 20 MiB
 PAGE = 4096
