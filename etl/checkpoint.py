@@ -19,7 +19,7 @@ import msgspec
 
 from etl.errors import CheckpointCorrupt, CheckpointTooNew, Fenced
 from etl.records import Position
-from sinks.base import SealedPart
+from sinks.base import Hygiene, SealedPart
 
 VERSION = 1
 
@@ -152,6 +152,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
         clean: whether the last run ended by itself (finished, or stopped by a signal).
         finished: whether the last run reached the source's end.
         part_bytes: the present size of a part in bytes: halved after a crash or a full disk, then growing.
+        hygiene: how the sink kept the page cache small in this run, or the last one; None: it says nothing.
         version: of this document's form.
     """
 
@@ -168,6 +169,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     clean: bool = True
     finished: bool = False
     part_bytes: int = 0
+    hygiene: Hygiene | None = None
     version: int = VERSION
 
     @property
@@ -185,6 +187,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
             part_bytes=part_bytes,
             clean=False,
             finished=False,
+            hygiene=None,
         )
 
     def committed(self, state: State, part: Part | None) -> Checkpoint:

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from etl import memory
-from etl.progress import Event, Notice, PartSealed, PlanLoaded, Progress, RunStarted
+from etl.progress import Event, MemoryPressed, Notice, PartSealed, PlanLoaded, Progress, RunStarted
 from etl.words import duration, memory_words, progress_line, sentence
 from sinks import control_group
 
@@ -110,7 +110,7 @@ class LogListener:
         if isinstance(event, RunStarted):
             self._limit = event.memory_limit
         text = sentence(event)
-        level = logging.WARNING if isinstance(event, Notice) else logging.INFO
+        level = logging.WARNING if isinstance(event, (Notice, MemoryPressed)) else logging.INFO
         if isinstance(event, (PartSealed, PlanLoaded)):
             level = logging.DEBUG
         self._logger.log(level, "%s: %s", event.pipeline, text, extra={"event": _fields(event)})
@@ -207,7 +207,7 @@ class LiveListener:
         if isinstance(event, Progress):
             self._meter.take(event)
         elif not isinstance(event, (PartSealed, PlanLoaded)):
-            style = "yellow" if isinstance(event, Notice) else ""
+            style = "yellow" if isinstance(event, (Notice, MemoryPressed)) else ""
             text = f"{event.pipeline}: {sentence(event)}"
             self._console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 

@@ -8,10 +8,11 @@ bounded. The checkpoint is written by this thread alone.
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 from etl import formats, progress
@@ -24,7 +25,8 @@ from etl.records import Reader, Record, Unreadable, describe
 from etl.shapes import Fields, Shapes
 from etl.transforms import Stages
 from etl.warehouses.base import KeepsLedger
-from sinks import PartWriter, SealedPart, SinkError, SinkFull
+from sinks import Hygiene, PartWriter, ReportsHygiene, SealedPart, SinkError, SinkFull, page_cache
+from sinks.local_files import locate
 
 # Below this a part is not cut smaller: a checkpoint and a load for each would cost more than they carry.
 SMALLEST_PART = 64 * 1024
@@ -55,6 +57,8 @@ class Engine:
         self._stages = Stages(settings.transforms, settings.on_error, self._reject)
         self._began_at = lease.document.state.position.number
         self._part_began = 0.0
+        self._pressed = 0  # the working set at which the open part was cut; 0: it was not
+        self._hygiene: Hygiene | None = None
         self._open_part = (0, 0)  # the records and the bytes of the part that is being written
         self.stopped: str | None = None
 
@@ -94,6 +98,7 @@ class Engine:
             self._notice(f"{self.stopped}: what was taken is kept, and is being loaded")
         self._loading.drain()
         self._lease.write(self._lease.document.left(finished=finished))
+        self._tell_hygiene(at_end=True)
 
     # ------------------------------------------------------------------ one part
 
@@ -108,6 +113,7 @@ class Engine:
             return
         self._part_began = time.monotonic()
         self._open_part = 0, 0
+        self._pressed = 0
         try:
             writer = self._job.sink.open_part(sequence, epoch=document.epoch)
             shapes = Shapes() if self._job.warehouse is not None else None
@@ -116,6 +122,7 @@ class Engine:
             sealed = writer.seal() if records else None
             if sealed is None:
                 writer.abort()
+            self._note_hygiene(writer)
             self._commit(sequence, records, sealed, letters, shapes.fields() if shapes else None)
         except (formats.SchemaWidened, SinkFull, CheckpointFull) as error:
             self._roll_back(writer)
@@ -132,7 +139,10 @@ class Engine:
             if not isinstance(error, CheckpointError):
                 self._abort(writer)
             raise
-        self._grow()
+        if self._pressed and sealed is not None:
+            self._relieve(sealed)
+        else:
+            self._grow()
 
     def _encode(self, writer: PartWriter, shapes: Shapes | None) -> int:
         """Write one slice of the source into `writer`; return how many records it became."""
@@ -240,6 +250,10 @@ class Engine:
         if seconds is not None and time.monotonic() - self._part_began >= seconds:
             self._reader.end_slice("seconds")
         self._loading.advance_if_done()
+        if not self._pressed and self._open_part[1] >= SMALLEST_PART:
+            self._pressed = self._job.governor.pressed() or 0
+            if self._pressed:
+                self._reader.end_slice("memory")
         self._tell()
 
     # ------------------------------------------------------------------ rejects
@@ -281,6 +295,28 @@ class Engine:
             ) from error
         self._lease.write(replace(self._lease.document, part_bytes=after))
         self._notice(f"no space left ({error}): going on with parts of {after} bytes in place of {before}")
+
+    def _relieve(self, sealed: SealedPart) -> None:
+        """Short of memory: load what was cut early, drop its pages, and make parts smaller for a while."""
+        governor, document = self._job.governor, self._lease.document
+        self.counts.cut_for_memory += 1
+        smallest = min(SMALLEST_PART, self._job.part_bytes)
+        self._lease.document = replace(document, part_bytes=max(smallest, sealed.bytes // 2))
+        if sealed.uri.startswith("file:"):
+            with suppress(SinkError):  # loaded and deleted by now; else it was synced before, or is made anew
+                page_cache.drop(locate(sealed.uri).path)
+        self._loading.drain()
+        governor.relieved()
+        self._emit(
+            progress.MemoryPressed(
+                pipeline=self._job.pipeline,
+                sequence=document.state.sequence,
+                bytes=sealed.bytes,
+                working_set=self._pressed,
+                after=governor.working_set(),
+                limit=governor.limit or 0,
+            )
+        )
 
     def _grow(self) -> None:
         """Let parts that were made smaller grow back, by a quarter a part; written with the next commit."""
@@ -336,6 +372,25 @@ class Engine:
         if isinstance(warehouse, KeepsLedger):
             self._lease.write(self._lease.document.rewound())
             self._roll_back(None)
+
+    def _note_hygiene(self, writer: PartWriter) -> None:
+        """Take into the checkpoint's next version how the sink kept the page cache small; say what is new."""
+        if not isinstance(writer, ReportsHygiene):
+            return
+        before, now = self._hygiene, writer.hygiene
+        if before is not None:
+            now = dataclasses.replace(
+                now, peak=max(before.peak, now.peak), waited=round(before.waited + now.waited, 6)
+            )
+        self._hygiene = now
+        self._lease.document = replace(self._lease.document, hygiene=now)
+        if before is None or (before.method, before.reason) != (now.method, now.reason):
+            self._tell_hygiene(at_end=False)
+
+    def _tell_hygiene(self, *, at_end: bool) -> None:
+        if self._hygiene is not None:
+            fields = dataclasses.asdict(self._hygiene)
+            self._emit(progress.SinkHygiene(pipeline=self._job.pipeline, at_end=at_end, **fields))
 
     def _notice(self, message: str) -> None:
         self._emit(progress.Notice(pipeline=self._job.pipeline, message=message))

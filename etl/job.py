@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from etl import formats
+from etl.governor import Governor
 from etl.records import Transform
 from etl.warehouses.base import Warehouse
 from sinks import Sink
@@ -29,6 +30,7 @@ class Settings:
     part_bytes: int
     part_records: int | None
     part_seconds: float | None
+    governor: Governor
 
 
 @dataclass(kw_only=True)
@@ -40,3 +42,4 @@ class Counts:
     rejected: int = 0
     parts: int = 0
     loaded: int = 0
+    cut_for_memory: int = 0

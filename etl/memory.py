@@ -27,6 +27,10 @@ THREADS_MOST = 4
 PARTS_IN_LIMIT = 16
 PART_LEAST = 1 * MIB
 PART_UNLIMITED = 64 * MIB
+# Parts that stay in the page cache until they are loaded and truncated may take a quarter of the limit: above
+# that reclaim forces them out to the disk all the same, and stalls whoever writes.
+TRANSIT_IN_LIMIT = 4
+TRANSIT_UNLIMITED = 256 * MIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +49,11 @@ class Budget:
     warehouse: int
     threads: int
     part_bytes: int = PART_UNLIMITED
+
+    @property
+    def transit_bytes(self) -> int:
+        """How many bytes of parts in transit may stay in the page cache, never to touch the disk."""
+        return TRANSIT_UNLIMITED if self.limit is None else self.limit // TRANSIT_IN_LIMIT
 
 
 def budget(memory: int | None = None, *, root: Path = Path("/")) -> Budget:

@@ -19,12 +19,15 @@ from etl import formats, memory, progress, registry
 from etl.checkpoint import Checkpoint, Store, decode, replace
 from etl.engine import Engine
 from etl.errors import CheckpointError, ConfigError, RecordError
+from etl.governor import Governor
 from etl.job import Settings
+from etl.loading import HANDED_OVER
 from etl.records import Position, Reader, Record, Transform, Unreadable, name_of, puller
 from etl.takeover import Takeover, sink_errors
 from etl.transforms import Stages
-from etl.warehouses.base import Warehouse
-from sinks import BigFile, Null, NumberedChunks, Sink
+from etl.warehouses.base import KeepsLedger, Warehouse
+from sinks import BigFile, Null, NumberedChunks, Sink, TakesBudget
+from sinks.control_group import Gauge
 
 Component = Mapping[str, Any] | Any
 
@@ -41,6 +44,7 @@ class Result:
         rejects: records that went to the dead letters.
         seconds: how long the run took.
         stopped: why it ended before the source did (`SIGTERM`, …): run it again; None: all is done.
+        cut_for_memory: how many parts were cut early because memory was short.
         checkpoint: the job's checkpoint as the run left it; its `state.totals` count all runs.
     """
 
@@ -51,6 +55,7 @@ class Result:
     rejects: int
     seconds: float
     stopped: str | None
+    cut_for_memory: int
     checkpoint: Checkpoint
 
 
@@ -180,6 +185,7 @@ class Pipeline:
         with self.store.hold(wait=wait):
             budget = memory.budget(self.memory)
             job = self._settings(min(self.part_bytes, budget.part_bytes))
+            self._share(budget, job)
             takeover = Takeover(job, self.store, emit)
             lease = takeover.acquire()
             try:
@@ -221,6 +227,7 @@ class Pipeline:
             rejects=counts.rejected,
             seconds=time.perf_counter() - began,
             stopped=stopped,
+            cut_for_memory=counts.cut_for_memory,
             checkpoint=lease.document,
         )
         emit(
@@ -232,6 +239,7 @@ class Pipeline:
                 rejected=result.rejects,
                 seconds=result.seconds,
                 stopped=stopped,
+                cut_for_memory=counts.cut_for_memory,
             )
         )
         return result
@@ -326,6 +334,19 @@ class Pipeline:
                 f"format: the warehouse loads {', '.join(sorted(self.warehouse.formats))}, not {self.format}"
             )
 
+    def _share(self, budget: memory.Budget, job: Settings) -> None:
+        """Tell the sinks what they may take.
+
+        Parts in transit that are small against the limit are not flushed: they are loaded and truncated before
+        they touch the disk. That rests on the ledger, which holds the position after each plan: what a power cut
+        takes is pulled again from there.
+        """
+        small = job.part_bytes * (self.sink.slots or HANDED_OVER + 1) <= budget.transit_bytes
+        in_transit = small and not self.sink.lasting and isinstance(self.warehouse, KeepsLedger)
+        for sink, durable in ((self.sink, not in_transit), (self.rejects, True)):
+            if isinstance(sink, TakesBudget):
+                sink.take_budget(memory=budget.limit, durable=durable)
+
     def _settings(self, part_bytes: int) -> Settings:
         return Settings(
             pipeline=self.name,
@@ -341,6 +362,7 @@ class Pipeline:
             part_bytes=part_bytes,
             part_records=self.part_records,
             part_seconds=self.part_seconds,
+            governor=Governor(Gauge()),
         )
 
     def _close(self) -> None:

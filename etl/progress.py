@@ -68,7 +68,7 @@ class PartSealed(Event):
         uri: where it is.
         records: how many records it holds.
         bytes: its size.
-        cut: why it ended there: `bytes`, `records`, `seconds`, `end`, or the name of a signal.
+        cut: why it ended there: `bytes`, `records`, `seconds`, `memory`, `end`, or the name of a signal.
     """
 
     sequence: int
@@ -76,6 +76,46 @@ class PartSealed(Event):
     records: int
     bytes: int
     cut: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SinkHygiene(Event):
+    """How the sink keeps the page cache small: when that is known, when it changes, and at the end of the run.
+
+    Attributes:
+        method: `write_behind`, `fdatasync`, `direct`, `uncached` or `keep`.
+        reason: why that one, in words.
+        window: how much is written before it is cleaned up behind, in bytes.
+        peak: the most bytes of a part that were seen in the page cache in this run.
+        waited: the seconds spent waiting for the disk in this run.
+        at_end: whether this is the run's sum.
+    """
+
+    method: str
+    reason: str
+    window: int
+    peak: int
+    waited: float
+    at_end: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryPressed(Event):
+    """The working set was near the limit: the part was cut early, loaded, and its pages dropped.
+
+    Attributes:
+        sequence: the part's number.
+        bytes: its size.
+        working_set: what the kubelet would have seen when it was cut, in bytes.
+        after: the same when all was done, in bytes; None: unknown.
+        limit: of the control group, in bytes.
+    """
+
+    sequence: int
+    bytes: int
+    working_set: int
+    after: int | None
+    limit: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +155,7 @@ class RunEnded(Event):
         rejected: records rejected in this run.
         seconds: how long the run took.
         stopped: why it ended before the source did (the name of a signal); None: the source's end.
+        cut_for_memory: how many parts were cut early because memory was short.
     """
 
     records: int
@@ -123,6 +164,7 @@ class RunEnded(Event):
     rejected: int
     seconds: float
     stopped: str | None
+    cut_for_memory: int = 0
 
 
 Listener = Callable[[Event], None]

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from etl import memory
-from etl.progress import Event, Notice, PartSealed, PlanLoaded, Progress, RunEnded, RunStarted
+from etl.progress import (
+    Event,
+    MemoryPressed,
+    Notice,
+    PartSealed,
+    PlanLoaded,
+    Progress,
+    RunEnded,
+    RunStarted,
+    SinkHygiene,
+)
 from sinks.control_group import Memory
 
 
@@ -20,6 +30,21 @@ def sentence(event: Event) -> str:
                 f"part {event.sequence} sealed: {event.records:,} records, {size(event.bytes)} "
                 f"(cut by {event.cut}) {event.uri}"
             )
+        case SinkHygiene():
+            if event.at_end:
+                return (
+                    f"page cache: at most {size(event.peak)} of the sink's, {duration(event.waited)} "
+                    f"waited for the disk ({event.method})"
+                )
+            if event.method == "keep":
+                return f"page cache: plain writes ({event.reason})"
+            return f"page cache: {event.method}, windows of {size(event.window)} ({event.reason})"
+        case MemoryPressed():
+            after = f", now {size(event.after)}" if event.after is not None else ""
+            return (
+                f"memory is short: the working set was {size(event.working_set)} of {size(event.limit)}{after}; "
+                f"part {event.sequence} was cut at {size(event.bytes)}"
+            )
         case PlanLoaded():
             return (
                 f"loaded up to part {event.sequence}: {count(event.records, 'record')} in "
@@ -31,9 +56,10 @@ def sentence(event: Event) -> str:
             end = f"stopped by {event.stopped}" if event.stopped else "finished"
             rejected = f", {event.rejected:,} rejected" if event.rejected else ""
             rate = f" ({event.records / event.seconds:,.0f}/s)" if event.records and event.seconds else ""
+            cut = f", {count(event.cut_for_memory, 'part')} cut for memory" if event.cut_for_memory else ""
             return (
                 f"{end}: {count(event.records, 'record')}, {size(event.bytes)}, "
-                f"{count(event.parts, 'part')}{rejected} in {duration(event.seconds)}{rate}"
+                f"{count(event.parts, 'part')}{rejected}{cut} in {duration(event.seconds)}{rate}"
             )
     return type(event).__name__
 

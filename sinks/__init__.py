@@ -7,7 +7,7 @@ Example:
 """
 
 from sinks import page_cache
-from sinks.base import PartWriter, SealedPart, Sink, TakesBudget
+from sinks.base import Hygiene, PartWriter, ReportsHygiene, SealedPart, Sink, TakesBudget
 from sinks.big_file import BigFile
 from sinks.errors import PartLost, SinkError, SinkFull, SinkOccupied
 from sinks.null import Null
@@ -16,10 +16,12 @@ from sinks.reused_file import ReusedFile
 
 __all__ = [
     "BigFile",
+    "Hygiene",
     "Null",
     "NumberedChunks",
     "PartLost",
     "PartWriter",
+    "ReportsHygiene",
     "ReusedFile",
     "SealedPart",
     "Sink",

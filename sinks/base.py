@@ -36,6 +36,25 @@ class SealedPart:
     generation: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hygiene:
+    """How a file was written, and what that took.
+
+    Attributes:
+        method: one of the names of `page_cache.Policy` but "auto".
+        reason: why that one, in words.
+        window: its size in bytes; 0: nothing was written yet.
+        peak: the most bytes of the file that were seen in the page cache.
+        waited: the seconds spent in calls that wait for the disk, besides writes.
+    """
+
+    method: str
+    reason: str
+    window: int = 0
+    peak: int = 0
+    waited: float = 0.0
+
+
 @runtime_checkable
 class Sink(Protocol):
     """Where parts are written.
@@ -153,6 +172,19 @@ class PartWriter(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+@runtime_checkable
+class ReportsHygiene(Protocol):
+    """A part that says how it kept the page cache small; a second, optional protocol.
+
+    Attributes:
+        hygiene: what was done so far.
+    """
+
+    @property
+    def hygiene(self) -> Hygiene:
+        """How the page cache is kept small, and what that took so far."""
 
 
 class PartContext:

@@ -11,10 +11,10 @@ from pathlib import Path
 from types import TracebackType
 
 from sinks import checksum, page_cache
-from sinks.base import Data, PartContext, SealedPart
+from sinks.base import Data, Hygiene, PartContext, SealedPart
 from sinks.errors import PartLost, SinkError, SinkFull
 from sinks.local_files import OpenFile, explained, locate
-from sinks.page_cache import POLICIES, Hygiene, Policy, open_for_writing
+from sinks.page_cache import POLICIES, Policy, open_for_writing
 
 # A file system that is memory may take this share of the limit: the parts in transit, and no more.
 SHARE_IN_MEMORY = 4
@@ -241,7 +241,7 @@ class FilePart(Part):
     def hygiene(self) -> Hygiene:
         """How the page cache is kept small, and what that took."""
         found = self._writer.hygiene
-        return found if self._durable else replace(found, reason="in transit: it never touches the disk")
+        return found if self._durable else replace(found, reason="parts in transit need not touch the disk")
 
     def _take(self, data: Data) -> None:
         if self._writer.choice.memory and self._limit is not None:

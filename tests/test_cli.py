@@ -129,8 +129,9 @@ def test_the_script_and_the_module_are_the_same() -> None:
 def test_a_run_loads_everything_and_says_so(write: Write) -> None:
     done = start("run", "job.toml")
     assert done.returncode == 0
-    first, last = done.stderr.splitlines()
+    first, cache, _, last = done.stderr.splitlines()
     assert "numbers: starting from the beginning (epoch 1, parts of " in first
+    assert "numbers: page cache: plain writes (parts in transit need not touch the disk)" in cache
     assert "numbers: finished: 1,250 records, " in last
     assert done.stdout == ""
     assert loaded() == list(range(1, 2500, 2))
@@ -147,7 +148,7 @@ def test_a_second_run_finds_nothing_to_do(write: Write) -> None:
 def test_the_log_as_json_has_an_object_on_each_line(write: Write) -> None:
     result = call("run", "job.toml", "--log-format", "json")
     events = [json.loads(line) for line in result.stderr.splitlines()]
-    assert [event["event"] for event in events] == ["RunStarted", "RunEnded"]
+    assert [event["event"] for event in events] == ["RunStarted", "SinkHygiene", "SinkHygiene", "RunEnded"]
     assert events[-1]["records"] == 1250
 
 

@@ -41,7 +41,7 @@ LAYERS = [
     {"etl.job"},
     {"etl.sources", "etl.warehouses", "etl.stores"},
     {"etl.dead_letters", "etl.words", "etl.tables"},
-    {"etl.formats", "etl.shapes", "etl.transforms", "etl.checkpoint", "etl.memory", "etl.progress"},
+    {"etl.formats", "etl.shapes", "etl.transforms", "etl.checkpoint", "etl.memory", "etl.progress", "etl.governor"},
     {"etl.records"},
     {"etl.errors"},
     {"sinks"},

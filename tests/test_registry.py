@@ -126,7 +126,7 @@ def test_a_name_that_is_no_text_is_refused() -> None:
 def test_an_unknown_key_says_which_are_taken() -> None:
     message = wrong("sinks", {"type": "reused_file", "pth": "x"})
     assert message == (
-        'sink.pth: unknown key (did you mean "path"?); a sink of type "reused_file" takes: path, slots'
+        'sink.pth: unknown key (did you mean "path"?); a sink of type "reused_file" takes: path, slots, policy'
     )
 
 

@@ -11,6 +11,7 @@ from etl.commands import debug_option, job_argument, lines
 
 if TYPE_CHECKING:
     from etl.checkpoint import Checkpoint
+    from sinks import Hygiene
 
 
 @click.command(epilog="Exit codes: 0 shown; 2 bad configuration; 1 the checkpoint cannot be read.")
@@ -71,6 +72,7 @@ def _values(document: Checkpoint) -> dict[str, Any]:
             **values["loaded"]["totals"],
         },
         "part_bytes": document.part_bytes,
+        "sink": {"hygiene": values["hygiene"]},
         "epoch": document.epoch,
         "owner": values["owner"],
     }
@@ -116,9 +118,19 @@ def _text(document: Checkpoint, uri: str, job: str, *, loads: bool) -> str:
         ]
     rows += [
         ("part size", size(document.part_bytes)),
+        *([("page cache", _hygiene(document.hygiene))] if document.hygiene else []),
         ("epoch", f"{document.epoch}" + (f", {document.owner}" if document.owner else "")),
     ]
     return lines(*rows)
+
+
+def _hygiene(found: Hygiene) -> str:
+    from etl.words import duration, size
+
+    return (
+        f"{found.method} ({found.reason}); at most {size(found.peak)} of the sink's, "
+        f"{duration(found.waited)} waited for the disk"
+    )
 
 
 def _parts(values: dict[str, int]) -> str:

@@ -11,10 +11,11 @@ succeeds may do nothing: sync_file_range on overlayfs, which is what a container
 overlay that is mounted `volatile`. Where nothing works, as on macOS, files are written plainly.
 """
 
+from sinks.base import Hygiene
 from sinks.page_cache.choice import POLICIES, Choice, Policy, choose
 from sinks.page_cache.guest import GuestFile, open_guest
 from sinks.page_cache.reader import FileReader, drop, open_for_reading
-from sinks.page_cache.writer import FileWriter, Hygiene, open_for_writing
+from sinks.page_cache.writer import FileWriter, open_for_writing
 
 __all__ = [
     "POLICIES",

@@ -158,6 +158,7 @@ def drop(path: str | os.PathLike[str]) -> None:
         file = OpenFile(os.open(where, os.O_RDONLY | os.O_CLOEXEC), where)
         # Only clean pages are dropped, hence the sync before.
         getattr(os, "fdatasync", os.fsync)(file.descriptor)
+        transit.leave(file.descriptor)
     with suppress(OSError):  # advice: a file system that does not take it loses nothing
         kernel.forget(file.descriptor, 0, 0)
     file.close()

@@ -8,12 +8,11 @@ import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from sinks.base import Data
+from sinks.base import Data, Hygiene
 from sinks.checksum import flat
 from sinks.errors import SinkError
 from sinks.local_files import OpenFile, explained, make_directory, sync_directory
@@ -28,25 +27,6 @@ LOOKS_EVERY = 8
 
 # Those that have a window in the page cache now, or may have one soon.
 _writing: weakref.WeakSet[FileWriter] = weakref.WeakSet()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hygiene:
-    """How a file was written, and what that took.
-
-    Attributes:
-        method: one of the names of `Policy` but "auto".
-        reason: why that one, in words.
-        window: its size in bytes; 0: none was needed, or nothing was written yet.
-        peak: the most bytes of the file that were seen in the page cache.
-        waited: the seconds spent waiting for the disk.
-    """
-
-    method: str
-    reason: str
-    window: int = 0
-    peak: int = 0
-    waited: float = 0.0
 
 
 def open_for_writing(
