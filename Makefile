@@ -6,13 +6,14 @@ BIN := .venv/bin
 READY := .venv/.ready
 FLIGHTS := demo/flights.csv.zip
 
-.PHONY: help demo test lint bench constraints clean
+.PHONY: help demo test lint bench bench-cache constraints clean
 
 help:
 	@echo 'make demo         run the main job on real data: no account, no server'
 	@echo 'make test         lint, type-check and run all tests, as CI does'
 	@echo 'make lint         lint and type-check only'
 	@echo 'make bench        print the speed and the memory of the main job against DuckDB alone'
+	@echo 'make bench-cache  show what written files leave in the page cache; as root, ten minutes'
 	@echo 'make constraints  look for newer versions of what the tests run with'
 	@echo 'make clean        remove .venv and what the demo wrote'
 
@@ -43,6 +44,11 @@ lint: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.main_job
+
+# IMAGE=name measures in a container of that image, too.
+bench-cache: $(READY)
+	$(BIN)/python -m benchmarks.page_cache $(if $(IMAGE),--image $(IMAGE)) --json benchmarks/results/page_cache.json \
+		--markdown benchmarks/results/page_cache.md --picture benchmarks/results/page_cache.svg
 
 constraints: $(READY)
 	$(BIN)/python -m pip install --quiet --upgrade --upgrade-strategy eager -e '.[dev]'
