@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
-import subprocess
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,11 +12,9 @@ import pytest
 import etl
 from etl import progress
 from etl.errors import CheckpointFull, NoSpace, WarehouseError
-from tests import jobs
+from tests import disks, jobs
 
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0 or shutil.which("mount") is None, reason="only root can mount a small disk"
-)
+pytestmark = disks.needs_root
 
 RECORDS = 20_000
 
@@ -30,34 +26,16 @@ def pull(cursor=None):
         yield {"number": number, "text": f"record {number} " + "x" * 200}
 
 
-@pytest.fixture(scope="session")
-def own_mounts():
-    """Mounts that this process makes are seen by nobody else, and end with it, however it ends."""
-    new_namespace = 0x00020000  # CLONE_NEWNS, linux/sched.h
-    if ctypes.CDLL(None, use_errno=True).unshare(new_namespace):
-        pytest.skip(f"no mount namespace can be had here: {os.strerror(ctypes.get_errno())}")
-    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
-
-
 @pytest.fixture(params=["tmpfs", "ext4"])
-def small_disk(request, tmp_path, own_mounts):
+def small_disk(request, tmp_path):
     """A file system of 3 MiB."""
-    mount = tmp_path / "small"
-    mount.mkdir()
     if request.param == "tmpfs":
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", mount], check=True)
+        source, options = "none", ["size=3m"]
     else:
-        image = tmp_path / "image"
-        with image.open("wb") as file:
-            file.truncate(3 << 20)
-        environment = {**os.environ, "PATH": f"{os.environ['PATH']}:/sbin:/usr/sbin"}
-        subprocess.run(
-            ["mkfs.ext4", "-q", "-m", "0", "-O", "^has_journal", image], check=True, env=environment
-        )
-        if subprocess.run(["mount", "-o", "loop", image, mount], check=False).returncode:
-            pytest.skip("no loop device can be had here")
-    yield mount
-    subprocess.run(["umount", "-l", mount], check=True)
+        source, options = tmp_path / "image", ["loop"]
+        disks.make_image(source, "ext4", 3 << 20, "-m", "0", "-O", "^has_journal")
+    with disks.mounted(tmp_path / "small", request.param, *options, source=source) as mount:
+        yield mount
 
 
 def job(tmp_path: Path, sink: dict, **changes) -> etl.Pipeline:

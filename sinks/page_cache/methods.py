@@ -43,6 +43,7 @@ class Keep:
 
     name: ClassVar[str] = "keep"
     gathers: ClassVar[int] = 256 * 1024  # bytes; smaller writes are slower with every method
+    catches_up: ClassVar[bool] = True  # whether it cleans up what was written before it
 
     def __init__(self, file: OpenFile, clean: int) -> None:
         self._file = file
@@ -171,6 +172,7 @@ class Direct(Keep):
     """
 
     name = "direct"
+    catches_up = False
     gathers = 1024 * 1024  # each write waits for the disk: few large ones
 
     def __init__(self, file: OpenFile, clean: int) -> None:

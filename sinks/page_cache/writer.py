@@ -317,10 +317,11 @@ class FileWriter:
                 except Unsupported as reason:
                     self._fall(str(reason))
                     continue
-                left = kernel.resident(self._file.descriptor, self._clean, clean) if looks else 0
+                length = clean - self._clean
+                left = kernel.resident(self._file.descriptor, self._clean, clean) if looks and length else 0
                 # A page that is busy stays, and goes with the next window; half of them is no accident.
-                if left and left * 2 > clean - self._clean:
-                    self._fall(f"it had no effect: {left:,} of {clean - self._clean:,} bytes stayed cached")
+                if left and left * 2 > length:
+                    self._fall(f"it had no effect: {left:,} of {length:,} bytes stayed cached")
                     continue
                 self._clean = clean
                 return
@@ -335,6 +336,8 @@ class FileWriter:
         with suppress(Unsupported):
             self._method.settle()
         name = self._methods.pop(0)
+        if not METHODS[self._methods[0]].catches_up:
+            self._clean = self._written  # what was left behind is the kernel's to write back
         self._method = self._make(self._clean)
         self._falls.append(f"{name}: {reason}")
         self._reason = "; ".join(self._falls)
