@@ -61,10 +61,12 @@ class Run:
     Attributes:
         case: what was done.
         seconds: from before the file is opened until it is closed, for a write with the fsync.
-        cache: the most page cache that the sampler saw.
+        cache: the most page cache that the sampler saw, beyond `cache_before`.
         working_set: the most that the sampler saw of what the kubelet compares with a limit.
         charged: the most that the cgroup was ever charged with, by the kernel.
         before: what it was charged with before the file was opened: Python and the buffer.
+        cache_before: the page cache in that: Python's own files, where it is the first to read them, as in a
+            container; elsewhere nothing.
         failed_charges: how often the limit was reached.
         samples: how often the sampler looked.
         chosen: the method that the writer chose; None: a plain write, or a read.
@@ -80,6 +82,7 @@ class Run:
     working_set: int | None = None
     charged: int | None = None
     before: int | None = None
+    cache_before: int | None = None
     failed_charges: int | None = None
     samples: int = 0
     chosen: str | None = None
@@ -117,6 +120,12 @@ class ContainersGroup(FreshGroup):
                 if (self.path / "memory.stat").exists():
                     return
         raise NotHere(f"the memory cgroup of process {process} is not to be seen from here")
+
+    def failed_charges(self) -> int:
+        """Return how often it reached its limit, with or without swap."""
+        swap = self.path / "memory.memsw.failcnt"
+        # Where the limit with swap is the same, version 1 asks it first, and `memory.failcnt` stays 0.
+        return super().failed_charges() + (int(swap.read_text()) if swap.exists() else 0)
 
     def remove(self) -> None:
         """Leave that to the engine."""
@@ -172,14 +181,15 @@ def run(case: Case, place: Place, *, in_group: bool = True) -> Run:
         assert process.stdout is not None
         if group is None:
             return _result(case, _tell(process.stdin, process.stdout), {})
-        before = group.memory().usage
+        before = group.memory()
         with Sampler(group) as sampler:
             done = _tell(process.stdin, process.stdout)
         taken = {
-            "cache": sampler.cache,
+            "cache": max(0, sampler.cache - before.file),
             "working_set": sampler.working_set,
             "charged": group.peak(),
-            "before": before,
+            "before": before.usage,
+            "cache_before": before.file,
             "failed_charges": group.failed_charges(),
             "samples": sampler.samples,
         }

@@ -110,7 +110,8 @@ def notes(options: argparse.Namespace, places: Sequence[Place], skipped: dict[st
         "The clock runs from before the file is opened until it is synced and closed. Ours also syncs the "
         "directory.",
         "*Page cache* and *working set* (usage less inactive file, what the kubelet compares with a limit) are the "
-        "most that a sampler outside of the process saw every 10 ms. *Charged* is the kernel's own maximum of "
+        "most that a sampler outside of the process saw every 10 ms, the page cache less what it was before the file "
+        "was opened (in a container the files of Python itself). *Charged* is the kernel's own maximum of "
         "everything, less what was charged before the file was opened: no peak is missed, and the writer's own "
         "buffers and the kernel's memory for the cache count too.",
         "Plain without a limit fills memory that nobody touched before, which on a virtual machine may cost "

@@ -108,13 +108,11 @@ def loop_mount(kind: str, work: Path, size: int) -> Iterator[Place]:
     _check_space(work, size)
     with image.open("wb") as file:
         file.truncate(size + size // 8 + SLACK)
-    device, mounted = "", False
     directory.mkdir()
     try:
         device = _run("losetup", "--find", "--show", "--direct-io=on", image)
         _run(f"mkfs.{kind}", "-q", *maker, device)
         _run("mount", device, directory)
-        mounted = True
         direct = Path("/sys/block", Path(device).name, "loop/dio").read_text().strip() == "1"
         _run("losetup", "--detach", device)  # in use, so not before it is unmounted
         yield Place(
@@ -126,10 +124,9 @@ def loop_mount(kind: str, work: Path, size: int) -> Iterator[Place]:
             loop=True,
         )
     finally:
-        if mounted:
-            _run("umount", "--lazy", directory)
-        elif device:
-            _run("losetup", "--detach", device)
+        _undo("umount", "--lazy", directory)
+        for line in _undo("losetup", "--associated", image).splitlines():  # stopped before it was mounted
+            _undo("losetup", "--detach", line.partition(":")[0])
         directory.rmdir()
         image.unlink()
 
@@ -143,11 +140,9 @@ def overlay(options: str, work: Path, size: int) -> Iterator[Place]:
     _check_space(work, size)
     for directory in (lower, upper, scratch, merged):
         directory.mkdir(parents=True)
-    mounted = False
     try:
         layers = f"lowerdir={lower},upperdir={upper},workdir={scratch}"
         _run("mount", "-t", "overlay", "-o", f"{layers}{',' if options else ''}{options}", "overlay", merged)
-        mounted = True
         yield Place(
             name=name,
             title=f"overlayfs{', ' if options else ''}{options}",
@@ -156,8 +151,7 @@ def overlay(options: str, work: Path, size: int) -> Iterator[Place]:
             made=f"upper layer in a directory on {file_system(work)}",
         )
     finally:
-        if mounted:
-            _run("umount", "--lazy", merged)
+        _undo("umount", "--lazy", merged)
         shutil.rmtree(root)
 
 
@@ -215,3 +209,8 @@ def _run(*command: str | Path) -> str:
     if done.returncode:
         raise NotHere(f"`{' '.join(map(str, command))}`: {done.stderr.strip() or done.returncode}")
     return done.stdout.strip()
+
+
+def _undo(*command: str | Path) -> str:
+    """Run a command that fails where nothing is to be undone; return what it says."""
+    return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False).stdout
