@@ -160,4 +160,5 @@ def main() -> None:
     print(f"peak usage {shown}, failed charges {failed}, OOM kills {killed}".replace("None", "-"))
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+#!/bin/sh
+# Makes an image of a minimal Debian with Python out of the mirror that this machine's apt uses, where no registry of
+# images is within reach, and prints its name: make-base-image.sh [PACKAGE...]. An image that is there is not made again.
+# Needs root, podman, debootstrap. Exits with 75, saying why, where the mirror cannot be reached.
+set -eu
+packages=python3,python3-venv,ca-certificates
+for package; do packages="$packages,$package"; done
+
+# The first suite that apt is configured with, and where it comes from: "bookworm", not "bookworm-updates".
+target=$(apt-get indextargets --format '$(CODENAME) $(REPO_URI)' 'Created-By: Packages' | head -n 1)
+suite=${target%% *}
+mirror=${target#* }
+[ -n "$suite" ] || { echo 'apt has no source of packages' >&2; exit 75; }
+
+key=$({ echo "$packages"; cat "$0"; } | cksum | cut -d ' ' -f 1)
+image="localhost/etl-sinks-test-base:$suite-$key"
+if podman image exists "$image"; then
+    echo "$image"
+    exit
+fi
+
+work=$(mktemp -d "${TMPDIR:-/var/tmp}/etl-sinks-base.XXXXXX")
+trap 'rm -rf --one-file-system "$work"' EXIT
+trap 'exit 1' INT TERM
+# In a mount namespace of its own: what debootstrap mounts is gone with it, however it ends.
+if ! unshare --mount debootstrap --variant=minbase --include="$packages" "$suite" "$work/root" "$mirror" >"$work/log" 2>&1; then
+    echo "debootstrap failed: $(grep '^E:' "$work/log" | head -n 1)" >&2
+    exit 75
+fi
+# Nothing there is read again: the lists and the packages that it was made of, documentation, translations.
+rm -rf "$work"/root/var/cache/apt/archives/*.deb "$work"/root/var/lib/apt/lists/* \
+    "$work"/root/usr/share/doc "$work"/root/usr/share/man "$work"/root/usr/share/locale
+tar -C "$work/root" -c . | podman import --quiet - "$image" >/dev/null
+echo "$image"
