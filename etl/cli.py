@@ -1,4 +1,4 @@
-"""The command line: `etl run`, `etl status`, `etl check`.
+"""The command line: `etl run`, `etl status`, `etl check`, `etl doctor`.
 
 Each command is a module of `etl.commands`, imported when it is called.
 """
@@ -11,7 +11,7 @@ import click
 
 from etl.commands import AGAIN, tell
 
-COMMANDS = ("run", "status", "check")
+COMMANDS = ("run", "status", "check", "doctor")
 
 
 class Commands(click.Group):

@@ -40,8 +40,16 @@ LAYERS = [
     {"etl.loading"},
     {"etl.job"},
     {"etl.sources", "etl.warehouses", "etl.stores"},
-    {"etl.dead_letters", "etl.words", "etl.tables"},
-    {"etl.formats", "etl.shapes", "etl.transforms", "etl.checkpoint", "etl.memory", "etl.progress", "etl.governor"},
+    {"etl.dead_letters", "etl.words", "etl.tables", "etl.advice", "etl.places"},
+    {
+        "etl.formats",
+        "etl.shapes",
+        "etl.transforms",
+        "etl.checkpoint",
+        "etl.memory",
+        "etl.progress",
+        "etl.governor",
+    },
     {"etl.records"},
     {"etl.errors"},
     {"sinks"},
@@ -125,7 +133,10 @@ def layer_of_commands(module: str) -> bool:
     [
         ("import etl", set()),
         ("import sinks", set()),
-        ("import etl.cli, etl.commands.run, etl.commands.status, etl.commands.check", {"click"}),
+        (
+            "import etl.cli, etl.commands.run, etl.commands.status, etl.commands.check, etl.commands.doctor",
+            {"click"},
+        ),
     ],
 )
 def test_importing_loads_nothing_heavy(statement: str, allowed: set[str]) -> None:
