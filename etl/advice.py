@@ -176,7 +176,7 @@ def _about_directory(directory: Path, here: list[Place], output: Output | None) 
             f"{roles}: {directory} is on {place.file_system}, which is memory: what is written there is charged to "
             f"the container, cannot be dropped{lost}; choose a path on a disk"
         )
-    elif place.file_system == "overlayfs":
+    elif place.file_system == "overlayfs" and roles != "temporary":
         yield (
             f"{roles}: {directory} is on overlayfs, the container's own layer: it is gone with the container; "
             "mount a volume"

@@ -103,12 +103,11 @@ def _obstacle(path: Path, stands: Path, status: os.statvfs_result) -> str | None
         return f"{stands} is on a file system that is mounted read-only"
     if not stands.is_dir():
         return f"{stands} is in the way: it is not a directory"
-    if path != stands and path.is_dir():
-        return f"{path} is a directory, where a file is to be written"
     # Files are renamed, unlinked and made anew: it takes the directory's permission as well as the file's.
     for each, wanted in ((stands, os.W_OK | os.X_OK), (path, os.W_OK)):
-        if each.exists() and not os.access(
-            each, wanted, effective_ids=os.access in os.supports_effective_ids
-        ):
+        effective = os.access in os.supports_effective_ids
+        if os.path.exists(each) and not os.access(each, wanted, effective_ids=effective):  # noqa: PTH110 - never raises
             return f"{each} may not be written by this user (uid {os.geteuid()})"
+    if path != stands and path.is_dir():
+        return f"{path} is a directory, where a file is to be written"
     return None

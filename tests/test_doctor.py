@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from etl import config
 from etl.commands.doctor import Diagnosis, diagnose
+from etl.places import look
 from tests.control_groups import MIB, V2_MOUNTS, Tree, real_group
 from tests.disks import disk, mounted, needs_root
 
@@ -138,6 +140,18 @@ def test_a_directory_of_somebody_else_will_not_work(tree: Tree) -> None:
     [place] = diagnose(path=Path("/proc/self/here"), root=tree.root).places[:1]
     assert place.obstacle is not None
     assert "may not be written by this user" in place.obstacle
+
+
+@needs_root
+def test_a_directory_that_this_user_may_not_even_look_into_will_not_work(tmp_path: Path) -> None:
+    (tmp_path / "closed").mkdir(mode=0o700)
+    os.seteuid(65534)
+    try:
+        place = look(tmp_path / "closed/job", "path")
+    finally:
+        os.seteuid(0)
+    assert place.obstacle is not None
+    assert place.obstacle.endswith("may not be written by this user (uid 65534)")
 
 
 def test_a_file_in_the_way_will_not_work(tree: Tree) -> None:
