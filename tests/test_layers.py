@@ -134,7 +134,8 @@ def layer_of_commands(module: str) -> bool:
         ("import etl", set()),
         ("import sinks", set()),
         (
-            "import etl.cli, etl.commands.run, etl.commands.status, etl.commands.check, etl.commands.doctor",
+            "import etl.cli, etl.commands.run, etl.commands.status, etl.commands.check, etl.commands.doctor, "
+            "etl.commands.lab",
             {"click"},
         ),
     ],

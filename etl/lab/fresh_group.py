@@ -2,8 +2,7 @@
 
 Example:
     with FreshGroup(limit=64 * 1024 * 1024) as group:
-        process = subprocess.Popen(command, preexec_fn=group.join)
-        process.wait()
+        subprocess.run(group.inside(command))
         group.peak(), group.failed_charges(), group.oom_kills()
 """
 
@@ -13,14 +12,15 @@ import errno
 import os
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from etl.errors import EtlError
-from etl.memory import Memory
+from sinks import control_group
+from sinks.control_group import Memory
 
 # A group whose last process has ended answers EBUSY for a moment: the kernel counts the process out later.
 PATIENCE = 10.0  # seconds
@@ -74,6 +74,14 @@ class FreshGroup:
             OSError: the kernel refuses.
         """
         self._write("cgroup.procs", os.getpid())
+
+    def inside(self, command: Sequence[str]) -> list[str]:
+        """Return the command that joins it and becomes `command`: all of the program's memory is counted.
+
+        Unlike `preexec_fn` that is safe in a process with threads.
+        """
+        script = 'echo $$ > "$0" && exec "$@"'
+        return ["sh", "-c", script, str(self.path / "cgroup.procs"), *command]
 
     def memory(self) -> Memory:
         """Read what it is charged with now: page cache, usage, working set, dirty pages; about 0.1 ms.
@@ -189,19 +197,10 @@ class FreshGroup:
 
 def _places() -> Iterator[tuple[Path, int]]:
     """Yield where a group may be made, and its version: below this process's own group, beside it, further up."""
-    own = {}
-    for line in Path("/proc/self/cgroup").read_text().splitlines():
-        _, controllers, path = line.split(":", 2)
-        own.update(dict.fromkeys(controllers.split(","), path))
-    for version, controller, top in (
-        (1, "memory", Path("/sys/fs/cgroup/memory")),
-        (2, "", Path("/sys/fs/cgroup")),
-    ):
-        if controller in own and (top / "cgroup.procs").exists():
-            group = top / own[controller].lstrip("/")
-            for directory in (group, *group.parents):
-                if directory.is_relative_to(top) and directory.is_dir():
-                    yield directory, version
+    own = control_group.find("memory")
+    if own is not None:
+        for directory in own.directories:
+            yield directory, own.version
 
 
 def _explain(error: OSError, version: int) -> str:

@@ -1,0 +1,302 @@
+"""The experiment: each strategy writes the same stream, in a process and a memory cgroup of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from etl.errors import EtlError
+from etl.lab.fresh_group import FreshGroup, NoFreshGroup
+from etl.lab.report import Outcome, Report, Status
+from etl.lab.sampling import Group, OwnGroup, Sample, Sampler, thin
+from etl.lab.strategies import Strategy
+from etl.lab.stream import Stream
+from etl.lab.writer import Board
+from etl.words import size
+from sinks import checksum, control_group, page_cache
+
+DROP_CACHES = Path("/proc/sys/vm/drop_caches")
+DROPPED_EVERY = 1.0  # seconds
+SPARE_DISK = 64 * 1024 * 1024  # bytes that stay free: for the directories, and for others
+
+
+class NoRoom(EtlError):
+    """The disk has no room for what a strategy writes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """An experiment, as it is to be run.
+
+    Attributes:
+        stream: what is written.
+        strategies: how, one after the other.
+        limit: what each process may be charged with, in bytes; None: no limit.
+        directory: where files are written, in a directory of their own that is removed again.
+        tell: hears each outcome as soon as it is there, and before, with None, which strategy is next.
+    """
+
+    stream: Stream
+    strategies: Sequence[Strategy]
+    limit: int | None
+    directory: Path
+    tell: Callable[[Strategy, Outcome | None], None] = field(default=lambda *_: None)
+
+    def run(self) -> Report:
+        """Run each strategy and say what it took; files, groups and processes are gone on return, also on errors.
+
+        A strategy that fails, or is killed by the kernel, is an outcome like others.
+
+        Raises:
+            NoRoom: the disk has no room for the one that needs the most; nothing was written.
+            EtlError: the directory cannot be written to.
+        """
+        try:
+            fresh = FreshGroup(self.limit)
+        except NoFreshGroup as error:
+            version, reason = None, str(error)
+        else:
+            version, reason = fresh.version, ""
+            fresh.remove()
+        counted = control_group.read() is not None
+        with self._scratch() as scratch:
+            for strategy in self.strategies:
+                self._make_sure_of_room(strategy, scratch)
+            # Dropping the caches comes last: whoever is next is charged with the interpreter's files as well.
+            outcomes = {
+                strategy.name: self._outcome(strategy, scratch, fresh=version is not None)
+                for strategy in sorted(self.strategies, key=lambda strategy: strategy.drops_caches)
+            }
+            file_system = page_cache.choose(scratch).file_system
+        return Report(
+            lines=self.stream.lines,
+            line_bytes=self.stream.line_bytes,
+            stream_bytes=self.stream.length,
+            part_bytes=self.stream.part_bytes,
+            limit_bytes=self.limit if version is not None else None,
+            measured_in="fresh cgroup" if version is not None else "own cgroup" if counted else "nothing",
+            measured_in_reason=reason,
+            cgroup_version=version,
+            kernel=platform.release(),
+            file_system=file_system,
+            python=platform.python_version(),
+            outcomes=[outcomes[strategy.name] for strategy in self.strategies],
+        )
+
+    @contextmanager
+    def _scratch(self) -> Iterator[Path]:
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            scratch = Path(tempfile.mkdtemp(prefix="etl-lab-", dir=self.directory)).absolute()
+        except OSError as error:
+            raise EtlError(
+                f"cannot write into {self.directory}: {error.strerror}; choose another --directory"
+            ) from error
+        try:
+            yield scratch
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+    def _make_sure_of_room(self, strategy: Strategy, scratch: Path) -> None:
+        needed = SPARE_DISK + (self.stream.length if strategy.keeps else 2 * self.stream.part_bytes)
+        if strategy.kind == "control":
+            needed = 0
+        free = shutil.disk_usage(scratch).free
+        if free < needed:
+            raise NoRoom(
+                f"{strategy.name} needs {size(needed)} in {self.directory}, where {size(free)} are free: choose "
+                "another --directory, fewer --lines, or with --only strategies that keep no files"
+            )
+
+    def _outcome(self, strategy: Strategy, scratch: Path, *, fresh: bool) -> Outcome:
+        self.tell(strategy, None)
+        if strategy.drops_caches and not os.access(DROP_CACHES, os.W_OK):
+            outcome = Outcome(
+                strategy=strategy.name,
+                kind=strategy.kind,
+                status="skipped",
+                reason=f"{DROP_CACHES} cannot be written to; only root may, outside of a container",
+            )
+        else:
+            try:
+                self._make_sure_of_room(strategy, scratch)
+                outcome = self._measure(strategy, scratch, fresh=fresh)
+            except NoRoom as error:  # there was room at the beginning
+                outcome = Outcome(
+                    strategy=strategy.name, kind=strategy.kind, status="failed", reason=str(error)
+                )
+        self.tell(strategy, outcome)
+        return outcome
+
+    def _measure(self, strategy: Strategy, scratch: Path, *, fresh: bool) -> Outcome:
+        directory = scratch / "files"
+        group: Group = FreshGroup(self.limit) if fresh else OwnGroup()
+        try:
+            directory.mkdir()
+            with closing(Board()) as board:
+                with _process(self._command(strategy, directory, board), group, board) as process:
+                    with _dropping_caches(strategy.drops_caches), Sampler(group, board, directory) as sampler:
+                        said, complaint = process.communicate()
+                    status, reason = self._judge(process.returncode, complaint, group)
+                kept = None
+                if status == "done":
+                    kept, reason = self._verify(strategy, directory, board.bytes)
+                    status = "failed" if reason else "done"
+                return _outcome(strategy, status, reason, said, kept, board, sampler, group)
+        finally:
+            # The files first: what is cached of them is charged to the group.
+            shutil.rmtree(directory, ignore_errors=True)
+            group.remove()
+
+    def _command(self, strategy: Strategy, directory: Path, board: Board) -> list[str]:
+        specification = {
+            "strategy": strategy.name,
+            "lines": self.stream.lines,
+            "line_bytes": self.stream.line_bytes,
+            "part_bytes": self.stream.part_bytes,
+            "directory": str(directory),
+            "board": board.descriptor,
+        }
+        # -P: modules in the current directory are not its own.
+        return [sys.executable, "-P", "-m", "etl.lab.writer", json.dumps(specification)]
+
+    def _judge(self, code: int, complaint: str, group: Group) -> tuple[Status, str]:
+        """Say how a process ended, by its exit code, its standard error, and what its group counted."""
+        if code == 0:
+            return "done", ""
+        if code == -signal.SIGKILL and group.oom_kills():
+            limit = f"of {size(self.limit)} " if self.limit is not None else ""
+            return "killed", f"by the kernel, at the limit {limit}of its cgroup"
+        said = complaint.strip().splitlines()
+        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        return "failed", said[-1] if said else f"its process ended with {how}"
+
+    def _verify(self, strategy: Strategy, directory: Path, told: int) -> tuple[int | None, str]:
+        """Compare what was written with the stream: the bytes told, and each byte of the files that stayed.
+
+        Returns:
+            The length of the files that stayed, None where none are to, and what is wrong: "" if all is well.
+        """
+        if told != self.stream.length:
+            return None, f"it wrote {told:,} bytes, not {self.stream.length:,}"
+        if not strategy.keeps:
+            return None, ""
+        length = crc = 0
+        for path in sorted(directory.iterdir(), key=lambda path: (len(path.name), path.name)):
+            with page_cache.open_for_reading(path) as file:
+                while data := file.read(checksum.BLOCK):
+                    length += len(data)
+                    crc = checksum.extend(crc, data)
+        if length != self.stream.length:
+            return length, f"its files have {length:,} bytes, not {self.stream.length:,}"
+        return length, "" if crc == self._checksum else "its files do not hold what it was to write"
+
+    @cached_property
+    def _checksum(self) -> int:
+        crc = 0
+        for part in range(self.stream.parts):
+            for block in self.stream.blocks(part):
+                crc = checksum.extend(crc, block)
+        return crc
+
+
+def _outcome(
+    strategy: Strategy,
+    status: Status,
+    reason: str,
+    method: str,
+    kept: int | None,
+    board: Board,
+    sampler: Sampler,
+    group: Group,
+) -> Outcome:
+    samples = sampler.samples()
+
+    def peak(value: Callable[[Sample], int]) -> int | None:
+        return max(map(value, samples), default=None)
+
+    until_written, seconds = board.seconds()
+    return Outcome(
+        strategy=strategy.name,
+        kind=strategy.kind,
+        status=status,
+        reason=reason,
+        method=method,
+        written_bytes=board.bytes,
+        kept_bytes=kept,
+        seconds=seconds,
+        seconds_until_written=until_written,
+        bytes_per_second=board.bytes / seconds if seconds else None,
+        peak_page_cache_bytes=peak(lambda sample: sample.page_cache_bytes),
+        peak_working_set_bytes=peak(lambda sample: sample.working_set_bytes),
+        peak_dirty_bytes=peak(lambda sample: sample.dirty_bytes),
+        peak_anonymous_bytes=peak(lambda sample: sample.anonymous_bytes),
+        peak_charged_bytes=group.peak(),
+        failed_charges=group.failed_charges(),
+        oom_kills=group.oom_kills(),
+        disk_bytes=sampler.disk_bytes,
+        samples=thin(samples[_first(samples) :]),
+    )
+
+
+def _first(samples: Sequence[Sample]) -> int:
+    """Return the place of the last sample before writing began."""
+    return max(0, sum(sample.seconds < 0 for sample in samples) - 1)
+
+
+@contextmanager
+def _process(command: list[str], group: Group, board: Board) -> Iterator[subprocess.Popen[str]]:
+    """Start the process that writes in its group; when it is left early, the process is killed.
+
+    It has a session of its own: Ctrl-C in the terminal reaches this process alone, which ends that one.
+    """
+    process = subprocess.Popen(  # noqa: S603 - our own program
+        group.inside(command),
+        pass_fds=(board.descriptor,),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+@contextmanager
+def _dropping_caches(wanted: bool) -> Iterator[None]:
+    """Tell the kernel each second to drop all clean page cache of the machine (proc(5)), if wanted."""
+    if not wanted:
+        yield
+        return
+    done = threading.Event()
+
+    def drop() -> None:
+        while True:
+            DROP_CACHES.write_text("1\n")
+            if done.wait(DROPPED_EVERY):
+                return
+
+    thread = threading.Thread(target=drop, name="drop_caches", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
