@@ -13,6 +13,8 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from sinks.page_cache import kernel
+
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
@@ -47,8 +49,7 @@ class GuestFile(io.FileIO):
         self._ours: list[int] = []  # from, to: the stretch that this reading brought in and has not dropped
         if self._asks:
             # Without readahead: it would bring in pages that look as if they had been there.
-            with suppress(OSError):
-                os.posix_fadvise(self.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+            kernel.advise_random(self.fileno())
 
     def readinto(self, buffer: WriteableBuffer) -> int:
         """Read up to the length of `buffer` into it; return the number of bytes, 0 at the end."""

@@ -10,6 +10,7 @@ import ctypes
 import errno
 import os
 import sys
+from contextlib import suppress
 from functools import cache
 
 PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
@@ -104,6 +105,20 @@ def forget(descriptor: int, start: int, end: int) -> None:
     """
     if hasattr(os, "posix_fadvise"):
         os.posix_fadvise(descriptor, start, end - start if end else 0, os.POSIX_FADV_DONTNEED)
+
+
+def advise_random(descriptor: int) -> None:
+    """Keep the kernel from reading ahead on its own: with large reads, or `bring_in`, nothing is lost."""
+    if hasattr(os, "posix_fadvise"):
+        with suppress(OSError):  # advice
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
+
+
+def bring_in(descriptor: int, start: int, end: int) -> None:
+    """Begin to read a byte range into the page cache, and return at once."""
+    if hasattr(os, "posix_fadvise"):
+        with suppress(OSError):  # advice
+            os.posix_fadvise(descriptor, start, end - start, os.POSIX_FADV_WILLNEED)
 
 
 def resident(descriptor: int, start: int, end: int) -> int | None:

@@ -13,9 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sinks.errors import PartLost, SinkError
-from sinks.page_cache import drop, open_for_reading, open_for_writing
+from sinks.local_files import OpenFile
+from sinks.page_cache import drop, kernel, open_for_reading, open_for_writing
 
 BUFFER = 256 * 1024
+MIB = 1 << 20
 SIZES = st.lists(st.one_of(st.integers(0, 2000), st.integers(BUFFER - 2, BUFFER + 2)), max_size=30)
 DATA = bytes(range(251)) * 40
 
@@ -101,6 +103,56 @@ def test_closing_writes_the_rest_and_may_be_repeated(tmp_path: Path) -> None:
     file.close()
     file.close()
     assert (tmp_path / "file").read_bytes() == b"rest"
+
+
+def cached(path: Path) -> int:
+    """Return how many bytes of a file are in the page cache."""
+    with path.open("rb") as file:
+        return kernel.resident(file.fileno(), 0, path.stat().st_size) or 0
+
+
+def test_a_file_that_was_written_and_synced_is_not_cached(tmp_path: Path) -> None:
+    for number, size in enumerate((1, 5000, BUFFER + 1, 3 * MIB + 5)):
+        path = tmp_path / f"{number}"
+        with open_for_writing(path) as file:
+            file.write(bytes(size))
+        assert cached(path) == 0
+
+
+def test_a_reader_drops_behind_its_cursor(tmp_path: Path) -> None:
+    path, most = tmp_path / "file", 0
+    path.write_bytes(bytes(64 * MIB))
+    drop(path)
+    with open_for_reading(path) as reader:
+        while reader.read(MIB):
+            most = max(most, cached(path))
+        reader.seek(20 * MIB)
+        reader.read(MIB)
+    assert 0 < most <= 8 * MIB
+    assert cached(path) == 0
+
+
+def test_a_file_in_transit_stays_in_the_page_cache_until_it_is_truncated(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    opened = OpenFile.create(path)
+    file = open_for_writing(opened, policy="keep")
+    file.write(bytes(2 * MIB))
+    file.hand_over()
+    assert file.hygiene.peak == 2 * MIB
+    with open_for_reading(path) as reader:
+        assert len(reader.read()) == 2 * MIB
+    assert cached(path) == 2 * MIB, "to drop it would begin to write it back"
+    opened.truncate(0)
+    assert cached(path) == 0
+
+
+def test_a_file_that_was_in_transit_can_be_dropped_on_demand(tmp_path: Path) -> None:
+    opened = OpenFile.create(tmp_path / "file")
+    file = open_for_writing(opened, policy="keep")
+    file.write(bytes(2 * MIB))
+    file.hand_over()
+    drop(tmp_path / "file")
+    assert cached(tmp_path / "file") == 0
 
 
 def test_dropping_leaves_the_bytes_alone(tmp_path: Path) -> None:

@@ -122,8 +122,8 @@ def under_strace(path: Path, policy: str, *inject: str, pieces: int = 20) -> tup
         (
             "write_behind",
             ["sync_file_range:retval=0", "fdatasync:retval=0", "fadvise64:retval=0"],
-            "keep",
-            "direct: it had no effect",
+            "direct",
+            "fdatasync: it had no effect",
         ),
         ("write_behind", ["fadvise64:error=EPERM"], "keep", "fadvise is not supported"),
     ],
