@@ -62,6 +62,8 @@ class Run:
         case: what was done.
         seconds: from before the file is opened until it is closed, for a write with the fsync.
         cache: the most page cache that the sampler saw, beyond `cache_before`.
+        left: the page cache after the file was closed, beyond `cache_before`; where nothing of the file is left it
+            is the file system's own: block bitmaps, extents.
         working_set: the most that the sampler saw of what the kubelet compares with a limit.
         charged: the most that the cgroup was ever charged with, by the kernel.
         before: what it was charged with before the file was opened: Python and the buffer.
@@ -79,6 +81,7 @@ class Run:
     case: Case
     seconds: float
     cache: int | None = None
+    left: int | None = None
     working_set: int | None = None
     charged: int | None = None
     before: int | None = None
@@ -184,8 +187,10 @@ def run(case: Case, place: Place, *, in_group: bool = True) -> Run:
         before = group.memory()
         with Sampler(group) as sampler:
             done = _tell(process.stdin, process.stdout)
+        after = group.memory()
         taken = {
             "cache": max(0, sampler.cache - before.file),
+            "left": max(0, after.file - before.file),
             "working_set": sampler.working_set,
             "charged": group.peak(),
             "before": before.usage,
