@@ -83,12 +83,18 @@ def lab(
     naive_drop_caches, as root, drops all clean page cache of the machine each second.
     """
     from etl.config import parse_bytes
+    from etl.errors import ConfigError
     from etl.lab import picture as drawing
     from etl.lab.experiment import Experiment
     from etl.lab.report import Report
     from etl.lab.strategies import select
     from etl.lab.stream import Stream
 
+    for path in (json_file, picture):
+        if path not in (None, "-") and not Path(path).parent.is_dir():
+            raise ConfigError(
+                f"{path} cannot be written: its directory does not exist; make it, or choose another"
+            )
     drawable = picture is not None and drawing.check(picture)
     if picture is not None and not drawable:
         click.echo(f"warning: {drawing.WITHOUT}", err=True)
@@ -137,8 +143,8 @@ def _show(report: Report, json_file: str | None) -> None:
     click.echo(f"\n{conditions(report)}\n\n{table(report)}\n", err=to_stdout)
     if report.measured_in != "fresh cgroup":
         click.echo(
-            "measured without a limit, page cache as the difference to the beginning, others in the group counted: "
-            f"{report.measured_in_reason}",
+            "measured without a fresh cgroup: no limit could be set, figures are differences to the beginning, and "
+            f"whoever else is in the group is counted too. {report.measured_in_reason}",
             err=True,
         )
     if to_stdout:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import shutil
 import signal
 import subprocess
@@ -14,7 +15,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 
 from etl.errors import EtlError
@@ -23,9 +23,10 @@ from etl.lab.report import Outcome, Report, Status
 from etl.lab.sampling import Group, OwnGroup, Sample, Sampler, thin
 from etl.lab.strategies import Strategy
 from etl.lab.stream import Stream
+from etl.lab.verification import verify
 from etl.lab.writer import Board
 from etl.words import size
-from sinks import checksum, control_group, page_cache
+from sinks import control_group, page_cache
 
 DROP_CACHES = Path("/proc/sys/vm/drop_caches")
 DROPPED_EVERY = 1.0  # seconds
@@ -70,7 +71,8 @@ class Experiment:
         else:
             version, reason = fresh.version, ""
             fresh.remove()
-        counted = control_group.read() is not None
+        own = control_group.read()
+        limits = [self.limit if version is not None else None, own.limit if own is not None else None]
         with self._scratch() as scratch:
             for strategy in self.strategies:
                 self._make_sure_of_room(strategy, scratch)
@@ -85,8 +87,12 @@ class Experiment:
             line_bytes=self.stream.line_bytes,
             stream_bytes=self.stream.length,
             part_bytes=self.stream.part_bytes,
-            limit_bytes=self.limit if version is not None else None,
-            measured_in="fresh cgroup" if version is not None else "own cgroup" if counted else "nothing",
+            limit_bytes=min((limit for limit in limits if limit is not None), default=None),
+            measured_in="fresh cgroup"
+            if version is not None
+            else "own cgroup"
+            if own is not None
+            else "nothing",
             measured_in_reason=reason,
             cgroup_version=version,
             kernel=platform.release(),
@@ -152,7 +158,7 @@ class Experiment:
                     status, reason = self._judge(process.returncode, complaint, group)
                 kept = None
                 if status == "done":
-                    kept, reason = self._verify(strategy, directory, board.bytes)
+                    kept, reason = verify(self.stream, strategy, directory, board.bytes)
                     status = "failed" if reason else "done"
                 return _outcome(strategy, status, reason, said, kept, board, sampler, group)
         finally:
@@ -181,35 +187,9 @@ class Experiment:
             return "killed", f"by the kernel, at the limit {limit}of its cgroup"
         said = complaint.strip().splitlines()
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        return "failed", said[-1] if said else f"its process ended with {how}"
-
-    def _verify(self, strategy: Strategy, directory: Path, told: int) -> tuple[int | None, str]:
-        """Compare what was written with the stream: the bytes told, and each byte of the files that stayed.
-
-        Returns:
-            The length of the files that stayed, None where none are to, and what is wrong: "" if all is well.
-        """
-        if told != self.stream.length:
-            return None, f"it wrote {told:,} bytes, not {self.stream.length:,}"
-        if not strategy.keeps:
-            return None, ""
-        length = crc = 0
-        for path in sorted(directory.iterdir(), key=lambda path: (len(path.name), path.name)):
-            with page_cache.open_for_reading(path) as file:
-                while data := file.read(checksum.BLOCK):
-                    length += len(data)
-                    crc = checksum.extend(crc, data)
-        if length != self.stream.length:
-            return length, f"its files have {length:,} bytes, not {self.stream.length:,}"
-        return length, "" if crc == self._checksum else "its files do not hold what it was to write"
-
-    @cached_property
-    def _checksum(self) -> int:
-        crc = 0
-        for part in range(self.stream.parts):
-            for block in self.stream.blocks(part):
-                crc = checksum.extend(crc, block)
-        return crc
+        if not said:
+            return "failed", f"its process ended with {how}"
+        return "failed", re.sub(r"^(?:etl|sinks)[.\w]*: ", "", said[-1])  # our own messages need no class
 
 
 def _outcome(
@@ -288,10 +268,8 @@ def _dropping_caches(wanted: bool) -> Iterator[None]:
     done = threading.Event()
 
     def drop() -> None:
-        while True:
+        while not done.wait(DROPPED_EVERY):
             DROP_CACHES.write_text("1\n")
-            if done.wait(DROPPED_EVERY):
-                return
 
     thread = threading.Thread(target=drop, name="drop_caches", daemon=True)
     thread.start()

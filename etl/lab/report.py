@@ -71,7 +71,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         line_bytes: the length of a line.
         stream_bytes: the length of the whole stream.
         part_bytes: the length of a numbered file, a reused file, a part of a sink.
-        limit_bytes: what each process could be charged with; None: no limit.
+        limit_bytes: what each process could be charged with, by its own cgroup or one above; None: no limit.
         measured_in: `fresh cgroup` (one for each strategy), `own cgroup` (differences to the beginning), `nothing`.
         measured_in_reason: why it is no fresh one.
         cgroup_version: 1, 2, or None.
@@ -95,8 +95,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     outcomes: list[Outcome] = []
 
     def to_json(self) -> bytes:
-        """Encode it as one JSON document, indented, with a newline at its end."""
-        return msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n"
+        """Encode it as one JSON document, on one line."""
+        return msgspec.json.encode(self) + b"\n"
 
     @classmethod
     def from_json(cls, data: bytes, where: str) -> Report:
@@ -139,6 +139,7 @@ COLUMNS = (
     ("failed", "charges"),
     ("OOM", "kills"),
     ("disk", "peak MiB"),
+    ("method", ""),
 )
 
 
@@ -150,17 +151,18 @@ def table(report: Report) -> str:
     widths = [max(len(row[place]) for row in everything) for place in range(len(COLUMNS))]
     reasons = ["", "", *(_reason(outcome) for outcome in report.outcomes)]
     return "\n".join(
-        _aligned(row, widths) + (f"  {reason}" if reason else "")
-        for row, reason in zip(everything, reasons, strict=True)
+        f"{_aligned(row, widths)}  {reason}".rstrip() for row, reason in zip(everything, reasons, strict=True)
     )
 
 
 def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
-    name, *numbers = (
-        cell.ljust(width) if place == 0 else cell.rjust(width)
-        for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-    )
-    return "  ".join([name, *numbers]).rstrip()
+    name, *numbers, method = zip(row, widths, strict=True)
+    cells = [
+        name[0].ljust(name[1]),
+        *(cell.rjust(width) for cell, width in numbers),
+        method[0].ljust(method[1]),
+    ]
+    return "  ".join(cells)
 
 
 def _cells(outcome: Outcome) -> list[str]:
@@ -174,6 +176,7 @@ def _cells(outcome: Outcome) -> list[str]:
         _number(outcome.failed_charges),
         _number(outcome.oom_kills),
         _mib(outcome.disk_bytes),
+        outcome.method.partition(" ")[0],
     ]
 
 
