@@ -1,3 +1,5 @@
+"""Shared by all tests."""
+
 from __future__ import annotations
 
 from hypothesis import settings
