@@ -30,58 +30,24 @@ class NoFreshGroup(EtlError):
     """No memory cgroup can be made here; the message says why, place by place."""
 
 
-class FreshGroup:
-    """A memory cgroup that was made for this, of version 1 or 2.
-
-    It is made below the group of this process where that is possible, so that it stays within that one's limit;
-    else beside it, or further up. Version 2 allows no processes in a group that has groups below, so there it
-    ends up beside. Made with a limit it does not swap either: the limit is for all that it has.
+class GroupFiles:
+    """What the files of a memory cgroup say.
 
     Args:
+        path: its directory.
+        version: 1 or 2.
         limit: how many bytes it may be charged with; None: as many as the groups above it.
 
     Attributes:
-        path: its directory.
-        version: 1 or 2.
+        path: as given.
+        version: as given.
         limit: as given.
-
-    Raises:
-        NoFreshGroup: this process may not make one, or not move a process into it.
     """
 
-    def __init__(self, limit: int | None = None) -> None:
+    def __init__(self, path: Path, version: int, limit: int | None = None) -> None:
+        self.path = path
+        self.version = version
         self.limit = limit
-        refusals = []
-        for parent, version in _places():
-            self.path = parent / f"etl-{os.getpid()}-{time.monotonic_ns()}"
-            self.version = version
-            try:
-                self._make()
-            except OSError as error:
-                refusals.append(f"{parent}: {_explain(error, version)}")
-            else:
-                return
-        raise NoFreshGroup(
-            "no memory cgroup can be made here ("
-            + ("; ".join(refusals) or "no memory cgroups are mounted")
-            + "); run this as root, outside of a container, or in a container with a writable /sys/fs/cgroup"
-        )
-
-    def join(self) -> None:
-        """Move the calling process in; for `preexec_fn`.
-
-        Raises:
-            OSError: the kernel refuses.
-        """
-        self._write("cgroup.procs", os.getpid())
-
-    def inside(self, command: Sequence[str]) -> list[str]:
-        """Return the command that joins it and becomes `command`: all of the program's memory is counted.
-
-        Unlike `preexec_fn` that is safe in a process with threads.
-        """
-        script = 'echo $$ > "$0" && exec "$@"'
-        return ["sh", "-c", script, str(self.path / "cgroup.procs"), *command]
 
     def memory(self) -> Memory:
         """Read what it is charged with now: page cache, usage, working set, dirty pages; about 0.1 ms.
@@ -116,6 +82,66 @@ class FreshGroup:
     def oom_kills(self) -> int:
         """Return how many of its processes the kernel has killed because it was full."""
         return self._pair("memory.oom_control" if self.version == 1 else "memory.events", "oom_kill")
+
+    def _number(self, name: str) -> int | None:
+        try:
+            return int((self.path / name).read_text())
+        except FileNotFoundError:
+            return None
+
+    def _pair(self, name: str, key: str) -> int:
+        for line in (self.path / name).read_text().splitlines():
+            found, value = line.split()
+            if found == key:
+                return int(value)
+        return 0
+
+
+class FreshGroup(GroupFiles):
+    """A memory cgroup that was made for this, of version 1 or 2.
+
+    It is made below the group of this process where that is possible, so that it stays within that one's limit;
+    else beside it, or further up. Version 2 allows no processes in a group that has groups below, so there it
+    ends up beside. Made with a limit it does not swap either: the limit is for all that it has.
+
+    Args:
+        limit: how many bytes it may be charged with; None: as many as the groups above it.
+
+    Raises:
+        NoFreshGroup: this process may not make one, or not move a process into it.
+    """
+
+    def __init__(self, limit: int | None = None) -> None:
+        refusals: dict[str, list[str]] = {}
+        for parent, version in _places():
+            super().__init__(parent / f"etl-{os.getpid()}-{time.monotonic_ns()}", version, limit)
+            try:
+                self._make()
+            except OSError as error:
+                refusals.setdefault(_explain(error, version), []).append(str(parent))
+            else:
+                return
+        reasons = [f"{reason} ({', '.join(places)})" for reason, places in refusals.items()]
+        raise NoFreshGroup(
+            f"no memory cgroup can be made here: {'; '.join(reasons) or 'none is mounted'}. Run this as root, "
+            "outside of a container, or in a container with a writable /sys/fs/cgroup"
+        )
+
+    def join(self) -> None:
+        """Move the calling process in; for `preexec_fn`.
+
+        Raises:
+            OSError: the kernel refuses.
+        """
+        self._write("cgroup.procs", os.getpid())
+
+    def inside(self, command: Sequence[str]) -> list[str]:
+        """Return the command that joins it and becomes `command`: all of the program's memory is counted.
+
+        Unlike `preexec_fn` that is safe in a process with threads.
+        """
+        script = 'echo $$ > "$0" && exec "$@"'
+        return ["sh", "-c", script, str(self.path / "cgroup.procs"), *command]
 
     def remove(self) -> None:
         """Remove it; its processes have ended. May be repeated.
@@ -180,19 +206,6 @@ class FreshGroup:
             os.write(file, b"%d" % value)
         finally:
             os.close(file)
-
-    def _number(self, name: str) -> int | None:
-        try:
-            return int((self.path / name).read_text())
-        except FileNotFoundError:
-            return None
-
-    def _pair(self, name: str, key: str) -> int:
-        for line in (self.path / name).read_text().splitlines():
-            found, value = line.split()
-            if found == key:
-                return int(value)
-        return 0
 
 
 def _places() -> Iterator[tuple[Path, int]]:
