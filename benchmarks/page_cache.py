@@ -99,16 +99,20 @@ def _line(done: Run) -> str:
     )
 
 
-def notes(options: argparse.Namespace, places: Sequence[Place], skipped: dict[str, str]) -> list[str]:
+def notes(
+    options: argparse.Namespace, places: Sequence[Place], skipped: dict[str, str], *, root: bool
+) -> list[str]:
     """Say how and where it was measured, so that nobody takes the figures for more than they are."""
-    limit = f", without a limit and with one of {size(options.limit)}" if options.limit else ""
+    group = "in a fresh memory cgroup" if root else "not in a memory cgroup, which takes root"
+    limited = root and options.limit
+    limit = f", without a limit and with one of {size(options.limit)}" if limited else ", without a limit"
     return [
         f"{datetime.now(UTC):%Y-%m-%d}, Linux {platform.release()}, {os.cpu_count()} processors, "
         f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / (1 << 30):.0f} GiB of memory, "
         f"Python {platform.python_version()}.",
-        f"Each row: {size(options.bytes)} of random bytes{limit}; {options.runs} runs, plain and ours in turn, each "
-        "in a process and a fresh memory cgroup of its own. Speeds are medians; for memory and failed charges the "
-        "worst run counts, for a target the worst buffer too.",
+        f"Each row: {size(options.bytes)} of random bytes{limit}; {options.runs} runs, plain and ours in turn, "
+        f"each in a process of its own, {group}. Speeds are medians; for memory and failed charges the worst run "
+        "counts, for a target the worst buffer too.",
         "The clock runs from before the file is opened until it is synced and closed. Ours also syncs the "
         "directory.",
         "*Page cache* and *working set* (usage less inactive file, what the kubelet compares with a limit) are the "
@@ -202,7 +206,7 @@ def main(given: Sequence[str] | None = None) -> None:
         sys.exit("stopped; everything that was made is gone")
     table = cache_report.rows(runs, places)
     found = cache_report.targets(table)
-    said = notes(options, places, skipped)
+    said = notes(options, places, skipped, root=root)
     print(f"\n{cache_report.text(table)}\n\n{cache_report.verdicts(found)}\n")
     print("\n".join(f"- {note}" for note in said))
     print(f"\n{duration(time.monotonic() - began)}, {len(runs)} runs")
