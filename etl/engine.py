@@ -8,7 +8,6 @@ bounded. The checkpoint is written by this thread alone.
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,13 +18,14 @@ from etl import formats, progress
 from etl.checkpoint import Lease, Part, State, replace
 from etl.dead_letters import DeadLetters
 from etl.errors import CheckpointError, CheckpointFull, NoSpace, RecordError, SchemaMismatch, SinkFailed
+from etl.housekeeping import Housekeeping
 from etl.job import Counts, Settings
 from etl.loading import Loading
 from etl.records import Reader, Record, Unreadable, describe
 from etl.shapes import Fields, Shapes
 from etl.transforms import Stages
 from etl.warehouses.base import KeepsLedger
-from sinks import Hygiene, PartWriter, ReportsHygiene, SealedPart, SinkError, SinkFull, page_cache
+from sinks import PartWriter, SealedPart, SinkError, SinkFull, page_cache
 from sinks.local_files import locate
 
 # Below this a part is not cut smaller: a checkpoint and a load for each would cost more than they carry.
@@ -58,7 +58,7 @@ class Engine:
         self._began_at = lease.document.state.position.number
         self._part_began = 0.0
         self._pressed = 0  # the working set at which the open part was cut; 0: it was not
-        self._hygiene: Hygiene | None = None
+        self._hygiene = Housekeeping(settings.pipeline, emit)
         self._open_part = (0, 0)  # the records and the bytes of the part that is being written
         self.stopped: str | None = None
 
@@ -98,7 +98,7 @@ class Engine:
             self._notice(f"{self.stopped}: what was taken is kept, and is being loaded")
         self._loading.drain()
         self._lease.write(self._lease.document.left(finished=finished))
-        self._tell_hygiene(at_end=True)
+        self._hygiene.tell(at_end=True)
 
     # ------------------------------------------------------------------ one part
 
@@ -122,7 +122,7 @@ class Engine:
             sealed = writer.seal() if records else None
             if sealed is None:
                 writer.abort()
-            self._note_hygiene(writer)
+            self._lease.document = self._hygiene.noted(writer, self._lease.document)
             self._commit(sequence, records, sealed, letters, shapes.fields() if shapes else None)
         except (formats.SchemaWidened, SinkFull, CheckpointFull) as error:
             self._roll_back(writer)
@@ -372,25 +372,6 @@ class Engine:
         if isinstance(warehouse, KeepsLedger):
             self._lease.write(self._lease.document.rewound())
             self._roll_back(None)
-
-    def _note_hygiene(self, writer: PartWriter) -> None:
-        """Take into the checkpoint's next version how the sink kept the page cache small; say what is new."""
-        if not isinstance(writer, ReportsHygiene):
-            return
-        before, now = self._hygiene, writer.hygiene
-        if before is not None:
-            now = dataclasses.replace(
-                now, peak=max(before.peak, now.peak), waited=round(before.waited + now.waited, 6)
-            )
-        self._hygiene = now
-        self._lease.document = replace(self._lease.document, hygiene=now)
-        if before is None or (before.method, before.reason) != (now.method, now.reason):
-            self._tell_hygiene(at_end=False)
-
-    def _tell_hygiene(self, *, at_end: bool) -> None:
-        if self._hygiene is not None:
-            fields = dataclasses.asdict(self._hygiene)
-            self._emit(progress.SinkHygiene(pipeline=self._job.pipeline, at_end=at_end, **fields))
 
     def _notice(self, message: str) -> None:
         self._emit(progress.Notice(pipeline=self._job.pipeline, message=message))

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -20,6 +18,7 @@ from etl.checkpoint import Checkpoint, Store, decode, replace
 from etl.engine import Engine
 from etl.errors import CheckpointError, ConfigError, RecordError
 from etl.governor import Governor
+from etl.interrupts import stopped_by_signals
 from etl.job import Settings
 from etl.loading import HANDED_OVER
 from etl.records import Position, Reader, Record, Transform, Unreadable, name_of, puller
@@ -213,7 +212,10 @@ class Pipeline:
                     )
                 )
                 self._pass_stop_on(engine)
-                with _signals(engine.stop) if handle_signals else nullcontext(), sink_errors(self.name):
+                with (
+                    stopped_by_signals(engine.stop) if handle_signals else nullcontext(),
+                    sink_errors(self.name),
+                ):
                     engine.run()
             finally:
                 self._close()
@@ -397,25 +399,3 @@ def _place_of(sink: Sink) -> str:
 def _beside(store: Store, name: str) -> Path:
     path = getattr(store, "path", None)
     return path.with_name(name) if isinstance(path, Path) else Path(name)
-
-
-@contextmanager
-def _signals(stop: Callable[[str], None]) -> Iterator[None]:
-    """Call `stop` on the first SIGTERM or SIGINT, raise KeyboardInterrupt on the second."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    seen: list[int] = []
-
-    def handle(number: int, _frame: object) -> None:
-        if seen:
-            raise KeyboardInterrupt
-        seen.append(number)
-        stop(signal.Signals(number).name)
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: not set from Python

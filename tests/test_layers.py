@@ -38,7 +38,7 @@ LAYERS = [
     {"etl.takeover"},
     {"etl.registry", "etl.engine", "etl.display"},
     {"etl.loading"},
-    {"etl.job"},
+    {"etl.job", "etl.housekeeping", "etl.interrupts"},
     {"etl.sources", "etl.warehouses", "etl.stores"},
     {"etl.dead_letters", "etl.words", "etl.tables", "etl.advice", "etl.places"},
     {

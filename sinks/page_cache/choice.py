@@ -68,7 +68,9 @@ def choose(place: int | str | os.PathLike[str], policy: Policy = "auto") -> Choi
         raise ValueError(f"policy is {policy!r}; it must be one of {', '.join(POLICIES)}")
     if not isinstance(place, int):
         path = Path(place).absolute()
-        place = next((each for each in (path, *path.parents) if each.exists()), Path(path.anchor))
+        # Not Path.exists, which raises below a directory that may not be looked into.
+        there = (each for each in (path, *path.parents) if os.path.exists(each))  # noqa: PTH110
+        place = next(there, Path(path.anchor))
     found = kernel.file_system(place)
     if sys.platform != "linux":
         reason = f"{sys.platform} has no calls that keep the page cache small: plain writes"
