@@ -6,11 +6,12 @@ BIN := .venv/bin
 READY := .venv/.ready
 FLIGHTS := demo/flights.csv.zip
 
-.PHONY: help demo test lint bench bench-cache constraints clean
+.PHONY: help demo test container-test lint bench bench-cache constraints clean
 
 help:
 	@echo 'make demo         run the main job on real data: no account, no server'
 	@echo 'make test         lint, type-check and run all tests, as CI does'
+	@echo 'make container-test  run the main job in a container of 128 MiB; as root, with podman'
 	@echo 'make lint         lint and type-check only'
 	@echo 'make bench        print the speed and the memory of the main job against DuckDB alone'
 	@echo 'make bench-cache  show what written files leave in the page cache; as root, ten minutes'
@@ -33,9 +34,15 @@ demo: $(READY) $(FLIGHTS)
 	$(BIN)/etl run examples/flights.toml
 	$(BIN)/python examples/flights_answers.py
 
-test: lint
+# loadgroup: what shares something expensive, such as the image of a container, runs in one process.
+test: lint $(FLIGHTS)
 	sh tests/install-debian-packages.sh
-	$(BIN)/python -m pytest -n 2 --durations=10
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --durations=10
+
+# The image is built by the tests, on a base out of Debian's mirror: tests/container/podman.py.
+container-test: $(READY) $(FLIGHTS)
+	sh tests/install-debian-packages.sh
+	$(BIN)/python -m pytest -s tests/container
 
 lint: $(READY)
 	$(BIN)/ruff check --quiet
