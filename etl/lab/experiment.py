@@ -19,7 +19,7 @@ from pathlib import Path
 
 from etl.errors import EtlError
 from etl.lab.fresh_group import FreshGroup, NoFreshGroup
-from etl.lab.report import Outcome, Report, Status
+from etl.lab.report import Outcome, Place, Report, Status
 from etl.lab.sampling import Group, OwnGroup, Sample, Sampler, thin
 from etl.lab.strategies import Strategy
 from etl.lab.stream import Stream
@@ -64,14 +64,14 @@ class Experiment:
             NoRoom: the disk has no room for the one that needs the most; nothing was written.
             EtlError: the directory cannot be written to.
         """
-        try:
-            fresh = FreshGroup(self.limit)
-        except NoFreshGroup as error:
-            version, reason = None, str(error)
-        else:
-            version, reason = fresh.version, ""
-            fresh.remove()
         own = control_group.read()
+        measured_in: Place = "own cgroup" if own is not None else "nothing"
+        version, reason = None, ""
+        try:
+            with FreshGroup(self.limit) as fresh:
+                measured_in, version = "fresh cgroup", fresh.version
+        except NoFreshGroup as error:
+            reason = str(error)
         limits = [self.limit if version is not None else None, own.limit if own is not None else None]
         with self._scratch() as scratch:
             for strategy in self.strategies:
@@ -88,14 +88,10 @@ class Experiment:
             stream_bytes=self.stream.length,
             part_bytes=self.stream.part_bytes,
             limit_bytes=min((limit for limit in limits if limit is not None), default=None),
-            measured_in="fresh cgroup"
-            if version is not None
-            else "own cgroup"
-            if own is not None
-            else "nothing",
+            measured_in=measured_in,
             measured_in_reason=reason,
             cgroup_version=version,
-            kernel=platform.release(),
+            kernel=f"{platform.system()} {platform.release()}",
             file_system=file_system,
             python=platform.python_version(),
             outcomes=[outcomes[strategy.name] for strategy in self.strategies],
@@ -160,7 +156,7 @@ class Experiment:
                 if status == "done":
                     kept, reason = verify(self.stream, strategy, directory, board.bytes)
                     status = "failed" if reason else "done"
-                return _outcome(strategy, status, reason, said, kept, board, sampler, group)
+                return _summary(strategy, status, reason, said, kept, board, sampler, group)
         finally:
             # The files first: what is cached of them is charged to the group.
             shutil.rmtree(directory, ignore_errors=True)
@@ -192,7 +188,7 @@ class Experiment:
         return "failed", re.sub(r"^(?:etl|sinks)[.\w]*: ", "", said[-1])  # our own messages need no class
 
 
-def _outcome(
+def _summary(
     strategy: Strategy,
     status: Status,
     reason: str,

@@ -13,6 +13,7 @@ from etl.lab.strategies import Kind
 from etl.words import size
 
 Status = Literal["done", "killed", "failed", "skipped"]
+Place = Literal["fresh cgroup", "own cgroup", "nothing"]
 
 MIB = 1024 * 1024
 
@@ -75,7 +76,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         measured_in: `fresh cgroup` (one for each strategy), `own cgroup` (differences to the beginning), `nothing`.
         measured_in_reason: why it is no fresh one.
         cgroup_version: 1, 2, or None.
-        kernel: its release.
+        kernel: its name and release.
         file_system: of the directory; None: unknown.
         python: its version.
         outcomes: one for each strategy, in the order in which they ran.
@@ -86,7 +87,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     stream_bytes: int
     part_bytes: int
     limit_bytes: int | None
-    measured_in: Literal["fresh cgroup", "own cgroup", "nothing"]
+    measured_in: Place
     measured_in_reason: str = ""
     cgroup_version: int | None = None
     kernel: str
@@ -126,7 +127,7 @@ def conditions(report: Report) -> str:
         where = "no cgroup counts memory here"
     return (
         f"{report.lines:,} lines, {size(report.stream_bytes)} · {limit} · {where} · "
-        f"Linux {report.kernel} · {report.file_system or 'unknown file system'}"
+        f"{report.kernel} · {report.file_system or 'unknown file system'}"
     )
 
 
