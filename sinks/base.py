@@ -45,7 +45,7 @@ class Hygiene:
         reason: why that one, in words.
         window: its size in bytes; 0: nothing was written yet.
         peak: the most bytes of the file that were seen in the page cache.
-        waited: the seconds spent in calls that wait for the disk, besides writes.
+        waited: the seconds spent waiting for the disk.
     """
 
     method: str

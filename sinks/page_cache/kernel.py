@@ -96,14 +96,16 @@ def sync_file_range(descriptor: int, start: int, end: int, flags: int) -> None:
 
 
 def forget(descriptor: int, start: int, end: int) -> None:
-    """Drop the clean, whole pages of a byte range from the page cache; `end` 0: up to the file's end.
+    """Drop the clean pages of a byte range from the page cache; `end` 0: up to the file's end.
 
-    Where the system has no such call nothing happens.
+    The kernel drops whole pages only: the first one is widened to a whole page. Where the system has no such
+    call nothing happens.
 
     Raises:
         OSError: the file system does not take the advice.
     """
     if hasattr(os, "posix_fadvise"):
+        start -= start % PAGE
         os.posix_fadvise(descriptor, start, end - start if end else 0, os.POSIX_FADV_DONTNEED)
 
 

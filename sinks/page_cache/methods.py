@@ -44,9 +44,11 @@ class Keep:
     name: ClassVar[str] = "keep"
     gathers: ClassVar[int] = 256 * 1024  # bytes; smaller writes are slower with every method
     catches_up: ClassVar[bool] = True  # whether it cleans up what was written before it
+    waits_for_disk: ClassVar[bool] = False  # whether `put` returns when the bytes are there
 
     def __init__(self, file: OpenFile, clean: int) -> None:
         self._file = file
+        self._first = clean
         self._clean = clean
 
     def put(self, data: memoryview, position: int) -> int:
@@ -79,8 +81,8 @@ class Keep:
 
     def _forget(self, end: int) -> None:
         with _or_unsupported("fadvise"):
-            # All of the prefix: a page that was busy the last time goes now; it costs a microsecond.
-            kernel.forget(self._file.descriptor, 0, end)
+            # From the first byte on: a page that was busy the last time goes now; it costs a microsecond.
+            kernel.forget(self._file.descriptor, self._first, end)
 
 
 class WriteBehind(Keep):
@@ -173,6 +175,7 @@ class Direct(Keep):
 
     name = "direct"
     catches_up = False
+    waits_for_disk = True
     gathers = 1024 * 1024  # each write waits for the disk: few large ones
 
     def __init__(self, file: OpenFile, clean: int) -> None:

@@ -25,6 +25,10 @@ from sinks.page_cache.methods import GATHERS_MOST, METHODS, Keep
 LOOKS_AT_FIRST = 4
 LOOKS_EVERY = 8
 
+# A method that was seen to work is given up after so many looks in a row at which it did not: while others sync
+# the whole machine, the kernel's flusher may hold the pages of a window for a moment.
+STRIKES = 3
+
 # Those that have a window in the page cache now, or may have one soon.
 _writing: weakref.WeakSet[FileWriter] = weakref.WeakSet()
 
@@ -98,7 +102,10 @@ class FileWriter:
         self._window = 0
         self._boundary = 0  # the offset where the window ends; 0: it has not begun
         self._windows = 0
+        self._proven = False  # whether the method was seen to work
+        self._strikes = 0  # looks in a row at which it did not
         self._clean = position  # the offset up to which nothing is dirty or cached, as far as was seen
+        self._start = position
         self._written = position
         self._buffer = bytearray()
         self._peak = 0
@@ -185,6 +192,7 @@ class FileWriter:
         self._look()
         with self._poisoning("look at"):
             transit.enter(self._file.descriptor)
+        self._end_window()
 
     def sync(self) -> None:
         """Write what is still in memory, make all of it durable, and drop it from the page cache.
@@ -204,8 +212,9 @@ class FileWriter:
                 self._named = True
         if not keeps:
             with suppress(OSError):  # advice; where it counts, `behind` has seen whether it is taken
-                kernel.forget(self._file.descriptor, 0, self._written)
+                kernel.forget(self._file.descriptor, self._start, self._written)
             self._clean = self._written
+        self._end_window()
 
     def close(self) -> None:
         """Write what is still in memory and close the file, if it is this writer's. May be repeated.
@@ -237,7 +246,7 @@ class FileWriter:
 
     def _leave(self) -> None:
         self._closed = True
-        _writing.discard(self)
+        self._end_window()
 
     def _check(self) -> None:
         if self._poisoned:
@@ -282,6 +291,7 @@ class FileWriter:
                     self._next_window()
 
     def _put_some(self, view: memoryview) -> int:
+        began = time.perf_counter()
         try:
             with explained("write to", self._file.path):
                 while True:
@@ -296,6 +306,8 @@ class FileWriter:
             self._poisoned = True
             raise
         self._written += count
+        if self._method.waits_for_disk:
+            self._waited += time.perf_counter() - began
         return count
 
     # ------------------------------------------------------------------ the window
@@ -304,12 +316,17 @@ class FileWriter:
         end = self._written + self._window
         self._boundary = end - end % GATHERS_MOST
 
+    def _end_window(self) -> None:
+        """Nothing waits to be written any more: others may have larger windows."""
+        self._boundary = 0
+        _writing.discard(self)
+
     def _behind(self) -> None:
         """A window is full: clean up behind it, and see whether that worked."""
         self._windows += 1
         with self._poisoning("write back"):
             while self._method.name != "keep":
-                looks = self._windows <= LOOKS_AT_FIRST or self._windows % LOOKS_EVERY == 0
+                looks = self._windows <= LOOKS_AT_FIRST or self._windows % LOOKS_EVERY == 0 or self._strikes
                 if looks:
                     self._look()
                 try:
@@ -320,11 +337,15 @@ class FileWriter:
                 length = clean - self._clean
                 left = kernel.resident(self._file.descriptor, self._clean, clean) if looks and length else 0
                 # A page that is busy stays, and goes with the next window; half of them is no accident.
-                if left and left * 2 > length:
-                    self._fall(f"it had no effect: {left:,} of {length:,} bytes stayed cached")
-                    continue
-                self._clean = clean
-                return
+                if not left or left * 2 <= length:
+                    self._proven = self._proven or bool(looks and length)
+                    self._strikes = 0
+                    self._clean = clean
+                    return
+                self._strikes += 1
+                if self._proven and self._strikes < STRIKES:
+                    return
+                self._fall(f"it had no effect: {left:,} of {length:,} bytes stayed cached")
 
     def _look(self) -> None:
         """Note how much of the file is cached now, when it is at its most."""
@@ -339,6 +360,7 @@ class FileWriter:
         if not METHODS[self._methods[0]].catches_up:
             self._clean = self._written  # what was left behind is the kernel's to write back
         self._method = self._make(self._clean)
+        self._proven, self._strikes = False, 0
         self._falls.append(f"{name}: {reason}")
         self._reason = "; ".join(self._falls)
 
