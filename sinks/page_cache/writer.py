@@ -27,7 +27,7 @@ LOOKS_EVERY = 8
 
 # A method that was seen to work is given up after so many looks in a row at which it did not: while others sync
 # the whole machine, the kernel's flusher may hold the pages of a window for a moment.
-STRIKES = 3
+STRIKES = 2
 
 # Those that have a window in the page cache now, or may have one soon.
 _writing: weakref.WeakSet[FileWriter] = weakref.WeakSet()
