@@ -23,6 +23,8 @@ HEADER = (
 FLOWN = "2013,1,1,517,515,2,830,819,11,UA,1545,N14228,EWR,IAH,227,1400,5,15,2013-01-01T10:00:00Z\n"
 NEVER_LEFT = "2013,1,1,NA,1630,NA,NA,1815,NA,EV,4308,N18120,EWR,RDU,NA,416,16,30,2013-01-01T21:00:00Z\n"
 
+METHODS = ("write_behind", "fdatasync", "direct", "keep")  # the last one where all is memory
+
 
 def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
@@ -48,10 +50,11 @@ def rows(path: Path) -> int:
 
 def test_the_python_of_the_readme_runs_as_it_stands(tmp_path):
     flights(tmp_path / "flights.csv.zip")
-    main, sinks_alone = blocks("python")
+    main, sinks_alone, page_cache_alone = blocks("python")
     assert run(tmp_path, sys.executable, "-c", main).startswith("200 records in 1 parts, 0 rejects")
     assert rows(tmp_path / "flights.duckdb") == 200
     assert "job-000001.ndjson" in run(tmp_path, sys.executable, "-c", sinks_alone)
+    assert run(tmp_path, sys.executable, "-c", page_cache_alone).split()[0] in METHODS
 
 
 def test_the_job_file_of_the_readme_runs_as_it_stands_with_each_command(tmp_path):
@@ -60,7 +63,7 @@ def test_the_job_file_of_the_readme_runs_as_it_stands_with_each_command(tmp_path
     (tmp_path / "job.toml").write_text(job)
     (tmp_path / "flights.py").write_text(blocks("python")[0].split("result =")[0])
     commands = re.findall(r"^\$ (etl \w+ job\.toml)", README, re.MULTILINE)
-    assert [command.split()[1] for command in commands] == ["check", "run", "status"]
+    assert [command.split()[1] for command in commands] == ["check", "run", "status", "doctor"]
     for command in commands:
         run(tmp_path, str(ETL), *command.split()[1:])
     assert rows(tmp_path / "flights.duckdb") == 200

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -17,6 +18,10 @@ from typing import ClassVar
 from sinks.local_files import OpenFile
 from sinks.page_cache import kernel
 from sinks.page_cache.kernel import NOT_SUPPORTED, WAIT_AFTER, WAIT_BEFORE, WRITE, Unsupported
+
+# The disk is given what was written in pieces of this size. Measured, 64 MiB limit, windows of 4 and 8 MiB: 2.8 and
+# 3.0 GB/s with pieces of 0.5 or 1 MiB, 2.0 and 2.2 GB/s with pieces of 2 MiB or of a whole window.
+PIECE = 1024 * 1024
 
 # What direct I/O must be aligned to: the largest logical block of a disk, and a page.
 BLOCK = max(4096, kernel.PAGE)
@@ -55,7 +60,7 @@ class Keep:
         """Write `data` at the offset `position`; return how many bytes were taken.
 
         Raises:
-            Unsupported: the method does not work here; nothing was written.
+            Unsupported: the method does not work here; another one is to put the same bytes (again).
             OSError: the file is not to be trusted any more.
         """
         return os.pwrite(self._file.descriptor, data, position)
@@ -85,8 +90,37 @@ class Keep:
             kernel.forget(self._file.descriptor, self._first, end)
 
 
-class WriteBehind(Keep):
-    """Starts the writeback of a window, waits for that of the one before, and drops it.
+class Early(Keep, ABC):
+    """Has the disk begin with what was written long before anybody waits for it: the base of those that wait."""
+
+    def __init__(self, file: OpenFile, clean: int) -> None:
+        super().__init__(file, clean)
+        self._begun = clean  # up to here writeback was begun
+
+    def put(self, data: memoryview, position: int) -> int:
+        """Write `data`, and begin the writeback of each full piece; as `Keep.put`."""
+        count = super().put(data, position)
+        if position + count - self._begun >= PIECE:
+            self._begin(position + count)
+        return count
+
+    def _begin(self, end: int) -> None:
+        """Begin the writeback up to `end`, without waiting."""
+        self._start_writing(self._begun, end)
+        self._begun = end
+
+    @abstractmethod
+    def _start_writing(self, start: int, end: int) -> None:
+        """Ask the kernel to begin the writeback of a byte range.
+
+        Raises:
+            Unsupported: it does not do that here.
+            OSError: the file is not to be trusted any more.
+        """
+
+
+class WriteBehind(Early):
+    """Begins the writeback of a window, waits for that of the one before, and drops it.
 
     Two windows are cached at the most. As Borg and PostgreSQL (`checkpoint_flush_after`) do it.
     """
@@ -95,17 +129,21 @@ class WriteBehind(Keep):
 
     def __init__(self, file: OpenFile, clean: int) -> None:
         super().__init__(file, clean)
-        self._started = clean  # up to here writeback was begun
+        self._window = clean  # where the window that is being written begins
 
     def behind(self, end: int) -> int:
-        """Start the writeback up to `end`, wait for what was started the last time; as `Keep.behind`."""
-        descriptor = self._file.descriptor
+        """Begin the writeback up to `end`, wait for the window before; as `Keep.behind`."""
+        self._begin(end)
         with _or_unsupported("sync_file_range"):
-            kernel.sync_file_range(descriptor, self._started, end, WRITE)
-            kernel.sync_file_range(descriptor, self._clean, self._started, WAIT_BEFORE | WRITE | WAIT_AFTER)
-        self._forget(self._started)
-        self._clean, self._started = self._started, end
+            flags = WAIT_BEFORE | WRITE | WAIT_AFTER
+            kernel.sync_file_range(self._file.descriptor, self._clean, self._window, flags)
+        self._forget(self._window)
+        self._clean, self._window = self._window, end
         return self._clean
+
+    def _start_writing(self, start: int, end: int) -> None:
+        with _or_unsupported("sync_file_range"):
+            kernel.sync_file_range(self._file.descriptor, start, end, WRITE)
 
 
 class Uncached(WriteBehind):
@@ -125,10 +163,11 @@ class Uncached(WriteBehind):
             return os.pwritev(self._file.descriptor, [data], position, kernel.RWF_DONTCACHE)
 
 
-class FlushBehind(Keep):
+class FlushBehind(Early):
     """Calls fdatasync for each window in a thread of its own, while the next one is being written.
 
-    Works where sync_file_range does nothing or does not exist: overlayfs, network file systems.
+    Works where sync_file_range does nothing or does not exist: overlayfs, network file systems. There writeback is
+    begun by POSIX_FADV_DONTNEED, which does that for dirty pages (mm/fadvise.c), and reaches the file below.
     """
 
     name = "fdatasync"
@@ -145,6 +184,10 @@ class FlushBehind(Keep):
             self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sinks-flush")
         self._flushing = self._thread.submit(self._flush, end), end
         return self._clean
+
+    def _start_writing(self, start: int, end: int) -> None:
+        with _or_unsupported("fadvise"):
+            kernel.forget(self._file.descriptor, start, end)
 
     def settle(self) -> None:
         """Wait for the flush that is under way; as `Keep.settle`."""

@@ -107,7 +107,8 @@ class FileWriter:
         self._clean = position  # the offset up to which nothing is dirty or cached, as far as was seen
         self._start = position
         self._written = position
-        self._buffer = bytearray()
+        self._buffer = bytearray()  # what is gathered: its first `_gathered` bytes
+        self._gathered = 0
         self._peak = 0
         self._waited = 0.0
         self._poisoned = False
@@ -116,7 +117,7 @@ class FileWriter:
     @property
     def position(self) -> int:
         """The offset in bytes where the next write goes."""
-        return self._written + len(self._buffer)
+        return self._written + self._gathered
 
     @property
     def hygiene(self) -> Hygiene:
@@ -148,19 +149,19 @@ class FileWriter:
         gathers = self._method.gathers
         room = gathers - self.position % gathers
         if len(data) < room:
-            self._buffer += data
+            self._gather(data)
             return len(data)
         with memoryview(data) as view:
             done = 0
-            if self._buffer:
-                self._buffer += view[:room]
+            if self._gathered:
+                self._gather(view[:room])
                 self._flush()
                 done = room
             whole = len(view) - (self._written + len(view) - done) % gathers
             if whole > done:
                 self._put(view[done:whole])
                 done = whole
-            self._buffer += view[done:]
+            self._gather(view[done:])
         return len(data)
 
     def flush(self) -> None:
@@ -236,7 +237,6 @@ class FileWriter:
 
     def abandon(self) -> None:
         """Drop what is still in memory and close the file, if it is this writer's; never raises."""
-        self._buffer = bytearray()
         with suppress(OSError, SinkError, Unsupported):
             self._method.settle()  # nothing may go on with a descriptor that is closed
         self._leave()
@@ -246,6 +246,7 @@ class FileWriter:
 
     def _leave(self) -> None:
         self._closed = True
+        self._buffer, self._gathered = bytearray(), 0
         self._end_window()
 
     def _check(self) -> None:
@@ -272,10 +273,21 @@ class FileWriter:
 
     # ------------------------------------------------------------------ writing
 
+    def _gather(self, data: Data) -> None:
+        """Copy `data` behind what is gathered; into the same memory each time, which the processor has at hand."""
+        end = self._gathered + len(data)
+        if end > len(self._buffer):
+            larger = bytearray(max(end, self._method.gathers))  # not resized: a traceback may hold a view of it
+            larger[: self._gathered] = self._buffer[: self._gathered]
+            self._buffer = larger
+        self._buffer[self._gathered : end] = data
+        self._gathered = end
+
     def _flush(self) -> None:
-        if self._buffer:
-            buffer, self._buffer = self._buffer, bytearray()
-            self._put(buffer)
+        if self._gathered:
+            with memoryview(self._buffer) as view:
+                gathered, self._gathered = view[: self._gathered], 0
+                self._put(gathered)
 
     def _put(self, data: Data) -> None:
         if not self._boundary:
