@@ -195,7 +195,11 @@ def _memory(now: Memory | None) -> Iterator[str]:
     near = f"{now.working_set / now.limit:.0%} of the limit, " if now.limit is not None else ""
     yield f"working set {size(now.working_set)}: {near}without the inactive page cache; Kubernetes evicts by it"
     told = [f"peak {size(now.peak)}"] if now.peak is not None else []
-    told += [count(now.failed_charges, "failed charge"), count(now.oom_kills, "OOM kill")]
+    if now.failed_charges is None:
+        told.append("failed charges are not counted where the limit with swap is the same")
+    else:
+        told.append(count(now.failed_charges, "failed charge"))
+    told.append(count(now.oom_kills, "OOM kill"))
     if now.swap or now.swap_limit:
         told.append(f"{size(now.swap)} in swap, {size(now.swap_limit)} at most")
     if now.pressure is not None:

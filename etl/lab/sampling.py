@@ -100,7 +100,12 @@ class OwnGroup:
     def failed_charges(self) -> int | None:
         """Return how many there were since the beginning."""
         now = control_group.read()
-        return now.failed_charges - self._before.failed_charges if now and self._before else None
+        before = self._before.failed_charges if self._before else None
+        return (
+            now.failed_charges - before
+            if now and now.failed_charges is not None and before is not None
+            else None
+        )
 
     def oom_kills(self) -> int | None:
         """Return how many there were since the beginning."""

@@ -19,7 +19,7 @@ from sinks.local_files import OpenFile, explained, make_directory, sync_director
 from sinks.page_cache import kernel, transit
 from sinks.page_cache.choice import Choice, Policy, choose, window
 from sinks.page_cache.kernel import Unsupported
-from sinks.page_cache.methods import GATHERS_MOST, METHODS, Keep
+from sinks.page_cache.methods import GATHERS_MOST, METHODS, PIECE, Keep
 
 # The first windows are looked at, then one in so many: a look costs 0.2 ms.
 LOOKS_AT_FIRST = 4
@@ -277,7 +277,9 @@ class FileWriter:
         """Copy `data` behind what is gathered; into the same memory each time, which the processor has at hand."""
         end = self._gathered + len(data)
         if end > len(self._buffer):
-            larger = bytearray(max(end, self._method.gathers))  # not resized: a traceback may hold a view of it
+            larger = bytearray(
+                max(end, self._method.gathers)
+            )  # not resized: a traceback may hold a view of it
             larger[: self._gathered] = self._buffer[: self._gathered]
             self._buffer = larger
         self._buffer[self._gathered : end] = data
@@ -297,7 +299,9 @@ class FileWriter:
         with memoryview(data) as view:
             done = 0
             while done < len(view):
-                done += self._put_some(view[done : done + self._boundary - self._written])
+                # In pieces, so that the disk has its first one while the next is copied.
+                piece = min(PIECE, self._boundary - self._written)
+                done += self._put_some(view[done : done + piece])
                 if self._written == self._boundary:
                     self._behind()
                     self._next_window()

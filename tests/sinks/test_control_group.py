@@ -199,6 +199,15 @@ def test_what_a_kernel_does_not_tell_is_left_open(tree: Tree) -> None:
     assert (found.limit, found.peak, found.pressure, found.oom_kills) == (None, None, None, 0)
 
 
+def test_where_version_1_does_not_count_failed_charges_they_are_unknown(tree: Tree) -> None:
+    tree.process("5:memory:/job", V1_MOUNTS.format(top="/"))
+    tree.v1("/job", 128 * MIB)
+    tree.write("sys/fs/cgroup/memory/job/memory.memsw.limit_in_bytes", 128 * MIB)
+    found = read(tree.root)
+    assert found is not None
+    assert found.failed_charges is None
+
+
 def test_swap_without_a_limit_is_what_the_machine_has(tree: Tree) -> None:
     tree.process("4:memory:/job", V1_MOUNTS.format(top="/"))
     tree.v1("/job", 128 * MIB)
