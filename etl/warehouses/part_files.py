@@ -20,6 +20,7 @@ from sinks import page_cache
 from sinks.base import SealedPart
 from sinks.errors import SinkError
 from sinks.local_files import locate
+from sinks.parts import check
 
 if TYPE_CHECKING:
     import duckdb
@@ -49,7 +50,7 @@ def location(part: SealedPart) -> Location:
     """Find a sealed part on this machine.
 
     Raises:
-        WarehouseError: it is not here, or not in full.
+        WarehouseError: it is not here, or not in full; or it is in transit, and not what was sealed.
     """
     try:
         where = locate(part.uri)
@@ -58,6 +59,8 @@ def location(part: SealedPart) -> Location:
             raise SinkError(f"its range holds {where.end - start:,} bytes where {part.bytes:,} were sealed")
         found = Location(str(where.path), start, part.bytes)
         found.open().close()
+        if page_cache.in_transit(where.path):
+            check(part, whole=False)  # out of the page cache: 2 ms for 16 MiB
     except SinkError as error:
         raise WarehouseError(f"part {part.sequence} ({part.uri}) cannot be read: {error}") from error
     return found

@@ -15,6 +15,7 @@ from sinks.base import Hygiene
 from sinks.page_cache.choice import POLICIES, Choice, Policy, choose
 from sinks.page_cache.guest import GuestFile, open_guest
 from sinks.page_cache.reader import FileReader, drop, open_for_reading
+from sinks.page_cache.transit import in_transit
 from sinks.page_cache.writer import FileWriter, open_for_writing
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Policy",
     "choose",
     "drop",
+    "in_transit",
     "open_for_reading",
     "open_for_writing",
     "open_guest",

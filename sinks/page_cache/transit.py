@@ -6,6 +6,7 @@ To drop the pages of such a file would begin to write them back (POSIX_FADV_DONT
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 # Device and inode. An entry outlives its file until a writer begins on that inode again, which harms nobody:
 # nothing but our own readers asks, and they would leave a file in the cache.
@@ -26,6 +27,19 @@ def leave(descriptor: int) -> None:
     """Note that it is not, or not any more."""
     if _files:
         _files.discard(_key(descriptor))
+
+
+def in_transit(path: Path) -> bool:
+    """Say whether a file is in transit: in the page cache alone, as far as anybody knows.
+
+    Should the kernel write it back all the same, and fail, nobody is told, and its pages may go: whoever reads
+    the file should compare its checksum.
+    """
+    try:
+        found = path.stat()
+    except OSError:
+        return False
+    return (found.st_dev, found.st_ino) in _files
 
 
 def holds(descriptor: int) -> bool:

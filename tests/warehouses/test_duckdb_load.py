@@ -13,11 +13,13 @@ import msgspec
 import pytest
 from conftest import BUDGET, encoded
 
+from etl.checkpoint import Part, State
 from etl.errors import LoadMismatch, SchemaMismatch, WarehouseError
 from etl.memory import Budget
 from etl.warehouses import duckdb_ledger
 from etl.warehouses.base import Job, Warehouse
 from etl.warehouses.duckdb import DuckDB
+from sinks import ReusedFile
 
 
 def test_it_is_a_warehouse(tmp_path):
@@ -233,3 +235,18 @@ def test_a_late_misfit_in_a_large_part_is_named_by_its_record(loader):
     records[140_000]["s"].append({"x": 0.5})
     with pytest.raises(SchemaMismatch, match=r"record 140001: the value 0.5 of column s\[\].x"):
         loader.load(*records)
+
+
+def test_a_part_in_transit_that_lost_its_pages_is_not_loaded(loader, tmp_path):
+    sink = ReusedFile(tmp_path / "transit.ndjson")
+    sink.take_budget(memory=None, durable=False)
+    with sink.open_part(1) as part:
+        part.write(b'{"n": 1}\n')
+    assert part.sealed
+    # As when the kernel wrote the page back, failed, and forgot it: the block holds an older part.
+    (tmp_path / "transit.ndjson").write_bytes(b'{"n": 9}\n')
+    state = State(sequence=1, tail=part.sealed)
+    plan = loader.plan(Part(sealed=part.sealed, records=1, after=state))
+    with pytest.raises(WarehouseError, match="cannot be read: .*CRC-32C"):
+        loader.warehouse.load(loader.job, plan)
+    assert loader.warehouse.latest("job") is None
