@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs what the tests need besides Python packages: strace kills jobs at chosen system calls, mkfs.ext4 and
-# mkfs.xfs make small disks, podman and runc run containers, debootstrap makes an image for them. Where it may not (no root, no apt), the tests that need them are skipped, saying so.
+# mkfs.xfs make small disks, podman and runc run containers, debootstrap makes an image for them. Where it may not
+# (no root, no apt), the tests that need them are skipped, saying so.
 set -eu
 missing=""
 command -v strace >/dev/null || missing="$missing strace"

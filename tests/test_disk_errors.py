@@ -1,4 +1,4 @@
-"""A disk that fails at any call of the page-cache hygiene: the part fails, nothing sealed is lost, the next run goes on."""
+"""A disk that fails at any call of the hygiene: the part fails, nothing sealed is lost, the next run goes on."""
 
 from __future__ import annotations
 

@@ -247,6 +247,6 @@ def test_a_part_in_transit_that_lost_its_pages_is_not_loaded(loader, tmp_path):
     (tmp_path / "transit.ndjson").write_bytes(b'{"n": 9}\n')
     state = State(sequence=1, tail=part.sealed)
     plan = loader.plan(Part(sealed=part.sealed, records=1, after=state))
-    with pytest.raises(WarehouseError, match="cannot be read: .*CRC-32C"):
+    with pytest.raises(WarehouseError, match=r"cannot be read: .*CRC-32C"):
         loader.warehouse.load(loader.job, plan)
     assert loader.warehouse.latest("job") is None
