@@ -14,6 +14,7 @@ from etl.progress import (
     RunStarted,
     SinkHygiene,
 )
+from sinks import Hygiene
 from sinks.control_group import Memory
 
 
@@ -31,14 +32,7 @@ def sentence(event: Event) -> str:
                 f"(cut by {event.cut}) {event.uri}"
             )
         case SinkHygiene():
-            if event.at_end:
-                return (
-                    f"page cache: at most {size(event.peak)} of the sink's, {duration(event.waited)} "
-                    f"waited for the disk ({event.method})"
-                )
-            if event.method == "keep":
-                return f"page cache: plain writes ({event.reason})"
-            return f"page cache: {event.method}, windows of {size(event.window)} ({event.reason})"
+            return f"page cache: {held(event) if event.at_end else method(event)}"
         case MemoryPressed():
             after = f", now {size(event.after)}" if event.after is not None else ""
             return (
@@ -62,6 +56,18 @@ def sentence(event: Event) -> str:
                 f"{count(event.parts, 'part')}{rejected}{cut} in {duration(event.seconds)}{rate}"
             )
     return type(event).__name__
+
+
+def method(found: SinkHygiene | Hygiene) -> str:
+    """Say how the page cache is kept small, and why so."""
+    if found.method == "keep":
+        return f"plain writes ({found.reason})"
+    return f"{found.method}, windows of {size(found.window)} ({found.reason})"
+
+
+def held(found: SinkHygiene | Hygiene) -> str:
+    """Say what that took."""
+    return f"the sink held {size(found.peak)} at most, and waited {duration(found.waited)} for the disk"
 
 
 def progress_line(event: Progress, rate: float, seconds_left: float | None, memory_text: str) -> str:

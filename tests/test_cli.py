@@ -264,6 +264,9 @@ def test_the_status_of_a_finished_job_shows_what_is_loaded(write: Write) -> None
     assert found["position"].endswith("(after record 2,500)")
     assert found["sealed"] == found["planned"] == "nothing waits"
     assert found["loaded"].startswith("1,250 records in ")
+    assert found["page cache"].startswith(
+        "plain writes (parts in transit need not touch the disk); the sink held "
+    )
 
 
 def test_the_status_as_json_has_the_numbers_of_the_checkpoint(write: Write) -> None:
@@ -274,6 +277,9 @@ def test_the_status_as_json_has_the_numbers_of_the_checkpoint(write: Write) -> N
     assert found["position"]["number"] == 2500
     assert found["loaded"]["records"] == found["totals"]["records"] == 1250
     assert found["epoch"] == document.epoch == 1
+    assert document.hygiene is not None
+    assert found["sink"]["hygiene"]["method"] == document.hygiene.method == "keep"
+    assert found["sink"]["hygiene"]["peak"] == document.hygiene.peak > 0
 
 
 def test_the_status_of_a_damaged_checkpoint_is_an_error(write: Write) -> None:

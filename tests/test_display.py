@@ -12,7 +12,17 @@ from rich.console import Console
 
 from etl.display import JsonLines, LiveListener, LogListener, Meter, TextLines
 from etl.memory import MIB
-from etl.progress import Event, Notice, PartSealed, PlanLoaded, Progress, RunEnded, RunStarted
+from etl.progress import (
+    Event,
+    MemoryPressed,
+    Notice,
+    PartSealed,
+    PlanLoaded,
+    Progress,
+    RunEnded,
+    RunStarted,
+    SinkHygiene,
+)
 from etl.words import duration, memory_words, progress_line, sentence, size
 from sinks.control_group import Memory
 
@@ -191,6 +201,18 @@ def test_brackets_in_a_message_are_no_markup(clock: Clock) -> None:
     assert "[red]brackets[/red]" in screen.getvalue()
 
 
+def hygiene(method: str, *, at_end: bool) -> SinkHygiene:
+    return SinkHygiene(
+        pipeline="j",
+        method=method,
+        reason="ext4 does as it is told",
+        window=8 * MIB,
+        peak=16 * MIB,
+        waited=1.5,
+        at_end=at_end,
+    )
+
+
 @pytest.mark.parametrize(
     ("event", "text"),
     [
@@ -206,6 +228,29 @@ def test_brackets_in_a_message_are_no_markup(clock: Clock) -> None:
         (
             RunEnded(pipeline="j", records=1, bytes=1, parts=1, rejected=0, seconds=0.5, stopped="SIGTERM"),
             "stopped by SIGTERM: 1 record, 1 B, 1 part in 0.5 s (2/s)",
+        ),
+        (
+            hygiene("write_behind", at_end=False),
+            "page cache: write_behind, windows of 8 MiB (ext4 does as it is told)",
+        ),
+        (
+            hygiene("keep", at_end=False),
+            "page cache: plain writes (ext4 does as it is told)",
+        ),
+        (
+            hygiene("direct", at_end=True),
+            "page cache: the sink held 16 MiB at most, and waited 1.5 s for the disk",
+        ),
+        (
+            MemoryPressed(
+                pipeline="j",
+                sequence=4,
+                bytes=2 * MIB,
+                working_set=118 * MIB,
+                after=90 * MIB,
+                limit=128 * MIB,
+            ),
+            "memory is short: the working set was 118 MiB of 128 MiB, now 90 MiB; part 4 was cut at 2 MiB",
         ),
     ],
 )

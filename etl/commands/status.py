@@ -11,7 +11,6 @@ from etl.commands import debug_option, job_argument, lines
 
 if TYPE_CHECKING:
     from etl.checkpoint import Checkpoint
-    from sinks import Hygiene
 
 
 @click.command(epilog="Exit codes: 0 shown; 2 bad configuration; 1 the checkpoint cannot be read.")
@@ -79,7 +78,7 @@ def _values(document: Checkpoint) -> dict[str, Any]:
 
 
 def _text(document: Checkpoint, uri: str, job: str, *, loads: bool) -> str:
-    from etl.words import count, size
+    from etl.words import count, held, method, size
 
     values = _values(document)
     state = {
@@ -118,19 +117,10 @@ def _text(document: Checkpoint, uri: str, job: str, *, loads: bool) -> str:
         ]
     rows += [
         ("part size", size(document.part_bytes)),
-        *([("page cache", _hygiene(document.hygiene))] if document.hygiene else []),
+        *([("page cache", f"{method(found)}; {held(found)}")] if (found := document.hygiene) else []),
         ("epoch", f"{document.epoch}" + (f", {document.owner}" if document.owner else "")),
     ]
     return lines(*rows)
-
-
-def _hygiene(found: Hygiene) -> str:
-    from etl.words import duration, size
-
-    return (
-        f"{found.method} ({found.reason}); at most {size(found.peak)} of the sink's, "
-        f"{duration(found.waited)} waited for the disk"
-    )
 
 
 def _parts(values: dict[str, int]) -> str:
