@@ -11,16 +11,20 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from benchmarks.measured import Sampler
 from benchmarks.places import NotHere, Place
-from etl.lab.fresh_group import FreshGroup, NoFreshGroup
+from etl.errors import NoFreshGroup
+from etl.lab.fresh_group import FreshGroup
+from sinks import control_group
+from sinks.control_group import Memory
 
 SAMPLED_EVERY = 0.01  # seconds
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -100,64 +104,12 @@ class Run:
         return self.case.bytes / self.seconds
 
 
+# A process that is ready, and what reads its group's memory; None: it has no group of its own.
+Started = tuple[subprocess.Popen[str], Callable[[], Memory] | None]
+
+
 class RunFailed(Exception):
     """The process that writes or reads ended with an error; the message is its own."""
-
-
-class ContainersGroup(FreshGroup):
-    """The cgroup that a container engine made for a process; it goes with its container.
-
-    Args:
-        process: the id of the process.
-        limit: that the engine was told, in bytes.
-    """
-
-    def __init__(self, process: int, limit: int | None) -> None:
-        self.limit = limit
-        for line in Path(f"/proc/{process}/cgroup").read_text().splitlines():
-            _, controllers, path = line.split(":", 2)
-            if "memory" in controllers.split(",") or not controllers:
-                self.version = 1 if controllers else 2
-                top = Path("/sys/fs/cgroup", "memory" if controllers else "")
-                self.path = top / path.lstrip("/")
-                if (self.path / "memory.stat").exists():
-                    return
-        raise NotHere(f"the memory cgroup of process {process} is not to be seen from here")
-
-    def remove(self) -> None:
-        """Leave that to the engine."""
-
-
-class Sampler:
-    """Looks at a cgroup every 10 ms, in a thread of this process, until it is told to stop."""
-
-    def __init__(self, group: FreshGroup) -> None:
-        self._group = group
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="sampler")
-        self.cache = self.working_set = self.samples = 0
-
-    def _look(self) -> None:
-        now = self._group.memory()
-        self.cache = max(self.cache, now.file)
-        self.working_set = max(self.working_set, now.working_set)
-        self.samples += 1
-
-    def _watch(self) -> None:
-        due = time.monotonic()
-        while not self._stop.wait(max(0.0, due - time.monotonic())):
-            self._look()
-            due += SAMPLED_EVERY
-
-    def __enter__(self) -> Sampler:
-        self._look()
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-        self._look()
 
 
 def run(case: Case, place: Place, *, in_group: bool = True) -> Run:
@@ -173,26 +125,26 @@ def run(case: Case, place: Place, *, in_group: bool = True) -> Run:
         NotHere: no cgroup can be made, or no container started.
     """
     os.sync()  # what others have still to write would be written in this one's time
-    with _started(case, place, in_group) as (process, group):
+    with _started(case, place, in_group) as (process, memory):
         assert process.stdin is not None
         assert process.stdout is not None
-        if group is None:
+        if memory is None:
             return _result(case, _tell(process.stdin, process.stdout), {})
-        before = group.memory()
-        with Sampler(group) as sampler:
+        before = memory()
+        with Sampler(memory, SAMPLED_EVERY) as sampler:
             done = _tell(process.stdin, process.stdout)
-        after = group.memory()
+        after = memory()
         taken = {
             "cache": max(0, sampler.cache - before.file),
             "left": max(0, after.file - before.file),
             "working_set": sampler.working_set,
-            "charged": group.peak(),
+            "charged": after.peak,
             "before": before.usage,
             "cache_before": before.file,
-            "failed_charges": group.failed_charges(),
+            "failed_charges": after.failed_charges,
             "samples": sampler.samples,
         }
-        if done is None and group.oom_kills():
+        if done is None and after.oom_kills:
             raise RunFailed(f"{case} was killed: its cgroup was full")
         return _result(case, done, taken)
 
@@ -223,9 +175,7 @@ def _result(case: Case, done: dict[str, Any] | None, taken: dict[str, Any]) -> R
 
 
 @contextmanager
-def _started(
-    case: Case, place: Place, in_group: bool
-) -> Iterator[tuple[subprocess.Popen[str], FreshGroup | None]]:
+def _started(case: Case, place: Place, in_group: bool) -> Iterator[Started]:
     """Start the process, in its group, up to where it is ready; end both in the end."""
     child = (
         *("-m", "benchmarks.one_file", "read" if case.what == "read" else "write"),
@@ -242,14 +192,12 @@ def _started(
             group = FreshGroup(case.limit)
         except NoFreshGroup as error:
             raise NotHere(str(error)) from error
-        with group, _ready((sys.executable, *child), group) as process:
-            yield process, group
+        with group, _ready(group.inside((sys.executable, *child))) as process:
+            yield process, group.memory
 
 
 @contextmanager
-def _in_container(
-    case: Case, image: str, child: tuple[str, ...]
-) -> Iterator[tuple[subprocess.Popen[str], FreshGroup | None]]:
+def _in_container(case: Case, image: str, child: tuple[str, ...]) -> Iterator[Started]:
     name = f"page-cache-{os.getpid()}-{time.monotonic_ns()}"
     # With the same limit for memory and swap Linux 6.18 (cgroups of version 1) counts no failed charges.
     limit = () if case.limit is None else ("--memory", str(case.limit), "--memory-swap", "-1")
@@ -258,14 +206,24 @@ def _in_container(
         with _ready((*PODMAN, "--name", name, *limit, image, *child)) as process:
             inspect = ("podman", "inspect", "--format", "{{.State.Pid}}", name)
             inside = subprocess.run(inspect, capture_output=True, text=True, check=True).stdout
-            yield process, ContainersGroup(int(inside), case.limit)
+            yield process, _memory_of(int(inside))
     finally:
         gone = ("podman", "rm", "--force", "--time", "0", name)
         subprocess.run(gone, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
 
 
+def _memory_of(process: int) -> Callable[[], Memory]:
+    """Return what reads the group that a container engine made for `process`; it goes with its container."""
+    groups = control_group.find("memory", process=process)
+    if groups is not None:
+        own = groups.directories[0]
+        if str(process) in (own / "cgroup.procs").read_text().split():
+            return partial(control_group.read_group, own, groups.version)
+    raise NotHere(f"the memory cgroup of process {process} is not to be seen from here")
+
+
 @contextmanager
-def _ready(command: tuple[str, ...], group: FreshGroup | None = None) -> Iterator[subprocess.Popen[str]]:
+def _ready(command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
@@ -273,7 +231,6 @@ def _ready(command: tuple[str, ...], group: FreshGroup | None = None) -> Iterato
         text=True,
         start_new_session=True,  # a Ctrl-C is for the one who measures
         cwd=REPOSITORY,
-        preexec_fn=group.join if group else None,
     ) as process:
         try:
             assert process.stdout is not None

@@ -6,9 +6,13 @@ import os
 import subprocess
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Self
 
-from etl.lab.fresh_group import FreshGroup, NoFreshGroup
+from etl.errors import NoFreshGroup
+from etl.lab.fresh_group import FreshGroup
+from sinks.control_group import Memory
 
 SAMPLED_EVERY = 0.02  # seconds; a peak of the page cache that is shorter is not seen
 
@@ -26,8 +30,51 @@ class Measured:
 
     seconds: float
     resident: int
-    cache: int | None
-    charged: int | None
+    cache: int | None = None
+    charged: int | None = None
+
+
+class Sampler:
+    """Looks at a memory cgroup again and again, in a thread of this process; as a context manager.
+
+    Args:
+        memory: reads what it is charged with now.
+        every: how many seconds after one look the next is due.
+
+    Attributes:
+        cache: the most page cache that was seen, in bytes.
+        working_set: the most that was seen of what the kubelet compares with a limit, in bytes.
+        samples: how often it was looked at.
+    """
+
+    def __init__(self, memory: Callable[[], Memory], every: float) -> None:
+        self._memory = memory
+        self._every = every
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="sampler")
+        self.cache = self.working_set = self.samples = 0
+
+    def _look(self) -> None:
+        now = self._memory()
+        self.cache = max(self.cache, now.file)
+        self.working_set = max(self.working_set, now.working_set)
+        self.samples += 1
+
+    def _watch(self) -> None:
+        due = time.monotonic()
+        while not self._stop.wait(max(0.0, due - time.monotonic())):
+            self._look()
+            due += self._every
+
+    def __enter__(self) -> Self:
+        self._look()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._look()
 
 
 def measure(command: list[str]) -> Measured:
@@ -39,28 +86,19 @@ def measure(command: list[str]) -> Measured:
     try:
         group = FreshGroup()
     except NoFreshGroup:
-        group = None
-    peak = group.memory().file if group is not None else None
+        return _run(command)
+    with group:
+        with Sampler(group.memory, SAMPLED_EVERY) as sampler:
+            taken = _run(group.inside(command))
+        return replace(taken, cache=sampler.cache, charged=group.memory().peak)
+
+
+def _run(command: list[str]) -> Measured:
     began = time.perf_counter()
-    process = subprocess.Popen(command if group is None else group.inside(command))
-    done = threading.Event()
-
-    def sample() -> None:
-        nonlocal peak
-        while not done.wait(SAMPLED_EVERY):
-            if group is not None and peak is not None:
-                peak = max(peak, group.memory().file)
-
-    sampler = threading.Thread(target=sample)
-    sampler.start()
+    process = subprocess.Popen(command)
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - began
-    done.set()
-    sampler.join()
     process.returncode = os.waitstatus_to_exitcode(status)
-    charged = group.peak() if group is not None else None
-    if group is not None:
-        group.remove()
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
-    return Measured(seconds=seconds, resident=usage.ru_maxrss * 1024, cache=peak, charged=charged)
+    return Measured(seconds=seconds, resident=usage.ru_maxrss * 1024)

@@ -15,9 +15,12 @@
     │   ├── CheckpointFull        there is no space to write it; the one before stands
     │   ├── CheckpointTooNew      it was written by a newer version of this library
     │   └── Fenced                another process has, or has taken over, the job
-    └── WarehouseError            a plan could not be loaded
-        ├── SchemaMismatch        a value does not fit its column
-        └── LoadMismatch          the warehouse took another number of rows than the plan holds
+    ├── WarehouseError            a plan could not be loaded
+    │   ├── SchemaMismatch        a value does not fit its column
+    │   └── LoadMismatch          the warehouse took another number of rows than the plan holds
+    └── LabError                  an experiment of `etl lab` could not be run
+        ├── NoFreshGroup          no memory cgroup of its own can be made for it
+        └── NoRoom                the disk has no room for what it would write
 
 Errors of the package `sinks` (`sinks.SinkError` and its kinds) stand below this tree; inside a pipeline
 they arrive as `SinkFailed`, with the pipeline, the part and the position added.
@@ -96,3 +99,15 @@ class SchemaMismatch(WarehouseError):
 
 class LoadMismatch(WarehouseError):
     """The warehouse took, or would have taken, another number of rows than the plan holds."""
+
+
+class LabError(EtlError):
+    """An experiment of `etl lab` could not be run."""
+
+
+class NoFreshGroup(LabError):
+    """No memory cgroup can be made here; the message says why, place by place."""
+
+
+class NoRoom(LabError):
+    """The disk has no room for what an experiment writes."""

@@ -17,8 +17,8 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from etl.errors import EtlError
-from etl.lab.fresh_group import FreshGroup, NoFreshGroup
+from etl.errors import LabError, NoFreshGroup, NoRoom
+from etl.lab.fresh_group import FreshGroup
 from etl.lab.report import Outcome, Place, Report, Status
 from etl.lab.sampling import Group, OwnGroup, Sample, Sampler, thin
 from etl.lab.strategies import Strategy
@@ -27,14 +27,11 @@ from etl.lab.verification import verify
 from etl.lab.writer import Board
 from etl.words import size
 from sinks import control_group, page_cache
+from sinks.control_group import Memory
 
 DROP_CACHES = Path("/proc/sys/vm/drop_caches")
 DROPPED_EVERY = 1.0  # seconds
 SPARE_DISK = 64 * 1024 * 1024  # bytes that stay free: for the directories, and for others
-
-
-class NoRoom(EtlError):
-    """The disk has no room for what a strategy writes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +59,7 @@ class Experiment:
 
         Raises:
             NoRoom: the disk has no room for the one that needs the most; nothing was written.
-            EtlError: the directory cannot be written to.
+            LabError: the directory cannot be written to.
         """
         own = control_group.read()
         measured_in: Place = "own cgroup" if own is not None else "nothing"
@@ -103,7 +100,7 @@ class Experiment:
             self.directory.mkdir(parents=True, exist_ok=True)
             scratch = Path(tempfile.mkdtemp(prefix="etl-lab-", dir=self.directory)).absolute()
         except OSError as error:
-            raise EtlError(
+            raise LabError(
                 f"cannot write into {self.directory}: {error.strerror}; choose another --directory"
             ) from error
         try:
@@ -151,12 +148,13 @@ class Experiment:
                 with _process(self._command(strategy, directory, board), group, board) as process:
                     with _dropping_caches(strategy.drops_caches), Sampler(group, board, directory) as sampler:
                         said, complaint = process.communicate()
-                    status, reason = self._judge(process.returncode, complaint, group)
+                    counted = group.memory()
+                    status, reason = self._judge(process.returncode, complaint, counted)
                 kept = None
                 if status == "done":
                     kept, reason = verify(self.stream, strategy, directory, board.bytes)
                     status = "failed" if reason else "done"
-                return _summary(strategy, status, reason, said, kept, board, sampler, group)
+                return _summary(strategy, status, reason, said, kept, board, sampler, counted)
         finally:
             # The files first: what is cached of them is charged to the group.
             shutil.rmtree(directory, ignore_errors=True)
@@ -174,11 +172,11 @@ class Experiment:
         # -P: modules in the current directory are not its own.
         return [sys.executable, "-P", "-m", "etl.lab.writer", json.dumps(specification)]
 
-    def _judge(self, code: int, complaint: str, group: Group) -> tuple[Status, str]:
+    def _judge(self, code: int, complaint: str, counted: Memory | None) -> tuple[Status, str]:
         """Say how a process ended, by its exit code, its standard error, and what its group counted."""
         if code == 0:
             return "done", ""
-        if code == -signal.SIGKILL and group.oom_kills():
+        if code == -signal.SIGKILL and counted is not None and counted.oom_kills:
             limit = f"of {size(self.limit)} " if self.limit is not None else ""
             return "killed", f"by the kernel, at the limit {limit}of its cgroup"
         said = complaint.strip().splitlines()
@@ -196,7 +194,7 @@ def _summary(
     kept: int | None,
     board: Board,
     sampler: Sampler,
-    group: Group,
+    counted: Memory | None,
 ) -> Outcome:
     samples = sampler.samples()
 
@@ -219,9 +217,9 @@ def _summary(
         peak_working_set_bytes=peak(lambda sample: sample.working_set_bytes),
         peak_dirty_bytes=peak(lambda sample: sample.dirty_bytes),
         peak_anonymous_bytes=peak(lambda sample: sample.anonymous_bytes),
-        peak_charged_bytes=group.peak(),
-        failed_charges=group.failed_charges(),
-        oom_kills=group.oom_kills(),
+        peak_charged_bytes=counted.peak if counted is not None else None,
+        failed_charges=counted.failed_charges if counted is not None else None,
+        oom_kills=counted.oom_kills if counted is not None else None,
         disk_bytes=sampler.disk_bytes,
         samples=thin(samples[_first(samples) :]),
     )

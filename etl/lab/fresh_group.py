@@ -3,7 +3,7 @@
 Example:
     with FreshGroup(limit=64 * 1024 * 1024) as group:
         subprocess.run(group.inside(command))
-        group.peak(), group.failed_charges(), group.oom_kills()
+        print(group.memory().peak)
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from etl.errors import EtlError
+from etl.errors import NoFreshGroup
 from sinks import control_group
 from sinks.control_group import Memory
 
@@ -26,78 +26,7 @@ from sinks.control_group import Memory
 PATIENCE = 10.0  # seconds
 
 
-class NoFreshGroup(EtlError):
-    """No memory cgroup can be made here; the message says why, place by place."""
-
-
-class GroupFiles:
-    """What the files of a memory cgroup say.
-
-    Args:
-        path: its directory.
-        version: 1 or 2.
-        limit: how many bytes it may be charged with; None: as many as the groups above it.
-
-    Attributes:
-        path: as given.
-        version: as given.
-        limit: as given.
-    """
-
-    def __init__(self, path: Path, version: int, limit: int | None = None) -> None:
-        self.path = path
-        self.version = version
-        self.limit = limit
-
-    def memory(self) -> Memory:
-        """Read what it is charged with now: page cache, usage, working set, dirty pages; about 0.1 ms.
-
-        Raises:
-            OSError: it was removed.
-        """
-        stat = {}
-        for line in (self.path / "memory.stat").read_text().splitlines():
-            key, value = line.split()
-            stat[key] = int(value)
-        one = self.version == 1
-        return Memory(
-            limit=self.limit,
-            usage=self._number("memory.usage_in_bytes" if one else "memory.current") or 0,
-            file=stat["total_cache" if one else "file"],
-            inactive_file=stat["total_inactive_file" if one else "inactive_file"],
-            anonymous=stat["total_rss" if one else "anon"],
-            dirty=stat["total_dirty" if one else "file_dirty"],
-        )
-
-    def peak(self) -> int | None:
-        """Return the most bytes that it was ever charged with; None before Linux 5.19 with version 2."""
-        return self._number("memory.max_usage_in_bytes" if self.version == 1 else "memory.peak")
-
-    def failed_charges(self) -> int:
-        """Return how often it reached its limit, and the kernel had to take pages back (or kill) first."""
-        if self.version == 1:
-            return self._number("memory.failcnt") or 0
-        return self._pair("memory.events", "max")
-
-    def oom_kills(self) -> int:
-        """Return how many of its processes the kernel has killed because it was full."""
-        return self._pair("memory.oom_control" if self.version == 1 else "memory.events", "oom_kill")
-
-    def _number(self, name: str) -> int | None:
-        try:
-            return int((self.path / name).read_text())
-        except FileNotFoundError:
-            return None
-
-    def _pair(self, name: str, key: str) -> int:
-        for line in (self.path / name).read_text().splitlines():
-            found, value = line.split()
-            if found == key:
-                return int(value)
-        return 0
-
-
-class FreshGroup(GroupFiles):
+class FreshGroup:
     """A memory cgroup that was made for this, of version 1 or 2.
 
     It is made below the group of this process where that is possible, so that it stays within that one's limit;
@@ -107,6 +36,10 @@ class FreshGroup(GroupFiles):
     Args:
         limit: how many bytes it may be charged with; None: as many as the groups above it.
 
+    Attributes:
+        path: its directory.
+        version: of the control groups, 1 or 2.
+
     Raises:
         NoFreshGroup: this process may not make one, or not move a process into it.
     """
@@ -114,9 +47,10 @@ class FreshGroup(GroupFiles):
     def __init__(self, limit: int | None = None) -> None:
         refusals: dict[str, list[str]] = {}
         for parent, version in _places():
-            super().__init__(parent / f"etl-{os.getpid()}-{time.monotonic_ns()}", version, limit)
+            self.path = parent / f"etl-{os.getpid()}-{time.monotonic_ns()}"
+            self.version = version
             try:
-                self._make()
+                self._make(limit)
             except OSError as error:
                 refusals.setdefault(_explain(error, version), []).append(str(parent))
             else:
@@ -127,14 +61,6 @@ class FreshGroup(GroupFiles):
             "outside of a container, or in a container with a writable /sys/fs/cgroup"
         )
 
-    def join(self) -> None:
-        """Move the calling process in; for `preexec_fn`.
-
-        Raises:
-            OSError: the kernel refuses.
-        """
-        self._write("cgroup.procs", os.getpid())
-
     def inside(self, command: Sequence[str]) -> list[str]:
         """Return the command that joins it and becomes `command`: all of the program's memory is counted.
 
@@ -142,6 +68,14 @@ class FreshGroup(GroupFiles):
         """
         script = 'echo $$ > "$0" && exec "$@"'
         return ["sh", "-c", script, str(self.path / "cgroup.procs"), *command]
+
+    def memory(self) -> Memory:
+        """Read what it is and was charged with, as `sinks.control_group.read_group`.
+
+        Raises:
+            OSError: it was removed.
+        """
+        return control_group.read_group(self.path, self.version)
 
     def remove(self) -> None:
         """Remove it; its processes have ended. May be repeated.
@@ -170,7 +104,7 @@ class FreshGroup(GroupFiles):
     ) -> None:
         self.remove()
 
-    def _make(self) -> None:
+    def _make(self, limit: int | None) -> None:
         """Make it, set its limit, and try whether a process can be moved into it."""
         if self.version == 2:
             controllers = self.path.parent / "cgroup.subtree_control"
@@ -178,8 +112,8 @@ class FreshGroup(GroupFiles):
                 controllers.write_text("+memory\n")
         self.path.mkdir()
         try:
-            if self.limit is not None:
-                self._set_limit(self.limit)
+            if limit is not None:
+                self._set_limit(limit)
             # Moving is a right of its own: version 2 asks for the group above both places.
             with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:  # noqa: S607 - ends with its input
                 self._write("cgroup.procs", process.pid)

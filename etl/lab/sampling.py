@@ -51,16 +51,7 @@ class Group(Protocol):
         """Return the command that runs `command` in it."""
 
     def memory(self) -> Memory | None:
-        """Read what it is charged with now; None: nobody counts."""
-
-    def peak(self) -> int | None:
-        """Return the most bytes that it was ever charged with; None: unknown."""
-
-    def failed_charges(self) -> int | None:
-        """Return how often it reached its limit; None: unknown."""
-
-    def oom_kills(self) -> int | None:
-        """Return how many of its processes were killed because it was full; None: unknown."""
+        """Read what it is and was charged with; None: nobody counts."""
 
     def remove(self) -> None:
         """Let go of it."""
@@ -80,7 +71,7 @@ class OwnGroup:
         return list(command)
 
     def memory(self) -> Memory | None:
-        """Read what came to it since the beginning."""
+        """Read what came to it since the beginning; the kernel keeps no peak since then."""
         now, before = control_group.read(), self._before
         if now is None or before is None:
             return None
@@ -91,26 +82,14 @@ class OwnGroup:
             inactive_file=max(0, now.inactive_file - before.inactive_file),
             anonymous=max(0, now.anonymous - before.anonymous),
             dirty=max(0, now.dirty - before.dirty),
+            peak=None,
+            failed_charges=(
+                None
+                if now.failed_charges is None or before.failed_charges is None
+                else now.failed_charges - before.failed_charges
+            ),
+            oom_kills=now.oom_kills - before.oom_kills,
         )
-
-    def peak(self) -> int | None:
-        """Return None: the kernel keeps no peak since the beginning."""
-        return None
-
-    def failed_charges(self) -> int | None:
-        """Return how many there were since the beginning."""
-        now = control_group.read()
-        before = self._before.failed_charges if self._before else None
-        return (
-            now.failed_charges - before
-            if now and now.failed_charges is not None and before is not None
-            else None
-        )
-
-    def oom_kills(self) -> int | None:
-        """Return how many there were since the beginning."""
-        now = control_group.read()
-        return now.oom_kills - self._before.oom_kills if now and self._before else None
 
     def remove(self) -> None:
         """Do nothing: it was there before."""
