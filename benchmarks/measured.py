@@ -95,10 +95,14 @@ def measure(command: list[str]) -> Measured:
 
 def _run(command: list[str]) -> Measured:
     began = time.perf_counter()
-    process = subprocess.Popen(command)
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - began
-    process.returncode = os.waitstatus_to_exitcode(status)
+    with subprocess.Popen(command) as process:
+        try:
+            _, status, usage = os.wait4(process.pid, 0)
+        except BaseException:
+            process.kill()
+            raise
+        seconds = time.perf_counter() - began
+        process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
     return Measured(seconds=seconds, resident=usage.ru_maxrss * 1024)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+
+from etl.errors import NoFreshGroup
+from etl.lab.fresh_group import FreshGroup
 
 MIB = 1024 * 1024
 UNLIMITED_V1 = 9223372036854771712
@@ -75,21 +75,9 @@ class Tree:
             self.write(f"{path}/memory.{name}", text)
 
 
-@contextmanager
-def real_group(limit: int) -> Iterator[Path]:
-    """Make a control group of version 1 with a limit in bytes; skip the test where there can be none.
-
-    To join it a process writes its number into `cgroup.procs`; all have ended when this ends.
-    """
-    path = Path("/sys/fs/cgroup/memory") / f"etl-test-{os.getpid()}-{limit}"
+def real_group(limit: int | None = None) -> FreshGroup:
+    """Make a control group with a limit in bytes; skip the test where there can be none."""
     try:
-        path.mkdir()
-        (path / "memory.limit_in_bytes").write_text(str(limit))
-    except OSError as error:
-        with suppress(OSError):
-            path.rmdir()
-        pytest.skip(f"no memory control group can be made here: {error}")
-    try:
-        yield path
-    finally:
-        path.rmdir()
+        return FreshGroup(limit)
+    except NoFreshGroup as error:
+        pytest.skip(str(error))

@@ -15,7 +15,7 @@ import pytest
 from benchmarks import cache_picture, cache_report
 from benchmarks.cache_runs import Case, Run
 from benchmarks.places import Place
-from etl.lab.fresh_group import FreshGroup, NoFreshGroup
+from tests.control_groups import real_group
 
 MIB = 2**20
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -31,10 +31,7 @@ def on_a_disk(tmp_path):
     """A directory on a disk, for a user who may mount and make groups."""
     if os.geteuid() != 0 or shutil.which("mount") is None:
         pytest.skip("only root may mount file systems")
-    try:
-        FreshGroup().remove()
-    except NoFreshGroup as reason:
-        pytest.skip(str(reason))
+    real_group().remove()
     kind = subprocess.run(["stat", "-f", "-c", "%T", tmp_path], capture_output=True, text=True, check=True)
     if kind.stdout.strip() in ("tmpfs", "overlayfs"):
         pytest.skip(f"{tmp_path} is on {kind.stdout.strip()}; an overlay needs another file system below")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from etl.lab.fresh_group import FreshGroup, NoFreshGroup
+from tests.control_groups import real_group
 
 BLOAT = Path(__file__).parent.parent / "examples" / "bloat"
 LINES, BATCH = 25_500, 10_000
@@ -106,29 +106,21 @@ def test_wrong_options_are_refused(tmp_path, program, arguments):
 
 @each_language
 def test_what_is_printed_is_what_its_control_group_says(tmp_path, program):
-    try:
-        group = FreshGroup(256 * MIB)
-    except NoFreshGroup as error:
-        pytest.skip(str(error))
-    with group:
+    with real_group(256 * MIB) as group:
         rows = table(run(group.inside([*program, *options("single", tmp_path, 300_000)])))
-        left, peak = group.memory(), group.peak()
+        left = group.memory()
     last = rows[-1]
     assert {row["limit"] for row in rows} == {256.0}
     assert all(row["dirty"] <= row["cache"] <= row["usage"] <= 256 for row in rows)
     # The kernel adds its statistics up in steps; the file of 28.6 MiB is all that is left in the group.
     assert last["cache"] == pytest.approx(left.file / MIB, abs=3)
     assert last["cache"] > 25
-    assert peak is None or last["usage"] <= peak / MIB + 0.1
+    assert left.peak is None or last["usage"] <= left.peak / MIB + 0.1
 
 
 @each_language
 def test_a_file_that_is_reused_takes_no_more_cache_than_one_batch(tmp_path, program):
-    try:
-        group = FreshGroup()
-    except NoFreshGroup as error:
-        pytest.skip(str(error))
-    with group:
+    with real_group() as group:
         run(group.inside([*program, "--help"]))  # so that the program's own pages do not count
         before = group.memory().file / MIB
         rows = table(run(group.inside([*program, *options("reuse", tmp_path, 300_000)])))
@@ -180,11 +172,7 @@ def test_control_groups_of_version_2_are_read_too(tmp_path, second_version, prog
 
 
 def test_truncation_and_the_last_close_free_the_page_cache_and_fsync_and_deletion_do_not(tmp_path):
-    try:
-        group = FreshGroup()
-    except NoFreshGroup as error:
-        pytest.skip(str(error))
-    with group:
+    with real_group() as group:
         lines = run(
             group.inside([sys.executable, str(BLOAT / "freed.py")]),
             env={**os.environ, "TMPDIR": str(tmp_path)},

@@ -13,6 +13,7 @@ import pytest
 
 from etl import config
 from etl.commands.doctor import Diagnosis, diagnose
+from etl.lab.fresh_group import FreshGroup
 from etl.places import look
 from tests.control_groups import MIB, V2_MOUNTS, Tree, real_group
 from tests.disks import disk, mounted, needs_root
@@ -57,12 +58,11 @@ def write_job(
     return path
 
 
-def doctor(*words: Any, group: Path | None = None) -> subprocess.CompletedProcess[str]:
+def doctor(*words: Any, group: FreshGroup | None = None) -> subprocess.CompletedProcess[str]:
     """Run the command, in a control group if one is given."""
     command = [sys.executable, "-m", "etl", "doctor", *map(str, words)]
     if group is not None:
-        join = 'echo $$ > "$0"; exec "$@"'
-        command = ["sh", "-c", join, str(group / "cgroup.procs"), *command]
+        command = group.inside(command)
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
@@ -75,8 +75,8 @@ def test_a_real_group_with_a_limit_is_well(tmp_path: Path) -> None:
     with real_group(128 * MIB) as group:
         done = doctor("job.toml", group=group)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "control group version 1, limit 128 MiB\n" in done.stdout
-    assert f"read in {group}\n" in done.stdout
+    assert f"control group version {group.version}, limit 128 MiB\n" in done.stdout
+    assert f"read in {group.path} " in " ".join(done.stdout.split())
     assert "working set" in done.stdout
     assert "reused_file: as it is; takes 2 parts of 8 MiB at most" in done.stdout
     assert "of 128 MiB: parts of 8 MiB, 64 MiB and 1 thread for an embedded warehouse" in done.stdout

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import pickle
+import pkgutil
 import re
+from collections.abc import Iterator
+from types import ModuleType
 
 import pytest
 
@@ -36,6 +40,14 @@ def drawn(text: str) -> dict[str, str | None]:
         parents[match[2]] = above.get(depth - 1)
         above[depth] = match[2]
     return parents
+
+
+def kinds(error: type[Exception]) -> Iterator[type[Exception]]:
+    """Yield an error of this library and all below it that it defines."""
+    if error.__module__.partition(".")[0] in ("etl", "sinks"):
+        yield error
+    for below in error.__subclasses__():
+        yield from kinds(below)
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: error.__name__)
@@ -73,3 +85,11 @@ def test_the_errors_of_etl_are_within_reach() -> None:
 
 def test_every_error_of_etl_has_one_root() -> None:
     assert all(issubclass(error, etl.EtlError) for error in ERRORS if error.__module__ == "etl.errors")
+
+
+@pytest.mark.parametrize("package", [etl, sinks], ids=lambda package: package.__name__)
+def test_no_error_stands_outside_of_the_trees(package: ModuleType) -> None:
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    assert set(kinds(etl.EtlError)) | set(kinds(sinks.SinkError)) == set(ERRORS)

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from etl.governor import Governor
-from etl.lab.fresh_group import FreshGroup, NoFreshGroup
 from sinks.control_group import Gauge
 from tests import jobs
+from tests.control_groups import real_group
 
 MIB = 1 << 20
 pytestmark = pytest.mark.slow
@@ -32,6 +32,7 @@ import etl
 from etl import progress
 from sinks.control_group import Gauge
 from tests import jobs
+from tests.control_groups import real_group
 
 gauge, held = Gauge(), []
 
@@ -62,20 +63,15 @@ print(json.dumps({{
 
 @pytest.mark.parametrize("sink", ["reused_file", "numbered_chunks"])
 def test_near_the_limit_a_part_is_cut_early_and_nothing_is_lost(tmp_path: Path, sink: str) -> None:
-    try:
-        group = FreshGroup(LIMIT)
-    except NoFreshGroup as error:
-        pytest.skip(str(error))
-    with group:
+    with real_group(LIMIT) as group:
         done = subprocess.run(
-            [sys.executable, "-c", HOG, str(tmp_path), sink],
+            group.inside([sys.executable, "-c", HOG, str(tmp_path), sink]),
             cwd=Path(__file__).parent.parent,
             capture_output=True,
             text=True,
             check=False,
-            preexec_fn=group.join,
         )
-        kills = group.oom_kills()
+        kills = group.memory().oom_kills
     assert done.returncode == 0, done.stderr
     assert kills == 0
     found = json.loads(done.stdout)

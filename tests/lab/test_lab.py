@@ -17,10 +17,10 @@ from click.testing import CliRunner
 from etl.cli import main
 from etl.lab import experiment, fresh_group
 from etl.lab.experiment import Experiment
-from etl.lab.fresh_group import FreshGroup, NoFreshGroup
 from etl.lab.report import Report
 from etl.lab.strategies import select
 from etl.lab.stream import Stream
+from tests.control_groups import real_group
 
 MIB = 2**20
 SMALL = Stream(lines=20_000, line_bytes=100, part_bytes=MIB)
@@ -49,10 +49,7 @@ def command_lines() -> list[str]:
 
 @pytest.fixture
 def needs_groups() -> None:
-    try:
-        FreshGroup().remove()
-    except NoFreshGroup as error:
-        pytest.skip(str(error))
+    real_group().remove()
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sinks.control_group import Gauge, Memory, Pressure, read
+from etl.lab.fresh_group import FreshGroup
+from sinks.control_group import Gauge, Memory, Pressure, find, read, read_group
 from tests.control_groups import MIB, UNLIMITED_V1, V1_MOUNTS, V2_MOUNTS, Tree, real_group
 
 
@@ -199,6 +200,29 @@ def test_what_a_kernel_does_not_tell_is_left_open(tree: Tree) -> None:
     assert (found.limit, found.peak, found.pressure, found.oom_kills) == (None, None, None, 0)
 
 
+def test_any_group_is_read_with_its_own_limit_and_numbers(tree: Tree) -> None:
+    tree.v2("/pod", 64 * MIB)
+    tree.v2("/pod/job", 128 * MIB)
+    directory = tree.root / "sys/fs/cgroup/pod/job"
+    expected = replace(HERE, limit=128 * MIB, version=2, directory=str(directory))
+    assert read_group(directory, 2, root=tree.root) == expected
+
+
+def test_reading_a_group_that_is_gone_is_an_error(tree: Tree) -> None:
+    with pytest.raises(FileNotFoundError, match="gone"):
+        read_group(tree.root / "sys/fs/cgroup/gone", 2, root=tree.root)
+
+
+def test_the_groups_of_another_process_are_found(tree: Tree) -> None:
+    tree.process("0::/job", V2_MOUNTS.format(top="/"))
+    tree.v2("/job", "max")
+    tree.v2("/other", "max")
+    tree.write("proc/4711/cgroup", "0::/other")
+    point = tree.root / "sys/fs/cgroup"
+    assert find("memory", tree.root, process=4711) == (2, [point / "other", point])
+    assert find("memory", tree.root, process=4712) is None
+
+
 def test_where_version_1_does_not_count_failed_charges_they_are_unknown(tree: Tree) -> None:
     tree.process("5:memory:/job", V1_MOUNTS.format(top="/"))
     tree.v1("/job", 128 * MIB)
@@ -247,11 +271,10 @@ def test_a_closed_gauge_knows_nothing(tree: Tree) -> None:
     assert (gauge.usage(), gauge.working_set()) == (None, None)
 
 
-def in_group(group: Path, script: str) -> list[str]:
-    """Run Python in a control group; `join` moves it in. Returns the words that it printed."""
+def in_group(group: FreshGroup, script: str, *arguments: object) -> list[str]:
+    """Run Python in a control group; return the words that it printed."""
     start = "import os, sys; from pathlib import Path; from sinks import control_group\n"
-    join = "def join(group): (Path(group) / 'cgroup.procs').write_text(str(os.getpid()))\n"
-    command = [sys.executable, "-c", f"{start}{join}join(sys.argv[1])\n{script}", str(group)]
+    command = group.inside([sys.executable, "-c", start + script, *map(str, arguments)])
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
 
 
@@ -263,7 +286,25 @@ def test_the_limit_of_a_real_control_group_is_read() -> None:
             "print(now.limit, now.usage >= 32 << 20, now.anonymous >= 32 << 20, now.peak >= now.usage)\n"
             "print(now.directory)",
         )
-        assert found == [str(200 * MIB), "True", "True", "True", str(group)]
+        assert found == [str(200 * MIB), "True", "True", "True", str(group.path)]
+
+
+def test_what_a_real_group_says_from_within_is_what_it_says_from_outside() -> None:
+    with real_group(204 * MIB) as group:
+        [within] = in_group(group, "print(control_group.read().peak)")
+        assert int(within) <= (group.memory().peak or 0)
+        assert (group.memory().limit, group.memory().directory) == (204 * MIB, str(group.path))
+
+
+def test_the_group_of_a_real_process_is_found() -> None:
+    with real_group() as group:
+        command = group.inside(["sh", "-c", "echo ready; read line"])
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            groups = find("memory", process=process.pid)
+            assert groups is not None
+            assert (groups.version, groups.directories[0]) == (group.version, group.path)
 
 
 def test_written_pages_show_up_as_dirty_page_cache_of_a_real_group(tmp_path: Path) -> None:
@@ -302,13 +343,13 @@ def test_a_gauge_sees_what_a_real_group_is_charged_with() -> None:
 
 
 def test_a_gauge_of_a_group_that_is_gone_knows_nothing() -> None:
-    with real_group(203 * MIB) as group:
-        (group / "below").mkdir()
-        (group / "below/memory.limit_in_bytes").write_text(str(200 * MIB))
+    with real_group() as other, real_group() as group:
         found = in_group(
-            group / "below",
+            group,
             "gauge = control_group.Gauge(); print(gauge.usage() > 0)\n"
-            "group = Path(sys.argv[1]); join(group.parent); group.rmdir()\n"
+            "Path(sys.argv[1]).write_text(str(os.getpid())); Path(sys.argv[2]).rmdir()\n"
             "print(gauge.usage(), gauge.working_set())",
+            other.path / "cgroup.procs",
+            group.path,
         )
         assert found == ["True", "None", "None"]
