@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from sinks import page_cache
+
 CLONE_NEWNS = 0x00020000  # linux/sched.h
 # Tools of the administrator, where the path of an ordinary user does not lead.
 ENVIRONMENT = {**os.environ, "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"}
@@ -34,7 +36,7 @@ class Place:
         name: of this place, `ext4-loop`.
         title: of this place, for a table.
         directory: there; in the container that of the container.
-        file_system: the kernel's name of its file system.
+        file_system: the name of its file system, as `sinks.page_cache.choose` has it.
         made: how it was made, in words.
         image: the container's image, when it is a container.
         loop: whether freed blocks are to be given back to the file below.
@@ -169,7 +171,7 @@ def container(image: str | None, work: Path, size: int) -> Iterator[Place]:
         name="container",
         title="in a container",
         directory=Path("/var/tmp"),  # the container's own root, and not a volume
-        file_system="overlay",
+        file_system="overlayfs",
         made=f"podman with runc, the root of {image}",
         image=image,
     )
@@ -188,14 +190,8 @@ def makers(image: str | None = None) -> dict[str, Maker]:
 
 
 def file_system(directory: Path) -> str:
-    """Return the kernel's name of the file system of `directory`: `ext4`, `overlay`; "unknown" if it is that."""
-    device = os.stat(directory).st_dev  # noqa: PTH116 - the numbers, not the path
-    number = f"{os.major(device)}:{os.minor(device)}"
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        left, _, right = line.partition(" - ")
-        if left.split()[2] == number:
-            return right.split()[0]
-    return "unknown"
+    """Return the name of the file system of `directory`: `ext4`, `overlayfs`; "unknown" if it is that."""
+    return page_cache.choose(directory).file_system or "unknown"
 
 
 def _check_space(work: Path, size: int) -> None:
