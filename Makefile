@@ -34,10 +34,9 @@ demo: $(READY) $(FLIGHTS)
 	$(BIN)/etl run examples/flights.toml
 	$(BIN)/python examples/flights_answers.py
 
-# loadgroup: what shares something expensive, such as the image of a container, runs in one process.
 test: lint $(FLIGHTS)
 	sh tests/install-debian-packages.sh
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --durations=10
+	$(BIN)/python -m pytest -n 2 --durations=10
 
 # The image is built by the tests, on a base out of Debian's mirror: tests/container/podman.py.
 container-test: $(READY) $(FLIGHTS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -51,6 +52,8 @@ def _needed(words: Sequence[str | Path], what: str) -> str:
 def image() -> str:
     """Return the name of an image of the project as it is in this checkout; it is built unless it is there.
 
+    Tests run in several processes: one of them builds, the others wait.
+
     Raises:
         Lacking: podman, root, a mirror or a package registry is not to be had.
         RuntimeError: the Dockerfile cannot be built.
@@ -59,6 +62,12 @@ def image() -> str:
         raise Lacking("podman is not installed")
     if os.geteuid() != 0:
         raise Lacking("only root can make a base image and mount a small disk")
+    with (ROOT / ".venv/image.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _image()
+
+
+def _image() -> str:
     base = _needed(["sh", ROOT / "tests/container/make-base-image.sh"], "no base image can be made")
     version = _needed(
         run("--memory", "128m", base, "python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"),

@@ -16,7 +16,7 @@ import pytest
 from tests.container import podman
 
 # In one process of the test runner, so that the image is built once (pytest --dist loadgroup).
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("container")]
+pytestmark = pytest.mark.slow
 
 HERE = Path(__file__).parent
 FLIGHTS = podman.ROOT / "demo" / "flights.csv.zip"
