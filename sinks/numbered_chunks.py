@@ -14,7 +14,7 @@ from pathlib import Path
 from sinks.base import SealedPart
 from sinks.errors import SinkOccupied
 from sinks.local_files import OpenFile, explained, names, sync_directory, unlink, uri
-from sinks.page_cache import Policy
+from sinks.page_cache import Policy, transit
 from sinks.parts import FilePart, LocalSink, Part, check, check_places
 
 NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
@@ -51,7 +51,7 @@ class NumberedChunks(LocalSink):
         """Keep the chunks up to `last` (with `keep=False`: those in `sealed`), delete all others."""
         check_places(sealed, [self._chunk(part.sequence) for part in sealed], self)
         for part in sealed:
-            check(part, whole=True)
+            check(part, whole=True, in_transit=not self._durable)
         self._abort_open()
         highest = last.sequence if last else 0
         wanted = {part.sequence for part in sealed}
@@ -82,6 +82,7 @@ class NumberedChunks(LocalSink):
     def release(self, part: SealedPart) -> None:
         """Delete the chunk with `keep=False`; otherwise do nothing."""
         if not self.keep:
+            transit.leave(self._chunk(part.sequence))
             # Not synced: if the name comes back after a power cut, `recover` deletes it.
             unlink(self._chunk(part.sequence))
 
@@ -129,6 +130,7 @@ class _Chunk(FilePart):
     def _undo(self) -> None:
         self._writer.abandon()
         self._file.close()
+        transit.leave(self._temporary)
         unlink(self._temporary)
         with explained("look at", self._path):
             try:
@@ -136,6 +138,7 @@ class _Chunk(FilePart):
             except FileNotFoundError:
                 return
         if ours:  # named, but the directory could not be synced
+            transit.leave(self._path)
             unlink(self._path)
 
 

@@ -9,15 +9,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
+from typing import cast
 
 from sinks import checksum, page_cache
 from sinks.base import Data, Hygiene, PartContext, SealedPart
 from sinks.errors import PartLost, SinkError, SinkFull
 from sinks.local_files import OpenFile, explained, locate
-from sinks.page_cache import POLICIES, Policy, open_for_writing
+from sinks.page_cache import POLICIES, FileWriter, Policy, open_for_writing, transit
+from sinks.page_cache.choice import MEMORY
 
 # A file system that is memory may take this share of the limit: the parts in transit, and no more.
 SHARE_IN_MEMORY = 4
+
+TWICE = 2
 
 
 class Part(PartContext, ABC):
@@ -190,11 +194,26 @@ class LocalSink(InOrder, ABC):
         self.policy = policy
         self._memory: int | None = None
         self._durable = True
+        self._learned: Policy | None = None  # what was seen to work where the policy did not
+        self._why = ""
+        self._fell = 0  # parts in a row for which the first method did not work
+        self._in_memory = False
 
     def take_budget(self, *, memory: int | None, durable: bool) -> None:
         """Hear what the run may take; as `TakesBudget`."""
         self._memory = memory
         self._durable = durable or self.lasting
+
+    def _learn(self, writer: FileWriter) -> None:
+        """Begin the next part with the method that was found for this one, so that it need not be found anew.
+
+        Once may be an accident: while others sync the whole machine, pages stay that would have gone.
+        """
+        self._fell = self._fell + 1 if writer.fell else 0
+        if self._fell >= TWICE:
+            found = writer.hygiene
+            self._learned, self._why, self._fell = cast(Policy, found.method), found.reason, 0
+            self._in_memory = writer.in_memory
 
     @abstractmethod
     def _held_bytes(self) -> int:
@@ -230,57 +249,68 @@ class FilePart(Part):
     ) -> None:
         super().__init__(sink, sequence, generation=generation)
         self._file = file
+        self._place = sink
         self._durable = sink._durable
-        self._limit = sink._memory
-        policy: Policy = sink.policy if self._durable else "keep"
+        policy: Policy = (sink._learned or sink.policy) if self._durable else "keep"
         self._writer = open_for_writing(file, start, policy=policy, memory=sink._memory)
-        self._lasting = sink.lasting
-        self._held = sink._held_bytes() if self._writer.choice.memory else 0
+        self._held: int | None = None
 
     @property
     def hygiene(self) -> Hygiene:
         """How the page cache is kept small, and what that took."""
         found = self._writer.hygiene
-        return found if self._durable else replace(found, reason="parts in transit need not touch the disk")
+        if not self._durable:
+            return replace(found, reason="parts in transit need not touch the disk")
+        return found if self._writer.fell else replace(found, reason=self._place._why or found.reason)
 
     def _take(self, data: Data) -> None:
-        if self._writer.choice.memory and self._limit is not None:
-            self._check_memory(self._limit, self._held + self._bytes + len(data))
+        if self._place._memory is not None and (self._place._in_memory or self._writer.in_memory):
+            if self._held is None:
+                self._held = self._place._held_bytes()
+            self._check_memory(self._place._memory, self._held + self._bytes + len(data))
         self._writer.write(data)
 
     def _store(self) -> None:
         """Make what was written durable, where that is wanted."""
-        if self._durable:
-            self._writer.sync()
-        else:
+        if not self._durable:
             self._writer.hand_over()
+            return
+        self._writer.sync()
+        self._place._learn(self._writer)
 
     def _check_memory(self, limit: int, size: int) -> None:
         """Refuse to fill memory in the belief that it is a disk."""
         if size <= limit // SHARE_IN_MEMORY:
             return
-        where = f"{self._file.path} is on {self._writer.choice.file_system}, which is memory"
+        kind = self._writer.choice.file_system
+        where = f"{self._file.path} is on {kind}, " + (
+            "which" if kind in MEMORY else "which behaves as if it"
+        )
         said = (
-            f"{where}: it is charged to this job and cannot be dropped. With part {self.sequence} it would "
+            f"{where} is memory: it is charged to this job and cannot be dropped. With part {self.sequence} it would "
             f"hold {size:,} bytes; of the {limit:,} that the job may take, a quarter may go there"
         )
-        if self._lasting:
+        if self._place.lasting:
             raise SinkError(f"{said}. Choose a path on a disk, or a sink that keeps no file: reused_file")
         raise SinkFull(f"{said}. Choose a path on a disk, or write smaller parts")
 
 
-def check(part: SealedPart, *, whole: bool) -> None:
+def check(part: SealedPart, *, whole: bool, in_transit: bool = False) -> None:
     """Make sure that a sealed part is on this machine as it was sealed; reads all of it.
 
     Args:
         part: the part, with a `file://` URI.
         whole: whether the file must hold nothing else.
+        in_transit: whether it may be in the page cache alone, and is to stay there.
 
     Raises:
         PartLost: it is missing, or has another length or checksum.
         SinkError: it cannot be read.
     """
     location = locate(part.uri)
+    if in_transit and location.path.exists():
+        with explained("look at", location.path):
+            transit.enter(location.path)  # before it is read: to drop it would begin to write it back
     with page_cache.open_for_reading(location.path, location.start, location.start + part.bytes) as file:
         with explained("look at", location.path):
             size = location.path.stat().st_size
@@ -295,7 +325,7 @@ def check(part: SealedPart, *, whole: bool) -> None:
     if crc != part.crc32c:
         raise PartLost(
             f"part {part.sequence}, {part.uri}, has the CRC-32C {crc:08x}, not {part.crc32c:08x} as it was sealed: "
-            "somebody changed it, or the disk did; it must be written again"
+            "somebody changed it, or the disk did; it must be written again, which the next run of a job does"
         )
 
 

@@ -54,7 +54,7 @@ class ReusedFile(LocalSink):
         places = [locate(part.uri).path for part in sealed]
         check_places(sealed, [path if self._is_slot(path) else self.path for path in places], self)
         for part in sealed:
-            check(part, whole=True)
+            check(part, whole=True, in_transit=not self._durable)
         self._abort_open()
         self._let_go()
         self._held = dict(zip(places, sealed, strict=True))

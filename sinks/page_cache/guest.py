@@ -63,9 +63,32 @@ class GuestFile(io.FileIO):
                 count = os.preadv(self.fileno(), [view[:READ_BYTES]], position)
                 self._brought_in(position, position + count)
             except OSError:
-                self._asks = False  # this file system cannot tell
-                return super().readinto(buffer) or 0
+                count = self._read_unless_there(view[:READ_BYTES], position)
         self.seek(position + count)
+        return count
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Read up to `size` bytes; all the rest when it is negative or None."""
+        if size is None or size < 0:
+            return self.readall()
+        data = bytearray(size)
+        with memoryview(data) as view:
+            count = self.readinto(view)
+        return bytes(data[:count])
+
+    def readall(self) -> bytes:
+        """Read all the rest."""
+        return b"".join(iter(lambda: self.read(READ_BYTES), b""))
+
+    def _read_unless_there(self, view: memoryview, position: int) -> int:
+        """Read where RWF_NOWAIT is refused, as on overlayfs: mincore(2) sees through that.
+
+        Of a file that this user may not write it says that all is there, so that all stays.
+        """
+        there = kernel.resident(self.fileno(), position, position + len(view))
+        count = os.preadv(self.fileno(), [view], position)
+        if there == 0:
+            self._brought_in(position, position + count)
         return count
 
     def close(self) -> None:

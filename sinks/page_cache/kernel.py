@@ -95,8 +95,8 @@ def sync_file_range(descriptor: int, start: int, end: int, flags: int) -> None:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
-def forget(descriptor: int, start: int, end: int) -> None:
-    """Drop the clean pages of a byte range from the page cache; `end` 0: up to the file's end.
+def forget(descriptor: int, start: int, end: int | None) -> None:
+    """Drop the clean pages of a byte range from the page cache; `end` None: up to the file's end.
 
     The kernel drops whole pages only: the first one is widened to a whole page. Where the system has no such
     call nothing happens.
@@ -104,9 +104,11 @@ def forget(descriptor: int, start: int, end: int) -> None:
     Raises:
         OSError: the file system does not take the advice.
     """
-    if hasattr(os, "posix_fadvise"):
-        start -= start % PAGE
-        os.posix_fadvise(descriptor, start, end - start if end else 0, os.POSIX_FADV_DONTNEED)
+    if not hasattr(os, "posix_fadvise") or (end is not None and end <= start):
+        return
+    start -= start % PAGE
+    # A length of 0 means up to the file's end, posix_fadvise(2).
+    os.posix_fadvise(descriptor, start, 0 if end is None else end - start, os.POSIX_FADV_DONTNEED)
 
 
 def advise_random(descriptor: int) -> None:

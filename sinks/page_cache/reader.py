@@ -64,6 +64,7 @@ class FileReader(io.RawIOBase):
         self._start = start
         self._length = end - start
         self._position = 0
+        self._touched = False  # whether anything was read
         self._asked = start  # the offset in the file up to which the disk was asked for what comes next
         self._ahead = STRETCH  # how much more is asked for than is wanted; nothing right after a seek
         kernel.advise_random(file.descriptor)
@@ -100,7 +101,7 @@ class FileReader(io.RawIOBase):
             wanted = min(len(view), max(0, self._length - self._position))
             self._ask_ahead(wanted)
             with explained("read", self._file.path):
-                count = os.preadv(self._file.descriptor, [view[:wanted]], self._at()) if wanted else 0
+                count = _read_into(self._file.descriptor, view[:wanted], self._at()) if wanted else 0
         return self._advance(count, wanted)
 
     def read(self, size: int | None = -1) -> bytes:
@@ -121,7 +122,7 @@ class FileReader(io.RawIOBase):
 
     def close(self) -> None:
         """Drop what is left to drop, and close the file. May be repeated."""
-        if self._file.descriptor >= 0 and self._position:
+        if self._file.descriptor >= 0 and self._touched:
             self._drop(self._start, self._start + self._length)
         self._file.close()
         super().close()
@@ -147,6 +148,7 @@ class FileReader(io.RawIOBase):
                 f"{self._file.path} ends at {self._at():,} bytes: somebody cut it while it was read"
             )
         self._position += count
+        self._touched = True
         if self._at() - self._kept >= STRETCH:
             self._drop(self._kept, self._at())
             self._kept = self._at()
@@ -154,8 +156,16 @@ class FileReader(io.RawIOBase):
 
     def _drop(self, start: int, end: int) -> None:
         with suppress(OSError):  # advice: a file system that does not take it loses nothing
-            if not transit.holds(self._file.descriptor):
+            if not transit.in_transit(self._file.descriptor):
                 kernel.forget(self._file.descriptor, start, end)
+
+
+def _read_into(descriptor: int, view: memoryview, position: int) -> int:
+    if hasattr(os, "preadv"):
+        return os.preadv(descriptor, [view], position)
+    data = os.pread(descriptor, len(view), position)
+    view[: len(data)] = data
+    return len(data)
 
 
 def drop(path: str | os.PathLike[str]) -> None:
@@ -174,5 +184,5 @@ def drop(path: str | os.PathLike[str]) -> None:
         getattr(os, "fdatasync", os.fsync)(file.descriptor)
         transit.leave(file.descriptor)
     with suppress(OSError):  # advice: a file system that does not take it loses nothing
-        kernel.forget(file.descriptor, 0, 0)
+        kernel.forget(file.descriptor, 0, None)
     file.close()

@@ -8,40 +8,40 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-# Device and inode. An entry outlives its file until a writer begins on that inode again, which harms nobody:
-# nothing but our own readers asks, and they would leave a file in the cache.
+# Device and inode.
 _files: set[tuple[int, int]] = set()
 
 
-def _key(descriptor: int) -> tuple[int, int]:
-    found = os.fstat(descriptor)
+def _key(file: int | Path) -> tuple[int, int]:
+    found = os.fstat(file) if isinstance(file, int) else file.stat()
     return found.st_dev, found.st_ino
 
 
-def enter(descriptor: int) -> None:
-    """Note that an open file is in transit."""
-    _files.add(_key(descriptor))
+def enter(file: int | Path) -> None:
+    """Note that a file, open or at a path, is in transit.
+
+    Raises:
+        OSError: it is not there.
+    """
+    _files.add(_key(file))
 
 
-def leave(descriptor: int) -> None:
-    """Note that it is not, or not any more."""
+def leave(file: int | Path) -> None:
+    """Note that it is not, or not any more; before it is unlinked, as its inode may be given out again."""
     if _files:
-        _files.discard(_key(descriptor))
+        try:
+            _files.discard(_key(file))
+        except FileNotFoundError:
+            return
 
 
-def in_transit(path: Path) -> bool:
+def in_transit(file: int | Path) -> bool:
     """Say whether a file is in transit: in the page cache alone, as far as anybody knows.
 
     Should the kernel write it back all the same, and fail, nobody is told, and its pages may go: whoever reads
     the file should compare its checksum.
     """
     try:
-        found = path.stat()
-    except OSError:
+        return bool(_files) and _key(file) in _files
+    except FileNotFoundError:
         return False
-    return (found.st_dev, found.st_ino) in _files
-
-
-def holds(descriptor: int) -> bool:
-    """Say whether it is."""
-    return bool(_files) and _key(descriptor) in _files

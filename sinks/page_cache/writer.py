@@ -96,6 +96,7 @@ class FileWriter:
         self._choice: Choice = choose(file.descriptor, policy)
         self._reason = self._choice.reason
         self._falls: list[str] = []
+        self._in_memory = False
         self._methods = list(self._choice.methods)
         self._method = self._make(position)
         self._memory = memory
@@ -129,6 +130,16 @@ class FileWriter:
             peak=self._peak,
             waited=self._waited,
         )
+
+    @property
+    def fell(self) -> bool:
+        """Whether the first method did not work."""
+        return bool(self._falls)
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether what is written stays in memory, because the file system is that, or whatever is tried."""
+        return self._choice.memory or self._in_memory
 
     @property
     def choice(self) -> Choice:
@@ -211,11 +222,17 @@ class FileWriter:
             if not self._named:
                 sync_directory(self._file.path.parent)
                 self._named = True
-        if not keeps:
-            with suppress(OSError):  # advice; where it counts, `behind` has seen whether it is taken
-                kernel.forget(self._file.descriptor, self._start, self._written)
-            self._clean = self._written
+            if not keeps:
+                self._leave_nothing()
         self._end_window()
+
+    def _leave_nothing(self) -> None:
+        """Drop what is durable now, and begin anew from here."""
+        with suppress(OSError):  # advice; whether it is taken is seen at once
+            kernel.forget(self._file.descriptor, self._start, self._written)
+        self._is_gone(self._start, self._written)
+        self._start = self._clean = self._written
+        self._method = self._make(self._written)
 
     def close(self) -> None:
         """Write what is still in memory and close the file, if it is this writer's. May be repeated.
@@ -350,18 +367,26 @@ class FileWriter:
                 except Unsupported as reason:
                     self._fall(str(reason))
                     continue
-                length = clean - self._clean
-                left = kernel.resident(self._file.descriptor, self._clean, clean) if looks and length else 0
-                # A page that is busy stays, and goes with the next window; half of them is no accident.
-                if not left or left * 2 <= length:
-                    self._proven = self._proven or bool(looks and length)
-                    self._strikes = 0
+                if not looks or self._is_gone(self._clean, clean):
                     self._clean = clean
-                    return
-                self._strikes += 1
-                if self._proven and self._strikes < STRIKES:
-                    return
-                self._fall(f"it had no effect: {left:,} of {length:,} bytes stayed cached")
+                elif not self._strikes:
+                    continue  # with the next method
+                return
+
+    def _is_gone(self, start: int, end: int) -> bool:
+        """See whether a range that should not be cached is not; if it stays, go on with the next method."""
+        if end <= start:
+            return True
+        left = kernel.resident(self._file.descriptor, start, end) or 0
+        # A page that is busy stays, and goes with the next window; half of them is no accident.
+        if left * 2 <= end - start:
+            self._proven, self._strikes = True, 0
+            return True
+        self._strikes += 1
+        if not self._proven or self._strikes >= STRIKES:
+            self._fall(f"it had no effect: {left:,} of {end - start:,} bytes stayed cached")
+            self._in_memory = self._method.name == "keep"
+        return False
 
     def _look(self) -> None:
         """Note how much of the file is cached now, when it is at its most."""
