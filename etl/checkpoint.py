@@ -187,7 +187,6 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
             part_bytes=part_bytes,
             clean=False,
             finished=False,
-            hygiene=None,
         )
 
     def committed(self, state: State, part: Part | None) -> Checkpoint:

@@ -122,7 +122,8 @@ class Engine:
             sealed = writer.seal() if records else None
             if sealed is None:
                 writer.abort()
-            self._lease.document = self._hygiene.noted(writer, self._lease.document)
+            if sealed is not None:
+                self._lease.document = self._hygiene.noted(writer, self._lease.document)
             self._commit(sequence, records, sealed, letters, shapes.fields() if shapes else None)
         except (formats.SchemaWidened, SinkFull, CheckpointFull) as error:
             self._roll_back(writer)
@@ -250,7 +251,7 @@ class Engine:
         if seconds is not None and time.monotonic() - self._part_began >= seconds:
             self._reader.end_slice("seconds")
         self._loading.advance_if_done()
-        if not self._pressed and self._open_part[1] >= SMALLEST_PART:
+        if self._reader.cut is None and self._open_part[1] >= SMALLEST_PART:
             self._pressed = self._job.governor.pressed() or 0
             if self._pressed:
                 self._reader.end_slice("memory")
@@ -301,7 +302,7 @@ class Engine:
         governor, document = self._job.governor, self._lease.document
         self.counts.cut_for_memory += 1
         smallest = min(SMALLEST_PART, self._job.part_bytes)
-        self._lease.document = replace(document, part_bytes=max(smallest, sealed.bytes // 2))
+        self._lease.document = replace(document, part_bytes=max(smallest, document.part_bytes // 2))
         if sealed.uri.startswith("file:"):
             with suppress(SinkError):  # loaded and deleted by now; else it was synced before, or is made anew
                 page_cache.drop(locate(sealed.uri).path)

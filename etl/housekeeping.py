@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, replace
 
+import msgspec
+
 from etl import checkpoint, progress
 from etl.checkpoint import Checkpoint
 from sinks import Hygiene, PartWriter, ReportsHygiene
@@ -27,7 +29,9 @@ class Housekeeping:
         """Return `document` with what `writer`, whose part is sealed, says; a third party's may say nothing."""
         if not isinstance(writer, ReportsHygiene):
             return document
-        before, now = self._sum, writer.hygiene
+        before, now = self._sum, _plain(writer.hygiene)
+        if now is None:
+            return document
         if before is not None:
             waited = round(before.waited + now.waited, 6)
             now = replace(now, peak=max(before.peak, now.peak), waited=waited)
@@ -40,3 +44,11 @@ class Housekeeping:
         """Emit what is known, if anything is."""
         if self._sum is not None:
             self._emit(progress.SinkHygiene(pipeline=self._pipeline, at_end=at_end, **asdict(self._sum)))
+
+
+def _plain(found: Hygiene) -> Hygiene | None:
+    """Return what can be read again from a checkpoint; None: a third party's cannot."""
+    try:
+        return msgspec.json.decode(msgspec.json.encode(found), type=Hygiene)
+    except (msgspec.MsgspecError, TypeError):
+        return None

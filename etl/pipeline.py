@@ -181,9 +181,9 @@ class Pipeline:
             for listener in listeners:
                 listener(event)
 
-        with self.store.hold(wait=wait):
+        with self.store.hold(wait=wait), Gauge() as gauge:
             budget = memory.budget(self.memory)
-            job = self._settings(min(self.part_bytes, budget.part_bytes))
+            job = self._settings(min(self.part_bytes, budget.part_bytes), Governor(gauge))
             self._share(budget, job)
             takeover = Takeover(job, self.store, emit)
             lease = takeover.acquire()
@@ -349,7 +349,7 @@ class Pipeline:
             if isinstance(sink, TakesBudget):
                 sink.take_budget(memory=budget.limit, durable=durable)
 
-    def _settings(self, part_bytes: int) -> Settings:
+    def _settings(self, part_bytes: int, governor: Governor) -> Settings:
         return Settings(
             pipeline=self.name,
             source=self.source,
@@ -364,7 +364,7 @@ class Pipeline:
             part_bytes=part_bytes,
             part_records=self.part_records,
             part_seconds=self.part_seconds,
-            governor=Governor(Gauge()),
+            governor=governor,
         )
 
     def _close(self) -> None:

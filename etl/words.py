@@ -37,7 +37,8 @@ def sentence(event: Event) -> str:
             after = f", now {size(event.after)}" if event.after is not None else ""
             return (
                 f"memory is short: the working set was {size(event.working_set)} of {size(event.limit)}{after}; "
-                f"part {event.sequence} was cut at {size(event.bytes)}"
+                f"part {event.sequence} was cut at {size(event.bytes)}, the next ones are smaller; if this goes on, "
+                "give the container more memory"
             )
         case PlanLoaded():
             return (

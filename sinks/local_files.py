@@ -21,7 +21,7 @@ HINTS = {
     errno.EACCES: "let this user read and write there, or choose another path",
     errno.EPERM: "let this user read and write there, or choose another path",
     errno.EROFS: "the file system is read-only: choose a path on another one",
-    errno.ENOENT: "somebody removed it, or took the job over: see who else works there, then run again",
+    errno.ENOENT: "it, or a part of its path, is not there; if it just was, somebody removed it or took the job over",
     errno.ENOTDIR: "a part of the path is a file where a directory is needed: choose another path",
     errno.EISDIR: "a directory stands there: choose another path",
     errno.ENAMETOOLONG: "choose a shorter name",

@@ -9,19 +9,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import cast
 
 from sinks import checksum, page_cache
 from sinks.base import Data, Hygiene, PartContext, SealedPart
 from sinks.errors import PartLost, SinkError, SinkFull
 from sinks.local_files import OpenFile, explained, locate
-from sinks.page_cache import POLICIES, FileWriter, Policy, open_for_writing, transit
-from sinks.page_cache.choice import MEMORY
+from sinks.page_cache import Policy, open_for_writing, transit
+from sinks.page_cache.choice import MEMORY, check_policy
 
 # A file system that is memory may take this share of the limit: the parts in transit, and no more.
 SHARE_IN_MEMORY = 4
 
-TWICE = 2
+# A part is rid of all of its pages, or nearly: what is more than this share was not cleaned up.
+STAYED = 16
 
 
 class Part(PartContext, ABC):
@@ -186,17 +186,14 @@ class LocalSink(InOrder, ABC):
             raise ValueError(
                 f"{type(self).__name__}(path={name!r}): the path must name a file, such as 'out/job.ndjson'"
             )
-        if policy not in POLICIES:
-            raise ValueError(
-                f"{type(self).__name__}(policy={policy!r}): it must be one of {', '.join(POLICIES)}"
-            )
+        check_policy(policy)
         self.path = Path(name).absolute()
         self.policy = policy
         self._memory: int | None = None
         self._durable = True
-        self._learned: Policy | None = None  # what was seen to work where the policy did not
+        self._useless: frozenset[str] = frozenset()  # the methods that were seen not to work here
         self._why = ""
-        self._fell = 0  # parts in a row for which the first method did not work
+        self._suspect: FilePart | None = None  # the last part, if its method had no effect
         self._in_memory = False
 
     def take_budget(self, *, memory: int | None, durable: bool) -> None:
@@ -204,16 +201,23 @@ class LocalSink(InOrder, ABC):
         self._memory = memory
         self._durable = durable or self.lasting
 
-    def _learn(self, writer: FileWriter) -> None:
-        """Begin the next part with the method that was found for this one, so that it need not be found anew.
+    def _look_again(self) -> None:
+        """Where the method of the last part had no effect, see whether it has none still: then begin with its next.
 
         Once may be an accident: while others sync the whole machine, pages stay that would have gone.
         """
-        self._fell = self._fell + 1 if writer.fell else 0
-        if self._fell >= TWICE:
-            found = writer.hygiene
-            self._learned, self._why, self._fell = cast(Policy, found.method), found.reason, 0
-            self._in_memory = writer.in_memory
+        part, self._suspect = self._suspect, None
+        if part is None or part.sealed is None:
+            return
+        where = locate(part.sealed.uri)
+        try:
+            with page_cache.open_for_reading(where.path, where.start, where.start + part.bytes) as file:
+                left = file.drop()
+        except SinkError:
+            return  # released by now
+        if left * STAYED > part.bytes:
+            self._useless |= part.useless
+            self._why = part.hygiene.reason
 
     @abstractmethod
     def _held_bytes(self) -> int:
@@ -250,9 +254,12 @@ class FilePart(Part):
         super().__init__(sink, sequence, generation=generation)
         self._file = file
         self._place = sink
+        sink._look_again()
         self._durable = sink._durable
-        policy: Policy = (sink._learned or sink.policy) if self._durable else "keep"
-        self._writer = open_for_writing(file, start, policy=policy, memory=sink._memory)
+        policy: Policy = sink.policy if self._durable else "keep"
+        self._writer = open_for_writing(
+            file, start, policy=policy, memory=sink._memory, without=sink._useless
+        )
         self._held: int | None = None
 
     @property
@@ -261,10 +268,20 @@ class FilePart(Part):
         found = self._writer.hygiene
         if not self._durable:
             return replace(found, reason="parts in transit need not touch the disk")
-        return found if self._writer.fell else replace(found, reason=self._place._why or found.reason)
+        return found if self.useless else replace(found, reason=self._place._why or found.reason)
+
+    @property
+    def useless(self) -> frozenset[str]:
+        """The methods of keeping the page cache small that did not work for this part."""
+        return self._writer.useless
+
+    def _in_memory(self) -> bool:
+        """Say whether what is written stays in memory: because the file system is that, or whatever is tried."""
+        keeps = self._writer.hygiene.method == "keep"
+        return self._writer.choice.memory or (keeps and bool(self.useless or self._place._useless))
 
     def _take(self, data: Data) -> None:
-        if self._place._memory is not None and (self._place._in_memory or self._writer.in_memory):
+        if self._place._memory is not None and self._in_memory():
             if self._held is None:
                 self._held = self._place._held_bytes()
             self._check_memory(self._place._memory, self._held + self._bytes + len(data))
@@ -276,7 +293,7 @@ class FilePart(Part):
             self._writer.hand_over()
             return
         self._writer.sync()
-        self._place._learn(self._writer)
+        self._place._suspect = self if self.useless else None
 
     def _check_memory(self, limit: int, size: int) -> None:
         """Refuse to fill memory in the belief that it is a disk."""

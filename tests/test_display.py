@@ -250,7 +250,8 @@ def hygiene(method: str, *, at_end: bool) -> SinkHygiene:
                 after=90 * MIB,
                 limit=128 * MIB,
             ),
-            "memory is short: the working set was 118 MiB of 128 MiB, now 90 MiB; part 4 was cut at 2 MiB",
+            "memory is short: the working set was 118 MiB of 128 MiB, now 90 MiB; part 4 was cut at 2 MiB, "
+            "the next ones are smaller; if this goes on, give the container more memory",
         ),
     ],
 )

@@ -54,6 +54,16 @@ class Choice:
     memory: bool = False
 
 
+def check_policy(policy: str) -> None:
+    """Make sure that there is such a policy.
+
+    Raises:
+        ValueError: there is not.
+    """
+    if policy not in POLICIES:
+        raise ValueError(f"policy is {policy!r}; it must be one of {', '.join(POLICIES)}")
+
+
 def choose(place: int | str | os.PathLike[str], policy: Policy = "auto") -> Choice:
     """Say how a file would be written; touches nothing.
 
@@ -64,8 +74,7 @@ def choose(place: int | str | os.PathLike[str], policy: Policy = "auto") -> Choi
     Raises:
         ValueError: there is no such policy.
     """
-    if policy not in POLICIES:
-        raise ValueError(f"policy is {policy!r}; it must be one of {', '.join(POLICIES)}")
+    check_policy(policy)
     if not isinstance(place, int):
         path = Path(place).absolute()
         # Not Path.exists, which raises below a directory that may not be looked into.
@@ -83,6 +92,9 @@ def choose(place: int | str | os.PathLike[str], policy: Policy = "auto") -> Choi
     if found in WRITE_BEHIND:
         reason = f"{found} writes back a range when it is told to"
         return Choice(file_system=found, methods=NEXT["write_behind"], reason=reason)
+    if found == "overlayfs" and kernel.is_volatile(place):
+        reason = "the overlay is mounted volatile: no sync does anything there, and nothing there is durable"
+        return Choice(file_system=found, methods=NEXT["direct"], reason=reason)
     reason = f"{found or 'this file system'} may take sync_file_range and do nothing: fdatasync does it"
     return Choice(file_system=found, methods=NEXT["fdatasync"], reason=reason)
 

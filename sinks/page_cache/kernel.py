@@ -12,6 +12,7 @@ import os
 import sys
 from contextlib import suppress
 from functools import cache
+from pathlib import Path
 
 PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
@@ -80,6 +81,24 @@ def file_system(file: int | str | os.PathLike[str]) -> str | None:
     found = (ctypes.c_long * 32)()  # struct statfs, 120 bytes, begins with f_type
     code = libc.fstatfs(file, found) if isinstance(file, int) else libc.statfs(os.fsencode(file), found)
     return FILE_SYSTEMS.get(found[0] & 0xFFFFFFFF) if code == 0 else None
+
+
+def is_volatile(file: int | str | os.PathLike[str]) -> bool:
+    """Say whether a file or directory is on an overlay that is mounted `volatile`, as /proc/self/mountinfo has it.
+
+    `podman run --rm` mounts the root of a container so; mount writes `volatile`, or `fsync=volatile` since Linux 6.18.
+    """
+    try:
+        device = os.stat(file).st_dev  # noqa: PTH116 - of a descriptor too
+        lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    except OSError:
+        return False
+    number = f"{os.major(device)}:{os.minor(device)}"
+    for line in lines:
+        left, _, right = line.partition(" - ")
+        if left.split()[2] == number and right.startswith("overlay "):
+            return bool({"volatile", "fsync=volatile"} & set(right.split()[-1].split(",")))
+    return False
 
 
 def sync_file_range(descriptor: int, start: int, end: int, flags: int) -> None:

@@ -120,6 +120,12 @@ class FileReader(io.RawIOBase):
         """Read all the rest."""
         return b"".join(iter(lambda: self.read(PIECE), b""))
 
+    def drop(self) -> int:
+        """Drop all of the range now, and return how many of its bytes are cached still."""
+        end = self._start + self._length
+        self._drop(self._start, end)
+        return kernel.resident(self._file.descriptor, self._start, end) or 0
+
     def close(self) -> None:
         """Drop what is left to drop, and close the file. May be repeated."""
         if self._file.descriptor >= 0 and self._touched:

@@ -6,7 +6,7 @@ import errno
 import os
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +17,7 @@ from sinks.checksum import flat
 from sinks.errors import SinkError
 from sinks.local_files import OpenFile, explained, make_directory, sync_directory
 from sinks.page_cache import kernel, transit
-from sinks.page_cache.choice import Choice, Policy, choose, window
+from sinks.page_cache.choice import Choice, Policy, check_policy, choose, window
 from sinks.page_cache.kernel import Unsupported
 from sinks.page_cache.methods import GATHERS_MOST, METHODS, PIECE, Keep
 
@@ -39,6 +39,7 @@ def open_for_writing(
     *,
     policy: Policy = "auto",
     memory: int | None = None,
+    without: Collection[str] = (),
 ) -> FileWriter:
     """Open a file for writing from the byte `position` on.
 
@@ -51,19 +52,23 @@ def open_for_writing(
             the next best. "keep": not at all.
         memory: what the job may be charged with, in bytes, which the window follows; None: what the control
             group allows.
+        without: the methods that were seen not to work in this place (`FileWriter.useless`).
 
     Raises:
         SinkError: it cannot be opened.
-        ValueError: there is no such policy.
+        ValueError: there is no such policy, or the memory is no number of bytes; nothing was touched.
     """
+    check_policy(policy)
+    if memory is not None and (not isinstance(memory, int) or memory <= 0):
+        raise ValueError(f"memory is {memory!r}; it must be a number of bytes, or None")
     if isinstance(file, OpenFile):
-        return FileWriter(file, position, policy=policy, memory=memory)
+        return FileWriter(file, position, policy=policy, memory=memory, without=without)
     path = Path(file).absolute()
     make_directory(path.parent)
     with explained("open", path):
         opened = OpenFile(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666), path)
     opened.truncate(position)
-    return FileWriter(opened, position, policy=policy, memory=memory, owned=True)
+    return FileWriter(opened, position, policy=policy, memory=memory, without=without, owned=True)
 
 
 class FileWriter:
@@ -77,6 +82,7 @@ class FileWriter:
         position: the offset in bytes of the first write.
         policy: as in `open_for_writing`.
         memory: as in `open_for_writing`.
+        without: as in `open_for_writing`.
         owned: whether to close `file`, and to make its name durable in `sync`.
     """
 
@@ -87,6 +93,7 @@ class FileWriter:
         *,
         policy: Policy = "auto",
         memory: int | None = None,
+        without: Collection[str] = (),
         owned: bool = False,
     ) -> None:
         transit.leave(file.descriptor)
@@ -96,8 +103,8 @@ class FileWriter:
         self._choice: Choice = choose(file.descriptor, policy)
         self._reason = self._choice.reason
         self._falls: list[str] = []
-        self._in_memory = False
-        self._methods = list(self._choice.methods)
+        self._useless: set[str] = set()
+        self._methods = [name for name in self._choice.methods if name not in without or name == "keep"]
         self._method = self._make(position)
         self._memory = memory
         self._window = 0
@@ -132,14 +139,9 @@ class FileWriter:
         )
 
     @property
-    def fell(self) -> bool:
-        """Whether the first method did not work."""
-        return bool(self._falls)
-
-    @property
-    def in_memory(self) -> bool:
-        """Whether what is written stays in memory, because the file system is that, or whatever is tried."""
-        return self._choice.memory or self._in_memory
+    def useless(self) -> frozenset[str]:
+        """The methods that did not work for this file."""
+        return frozenset(self._useless)
 
     @property
     def choice(self) -> Choice:
@@ -385,7 +387,6 @@ class FileWriter:
         self._strikes += 1
         if not self._proven or self._strikes >= STRIKES:
             self._fall(f"it had no effect: {left:,} of {end - start:,} bytes stayed cached")
-            self._in_memory = self._method.name == "keep"
         return False
 
     def _look(self) -> None:
@@ -402,6 +403,7 @@ class FileWriter:
             self._clean = self._written  # what was left behind is the kernel's to write back
         self._method = self._make(self._clean)
         self._proven, self._strikes = False, 0
+        self._useless.add(name)
         self._falls.append(f"{name}: {reason}")
         self._reason = "; ".join(self._falls)
 
