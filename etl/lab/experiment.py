@@ -31,6 +31,9 @@ from sinks.control_group import Memory
 
 DROP_CACHES = Path("/proc/sys/vm/drop_caches")
 DROPPED_EVERY = 1.0  # seconds
+# Measured: Python with the modules of the experiment has 15 MiB, and with a sink it is killed at a limit of 16 MiB.
+PROCESS_ALONE = 15 * 1024 * 1024  # bytes
+LEAST_LIMIT = 24 * 1024 * 1024  # bytes
 SPARE_DISK = 64 * 1024 * 1024  # bytes that stay free: for the directories, and for others
 
 
@@ -42,7 +45,7 @@ class Experiment:
         stream: what is written.
         strategies: how, one after the other.
         limit: what each process may be charged with, in bytes; None: no limit.
-        directory: where files are written, in a directory of their own that is removed again.
+        directory: where files are written, in a directory of their own that is removed again; it exists.
         tell: hears each outcome as soon as it is there, and before, with None, which strategy is next.
     """
 
@@ -97,7 +100,6 @@ class Experiment:
     @contextmanager
     def _scratch(self) -> Iterator[Path]:
         try:
-            self.directory.mkdir(parents=True, exist_ok=True)
             scratch = Path(tempfile.mkdtemp(prefix="etl-lab-", dir=self.directory)).absolute()
         except OSError as error:
             raise LabError(

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".svg", ".png")
 WITHOUT = (
-    "no picture can be drawn without matplotlib: pip install 'etl-sinks[lab]', then draw what --json wrote: "
-    "etl lab --redraw FILE.json --picture FILE.svg"
+    "no picture can be drawn without matplotlib: pip install 'etl-sinks[lab]'; or leave --picture out, and later "
+    "draw what --json wrote: etl lab --redraw FILE.json --picture FILE.svg"
 )
 COLUMNS = 4
 WIDTH, PANEL_HEIGHT, HEAD, FOOT = 8.0, 1.25, 1.1, 0.45  # inches; 100 pixels each on GitHub
@@ -40,15 +40,16 @@ COLOURS: dict[Kind, tuple[str, str]] = {
 TEXT, FAINT = "#1f2328", "#59636e"
 
 
-def check(path: str) -> bool:
-    """Say whether a picture can be drawn here; to be asked before an experiment of minutes.
+def check(path: str) -> None:
+    """Make sure that a picture can be drawn here; to be asked before an experiment of minutes.
 
     Raises:
-        ConfigError: `path` has neither the suffix `.svg` nor `.png`.
+        ConfigError: `path` has neither the suffix `.svg` nor `.png`, or there is no matplotlib.
     """
     if Path(path).suffix not in SUFFIXES:
         raise ConfigError(f"--picture {path}: the name must end in {' or '.join(SUFFIXES)}")
-    return importlib.util.find_spec("matplotlib") is not None
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ConfigError(WITHOUT)
 
 
 def finding(report: Report) -> str:

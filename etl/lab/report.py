@@ -39,7 +39,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         peak_charged_bytes: the most of everything, as the kernel counted it.
         failed_charges: how often the group was full, and something had to be taken back first.
         oom_kills: how many processes were killed because it stayed full.
-        disk_bytes: the most that its files were seen to take on the disk.
+        disk_bytes: the most that its files were seen to take, or to have reserved, of the disk; parts in transit are
+            counted, though they are gone before they get there.
         samples: what was seen over time, at most 400 points with the peaks among them.
     """
 
@@ -139,21 +140,24 @@ COLUMNS = (
     ("working set", "peak MiB"),
     ("failed", "charges"),
     ("OOM", "kills"),
-    ("disk", "peak MiB"),
+    ("files", "peak MiB"),
     ("method", ""),
 )
 
 
 def table(report: Report) -> str:
-    """Lay the outcomes out as a table, one line each; what did not end well has its reason behind."""
+    """Lay the outcomes out as a table, one line each; below it why some did not end well, each reason once."""
     rows = [_cells(outcome) for outcome in report.outcomes]
     heads = [[column[line] for column in COLUMNS] for line in (0, 1)]
     everything = [*heads, *rows]
     widths = [max(len(row[place]) for row in everything) for place in range(len(COLUMNS))]
-    reasons = ["", "", *(_reason(outcome) for outcome in report.outcomes)]
-    return "\n".join(
-        f"{_aligned(row, widths)}  {reason}".rstrip() for row, reason in zip(everything, reasons, strict=True)
-    )
+    reasons: dict[str, list[str]] = {}
+    for outcome in report.outcomes:
+        if outcome.status != "done":
+            reasons.setdefault(f"{outcome.status}: {outcome.reason}", []).append(outcome.strategy)
+    below = [f"{', '.join(strategies)}: {reason}" for reason, strategies in reasons.items()]
+    lines = [_aligned(row, widths).rstrip() for row in everything]
+    return "\n".join([*lines, "", *below] if below else lines)
 
 
 def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
@@ -177,12 +181,8 @@ def _cells(outcome: Outcome) -> list[str]:
         _number(outcome.failed_charges),
         _number(outcome.oom_kills),
         _mib(outcome.disk_bytes),
-        outcome.method.partition(" ")[0],
+        outcome.method.partition(" ")[0] if outcome.status == "done" else outcome.status,
     ]
-
-
-def _reason(outcome: Outcome) -> str:
-    return "" if outcome.status == "done" else f"{outcome.status}: {outcome.reason}"
 
 
 def _mib(value: int | None) -> str:

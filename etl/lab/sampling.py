@@ -96,12 +96,12 @@ class OwnGroup:
 
 
 class Sampler:
-    """Looks at a group, and at what a directory takes on the disk, in a thread; as a context manager.
+    """Looks at a group, and at what the files of a directory take, in a thread; as a context manager.
 
     Args:
         group: what to look at.
         board: says how much is written.
-        directory: whose files are counted by the blocks that they have on the disk.
+        directory: whose files are counted by the blocks that they have, or that are reserved for them.
 
     Attributes:
         samples: what was seen.

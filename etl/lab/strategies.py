@@ -96,10 +96,11 @@ def all_strategies() -> list[Strategy]:
 
 
 def select(names: Iterable[str]) -> list[Strategy]:
-    """Return the strategies that are called so; all of them without a name.
+    """Return the strategies that are called so; without a name all but the one that drops the machine's caches.
 
     Args:
-        names: full names; or those of sinks, for all of their policies; or patterns with `*`.
+        names: full names; or those of sinks, for all of their policies; or patterns with `*`, which do not find the
+            one that drops the machine's caches: that slows down whatever else runs there.
 
     Raises:
         ConfigError: nothing is called so.
@@ -113,12 +114,14 @@ def select(names: Iterable[str]) -> list[Strategy]:
     return [
         strategy
         for strategy in strategies
-        if not wanted or any(_is_called(strategy, name) for name in wanted)
+        if any(_is_called(strategy, name) for name in wanted) or not (wanted or strategy.drops_caches)
     ]
 
 
 def _is_called(strategy: Strategy, name: str) -> bool:
-    return name == strategy.name.partition(" ")[0] or fnmatchcase(strategy.name, name)
+    if name in (strategy.name, strategy.name.partition(" ")[0]):
+        return True
+    return fnmatchcase(strategy.name, name) and not strategy.drops_caches
 
 
 def _one_file(stream: Stream, directory: Path, tell: Tell) -> str:

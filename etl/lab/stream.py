@@ -6,9 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from etl.errors import ConfigError
+from etl.words import size
 
 LINES_IN_BATCH = 1000
 LEAST_LINE_BYTES = 40
+LEAST_PART_BYTES = (
+    64 * 1024
+)  # below that the opening of files is what is measured; and millions of them pile up
 
 _HEAD, _TAIL = b'{"line":%012d,"text":"', b'"}\n'
 
@@ -38,6 +42,8 @@ class Stream:
             raise ConfigError(f"{self.lines:,} lines are too few: write one at least")
         if self.line_bytes < LEAST_LINE_BYTES:
             raise ConfigError(f"a line has {LEAST_LINE_BYTES} bytes at least, not {self.line_bytes}")
+        if self.part_bytes < LEAST_PART_BYTES:
+            raise ConfigError(f"a part has {size(LEAST_PART_BYTES)} at least, not {self.part_bytes:,} bytes")
 
     @property
     def length(self) -> int:

@@ -130,7 +130,7 @@ def test_where_caches_cannot_be_dropped_that_strategy_is_skipped(
 ) -> None:
     monkeypatch.setattr(experiment, "DROP_CACHES", tmp_path / "drop_caches")
     strategies = select(["naive_drop_caches"])
-    report = Experiment(stream=SMALL, strategies=strategies, limit=None, directory=tmp_path / "files").run()
+    report = Experiment(stream=SMALL, strategies=strategies, limit=None, directory=tmp_path).run()
     assert report.outcomes[0].status == "skipped"
     assert "only root" in report.outcomes[0].reason
 
@@ -143,7 +143,7 @@ def test_caches_are_dropped_while_it_writes_and_clean_ones_only(
     monkeypatch.setattr(experiment, "DROP_CACHES", switch)
     monkeypatch.setattr(experiment, "DROPPED_EVERY", 0.01)
     strategies = select(["naive_drop_caches", "null"])
-    report = Experiment(stream=SMALL, strategies=strategies, limit=None, directory=tmp_path / "files").run()
+    report = Experiment(stream=SMALL, strategies=strategies, limit=None, directory=tmp_path).run()
     assert [outcome.strategy for outcome in report.outcomes] == ["naive_drop_caches", "null"]
     assert switch.read_text() == "1\n"
 
@@ -181,8 +181,20 @@ def test_without_room_on_the_disk_it_says_what_it_needs_and_writes_nothing(tmp_p
         (["--picture", "lab.gif"], "the name must end in .svg or .png"),
         (["--picture", "nowhere/lab.svg"], "its directory does not exist"),
         (["--json", "nowhere/lab.json"], "its directory does not exist"),
-        (["--line-bytes", "20"], "a line has 40 bytes at least, not 20"),
+        (["--line-bytes", "20"], "20 is not in the range x>=40"),
+        (["--part-bytes", "100"], "a part has 64 KiB at least, not 100 bytes"),
         (["--limit", "much"], "--limit: expected a size"),
+        (
+            ["--limit", "16MiB"],
+            "--limit: 16 MiB are too little, the process alone takes 15 MiB; give it 24 MiB or",
+        ),
+        (["--directory", "nowhere"], "Directory 'nowhere' does not exist"),
+        (["--json", "a.svg", "--picture", "./a.svg"], "these are not all different files"),
+        (["--redraw", __file__, "--json", __file__], "these are not all different files"),
+        (
+            ["--redraw", __file__, "--quick", "--line-bytes", "100"],
+            "so --line-bytes, --quick would do nothing",
+        ),
         (["--redraw", __file__], "is not what `etl lab --json` writes"),
     ],
 )
@@ -190,6 +202,23 @@ def test_a_wrong_command_line_is_said_before_anything_is_done(arguments: list[st
     done = CliRunner().invoke(main, ["lab", *arguments])
     assert done.exit_code == 2
     assert message in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device")
+def test_json_that_cannot_be_written_is_said_in_words(tmp_path: Path) -> None:
+    arguments = ("--quick", "--lines", 1000, "--only", "null", "--directory", tmp_path)
+    done = lab(*arguments, "--json", "/dev/full")
+    assert done.returncode == 1
+    assert "--json /dev/full cannot be written: No space left on device; choose another" in done.stderr
+    assert "null" in done.stdout
+
+
+@pytest.mark.skipif(not MEMORY.is_dir(), reason="there is no file system in memory")
+def test_a_directory_in_memory_is_noted_once_and_each_reason_is_told_once() -> None:
+    only = ("--only", "null", "--only", "big_file (drop)")
+    done = lab("--quick", "--limit", "64MiB", "--lines", 300_000, "--directory", MEMORY, *only)
+    assert done.stderr.count("note: /dev/shm is on tmpfs, which is memory") == 1
+    assert (done.stdout + done.stderr).count("which is memory: it is charged to this job") == 1
 
 
 def test_a_report_survives_being_stored() -> None:

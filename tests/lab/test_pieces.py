@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from etl.lab.report import Outcome, Report, table
 from etl.lab.sampling import Sample, disk_bytes, thin
 from etl.lab.strategies import Strategy, all_strategies, select
 from etl.lab.stream import Stream
@@ -17,7 +18,7 @@ MIB = 2**20
 SMALL = Stream(lines=5_500, line_bytes=64, part_bytes=100_000)
 
 
-@given(st.integers(1, 3_000), st.integers(40, 100), st.integers(30_000, 200_000))
+@given(st.integers(1, 3_000), st.integers(40, 100), st.integers(65_536, 200_000))
 def test_batches_and_blocks_are_the_same_bytes(lines: int, line_bytes: int, part_bytes: int) -> None:
     stream = Stream(lines=lines, line_bytes=line_bytes, part_bytes=part_bytes)
     batches = [b"".join(b"".join(batch) for batch in stream.batches(part)) for part in range(stream.parts)]
@@ -44,7 +45,13 @@ def test_a_sink_s_name_means_all_that_it_is_run_as() -> None:
 
 def test_a_pattern_chooses_several_strategies_each_once() -> None:
     names = [strategy.name for strategy in select(["naive_*", "naive_big_file"])]
-    assert names == ["naive_big_file", "naive_numbered_files", "naive_reused_file", "naive_drop_caches"]
+    assert names == ["naive_big_file", "naive_numbered_files", "naive_reused_file"]
+
+
+def test_the_caches_of_the_machine_are_dropped_only_when_it_is_asked_for_by_its_full_name() -> None:
+    assert not any(strategy.drops_caches for strategy in select([]) + select(["*"]))
+    assert len(select([])) == len(all_strategies()) - 1
+    assert [strategy.drops_caches for strategy in select(["naive_drop_caches"])] == [True]
 
 
 @pytest.mark.parametrize("strategy", all_strategies(), ids=lambda strategy: strategy.name)
@@ -102,6 +109,30 @@ def test_the_disk_used_is_what_files_take_not_how_long_they_are(tmp_path: Path) 
     assert disk_bytes(tmp_path) < MIB
     (tmp_path / "full").write_bytes(bytes(MIB))
     assert disk_bytes(tmp_path) >= MIB
+
+
+def report(*outcomes: Outcome) -> Report:
+    return Report(
+        lines=1, line_bytes=100, stream_bytes=100, part_bytes=MIB, limit_bytes=None, measured_in="nothing",
+        kernel="Linux", file_system=None, python="3", outcomes=list(outcomes),
+    )  # fmt: skip
+
+
+def test_reasons_stand_below_the_table_each_once_and_do_not_widen_it() -> None:
+    reason = "it is on tmpfs, which is memory. " * 8
+    names = ("big_file (keep)", "big_file (drop)")
+    failed = [Outcome(strategy=name, kind="keep", status="failed", reason=reason) for name in names]
+    done = Outcome(strategy="dev_null", kind="control", status="done", method="none")
+    *rows, empty, below = table(report(*failed, done)).splitlines()
+    assert (len(rows), empty) == (5, "")
+    assert max(map(len, rows)) < 110
+    assert [row.split()[-1] for row in rows[2:]] == ["failed", "failed", "none"]
+    assert below == f"big_file (keep), big_file (drop): failed: {reason}"
+
+
+def test_a_table_in_which_all_is_done_ends_with_its_last_row() -> None:
+    done = Outcome(strategy="dev_null", kind="control", status="done", method="none")
+    assert table(report(done)).splitlines()[-1].startswith("dev_null")
 
 
 def test_a_directory_that_is_gone_takes_nothing(tmp_path: Path) -> None:
