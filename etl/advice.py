@@ -19,6 +19,11 @@ LITTLE_INODES = 10_000
 LEAST_INODES = 10
 WAITING = 10.0  # percent of the time, of the last ten seconds
 LEAST_WITH_WAREHOUSE = 2 * WAREHOUSE_LEAST  # measured with DuckDB: the other half is Python and the parts
+# Measured: in 128 MiB, with an image that nobody had read yet, a job took up to eight times as long, and in 160 MiB
+# no longer than with one that was read before (examples/bloat/docker.md).
+DUCKDB_LIBRARY = 64 * MIB
+CRAMPED_WITH_DUCKDB = 128 * MIB
+COMFORTABLE_WITH_DUCKDB = 160 * MIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +35,7 @@ class Output:
         slots: as in `sinks.Sink`.
         lasting: as in `sinks.Sink`.
         loads: whether a warehouse takes the parts.
+        duckdb: whether that warehouse is DuckDB, which runs in the job's own process.
         ledger: whether that warehouse keeps a ledger, so that parts in transit need not be durable.
         memory: what the job was given, in bytes; None: what its control group allows.
     """
@@ -38,6 +44,7 @@ class Output:
     slots: int | None
     lasting: bool
     loads: bool
+    duckdb: bool
     ledger: bool
     memory: int | None
 
@@ -116,6 +123,19 @@ def warnings(
         yield from _about_directory(directory, here, output)
 
 
+def about_limit(budget: Budget) -> Iterator[str]:
+    """Say of a job with a warehouse whether its limit has room for that."""
+    if budget.limit is None or budget.limit >= LEAST_WITH_WAREHOUSE:
+        return
+    if budget.limit < budget.warehouse:
+        yield (
+            f"{size(budget.limit)} are less than the {size(budget.warehouse)} that a warehouse takes at least: the job "
+            f"will take more than it was given, or fail; give it {size(LEAST_WITH_WAREHOUSE)}, the least, or more"
+        )
+    else:
+        yield f"{size(budget.limit)} are little for a job with a warehouse; {size(LEAST_WITH_WAREHOUSE)} is the least"
+
+
 def _problem(place: Place, output: Output | None, budget: Budget) -> str | None:
     if place.obstacle is not None:
         return f"{place.obstacle}; choose another path, or mend that"
@@ -141,10 +161,15 @@ def _about_memory(now: Memory | None, output: Output | None, budget: Budget) -> 
             "no memory limit is set, so the budget is a guess; give the container `--memory`, or the job file "
             "`memory`"
         )
-    elif output is not None and output.loads and budget.limit < LEAST_WITH_WAREHOUSE:
-        yield f"{size(budget.limit)} are little for a job with a warehouse; {size(LEAST_WITH_WAREHOUSE)} is the least"
+    if output is not None and output.loads:
+        yield from about_limit(budget)
     if now is None:
         return
+    if now.limit is not None and now.limit < CRAMPED_WITH_DUCKDB and (output is None or output.duckdb):
+        yield (
+            f"DuckDB's library alone ({size(DUCKDB_LIBRARY)}) is charged to the container that touches it first: with "
+            f"less than {size(CRAMPED_WITH_DUCKDB)} a cold start crawls, {size(COMFORTABLE_WITH_DUCKDB)} is comfortable"
+        )
     if asked is not None and now.limit is not None and asked > now.limit:
         yield f"the job's `memory` is {size(asked)}, but its control group allows {size(now.limit)}: that one counts"
     if now.limit is not None and now.working_set > NEARLY_FULL * now.limit:
@@ -171,10 +196,15 @@ def _about_directory(directory: Path, here: list[Place], output: Output | None) 
     roles = ", ".join(each.role for each in here)
     stays = [each for each in here if each.role in ("warehouse", "checkpoint") or _fills_memory(each, output)]
     if place.memory:
-        lost = " and is gone when the container ends" if stays else ""
+        lost = ", is gone when the container ends" if stays else ""
         yield (
             f"{roles}: {directory} is on {place.file_system}, which is memory: what is written there is charged to "
-            f"the container, cannot be dropped{lost}; choose a path on a disk"
+            f"the container{lost}, and cannot be dropped; choose a path on a disk"
+        )
+    elif place.volatile and roles != "temporary":
+        yield (
+            f"{roles}: {directory} is on an overlay that is mounted volatile: no sync does anything there, so nothing "
+            "there is durable, and it is gone with the container; mount a volume"
         )
     elif place.file_system == "overlayfs" and roles != "temporary":
         yield (

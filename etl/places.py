@@ -31,6 +31,7 @@ class Place:
         inodes: how many files may still be made; None: the file system does not count them.
         methods: how a sink would write there, in the order in which the methods are tried; empty: no sink does.
         reason: why in that way.
+        volatile: whether the overlay is mounted so that a sync does nothing there, and nothing is durable.
     """
 
     role: str
@@ -44,6 +45,7 @@ class Place:
     inodes: int | None
     methods: tuple[str, ...]
     reason: str
+    volatile: bool
 
 
 def of_job(pipeline: Pipeline) -> Iterator[Place]:
@@ -86,6 +88,8 @@ def look(path: Path, role: str, policy: page_cache.Policy = "auto") -> Place:
         inodes=status.f_favail if status.f_files else None,
         methods=choice.methods if by_sinks else (),
         reason=choice.reason if by_sinks else "",
+        # Whatever the policy is: with one of its own the choice gives no other reason.
+        volatile="volatile" in page_cache.choose(directory).reason,
     )
 
 

@@ -66,6 +66,12 @@ def doctor(*words: Any, group: FreshGroup | None = None) -> subprocess.Completed
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+def check(job: str) -> str:
+    """Return what `etl check` says on standard error."""
+    command = [sys.executable, "-m", "etl", "check", job]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stderr
+
+
 def of_job(tree: Tree, **words: Any) -> Diagnosis:
     return diagnose(config.read(write_job(**words)), root=tree.root)
 
@@ -213,6 +219,14 @@ def test_the_layer_of_a_container_is_named(tree: Tree) -> None:
 
 
 @needs_root
+def test_a_layer_that_is_mounted_volatile_is_named(tree: Tree) -> None:
+    with disk(Path.cwd(), "volatile") as place:
+        found = of_job(tree, out=place)
+        assert found.places[0].volatile
+    assert any("is mounted volatile: no sync does anything there" in text for text in found.warnings)
+
+
+@needs_root
 def test_a_full_disk_will_not_work(tree: Tree) -> None:
     with mounted(Path("small").absolute(), "tmpfs", "size=2m") as place:
         (place / "file").write_bytes(bytes(2 * MIB - 64 * 1024))
@@ -259,12 +273,43 @@ def test_the_parts_are_not_larger_than_the_job_wants_them(tree: Tree) -> None:
         ),
         ("memory.max", "max", "no memory limit is set"),
         ("memory.max", 64 * MIB, "64 MiB are little for a job with a warehouse; 96 MiB is the least"),
+        ("memory.max", 4 * MIB, "4 MiB are less than the 48 MiB that a warehouse takes at least"),
+        (
+            "memory.max",
+            127 * MIB,
+            "DuckDB's library alone (64 MiB) is charged to the container that touches it",
+        ),
     ],
 )
 def test_what_may_end_badly_is_told(tree: Tree, name: str, text: str | int, warning: str) -> None:
     tree.v2("/job", 128 * MIB)
     tree.write(f"sys/fs/cgroup/job/{name}", text)
     assert any(each.startswith(warning) for each in of_job(tree).warnings)
+
+
+def test_a_limit_with_room_for_the_library_of_duckdb_is_not_warned_of(tree: Tree) -> None:
+    tree.v2("/job", 128 * MIB)
+    assert not [each for each in of_job(tree).warnings if "DuckDB" in each or "warehouse" in each]
+
+
+def test_a_job_that_gives_itself_too_little_is_warned_by_doctor_and_check(tree: Tree) -> None:
+    Path("1.ndjson").write_text('{"n": 1}\n')
+    warning = "4 MiB are less than the 48 MiB that a warehouse takes at least"
+    assert any(each.startswith(warning) for each in of_job(tree, more='memory = "4MiB"').warnings)
+    said = check("job.toml")
+    assert f"warning: {warning}" in said
+    assert "; the warehouse may take 48 MiB, 1 thread" in said
+
+
+def test_without_a_warehouse_nothing_is_said_about_one(tree: Tree) -> None:
+    tree.v2("/job", 64 * MIB)
+    Path("1.ndjson").write_text('{"n": 1}\n')
+    job = write_job(sink="big_file", more='memory = "64MiB"')
+    job.write_text(job.read_text().partition("[warehouse]")[0])
+    warnings = diagnose(config.read(job), root=tree.root).warnings
+    assert not [each for each in warnings if "DuckDB" in each or "warehouse" in each]
+    assert "budget   of 64 MiB: parts of 4 MiB\n" in doctor("job.toml").stdout
+    assert "memory      64 MiB\n" in check("job.toml")
 
 
 def test_more_memory_than_there_is_cannot_be_had_by_asking(tree: Tree) -> None:

@@ -25,13 +25,16 @@ def check(job: str) -> None:
 
     The job as it is understood goes to standard error, the records go to standard output, as JSON lines.
     """
-    from etl import config, formats, memory
+    from etl import advice, config, formats, memory
     from etl.errors import RecordError
     from etl.words import count
 
     definition = config.read(job)
     pipeline = definition.pipeline()
-    click.echo(_describe(definition, pipeline, memory.budget(pipeline.memory)), err=True)
+    budget = memory.budget(pipeline.memory)
+    click.echo(_describe(definition, pipeline, budget), err=True)
+    for warning in advice.about_limit(budget) if pipeline.warehouse is not None else ():
+        click.echo(f"warning: {warning}", err=True)
     if pipeline.read_checkpoint() is None and (path := pipeline.sink.occupied_by()) is not None:
         click.echo(
             f"warning: {path} stands where the sink would write; `etl run` will refuse to overwrite it",
@@ -69,7 +72,9 @@ def _describe(job: Job, pipeline: Pipeline, budget: Any) -> str:
         cuts.append(f"{pipeline.part_records:,} records")
     if pipeline.part_seconds is not None:
         cuts.append(f"{pipeline.part_seconds:g} s")
-    limit = size(budget.limit) if budget.limit is not None else "no limit"
+    allowed = size(budget.limit) if budget.limit is not None else "no limit"
+    if pipeline.warehouse is not None:
+        allowed += f"; the warehouse may take {size(budget.warehouse)}, {count(budget.threads, 'thread')}"
     rejects = f"{pipeline.on_error}" + (
         f", at most {pipeline.max_rejects:,} rejects" if pipeline.max_rejects is not None else ""
     )
@@ -87,8 +92,5 @@ def _describe(job: Job, pipeline: Pipeline, budget: Any) -> str:
         ),
         ("warehouse", table(written.get("warehouse")) or "none: the parts are the result"),
         ("checkpoint", pipeline.store.uri),
-        (
-            "memory",
-            f"{limit}; the warehouse may take {size(budget.warehouse)}, {count(budget.threads, 'thread')}",
-        ),
+        ("memory", allowed),
     )

@@ -37,6 +37,7 @@ class Diagnosis:
         machine: how many the machine has.
         places: what the job writes, or where it might.
         budget: what the job may take; its parts are as large as the job would make them.
+        embedded: whether some of that is for a warehouse in the job's own process; without a job: it may be.
         advice: which sink to use, the best first.
         problems: what will not work.
         warnings: what may end badly.
@@ -47,6 +48,7 @@ class Diagnosis:
     machine: int
     places: tuple[Place, ...]
     budget: Budget
+    embedded: bool
     advice: tuple[Advice, ...]
     problems: tuple[str, ...]
     warnings: tuple[str, ...]
@@ -93,6 +95,7 @@ def diagnose(job: Job | None = None, path: Path | None = None, *, root: Path = P
     """
     from etl import advice, memory, places
     from etl.warehouses.base import KeepsLedger
+    from etl.warehouses.duckdb import DuckDB
     from sinks import control_group
 
     output, asked, part_bytes = None, None, None
@@ -110,6 +113,7 @@ def diagnose(job: Job | None = None, path: Path | None = None, *, root: Path = P
             slots=pipeline.sink.slots,
             lasting=pipeline.sink.lasting,
             loads=pipeline.warehouse is not None,
+            duckdb=isinstance(pipeline.warehouse, DuckDB),
             ledger=isinstance(pipeline.warehouse, KeepsLedger),
             memory=asked,
         )
@@ -123,6 +127,7 @@ def diagnose(job: Job | None = None, path: Path | None = None, *, root: Path = P
         machine=os.cpu_count() or 1,
         places=tuple(seen),
         budget=budget,
+        embedded=output is None or output.duckdb,
         advice=tuple(advice.sinks_for(place, output, budget)),
         problems=tuple(advice.problems(seen, output, budget)),
         warnings=tuple(advice.warnings(now, seen, output, budget)),
@@ -154,13 +159,11 @@ def _text(found: Diagnosis) -> Iterator[str]:
     yield from _block("sink", [f"{each.sink}: {each.reason}" for each in found.advice])
     budget = found.budget
     of_limit = f"of {size(budget.limit)}" if budget.limit is not None else "without a limit"
-    yield from _block(
-        "budget",
-        [
-            f"{of_limit}: parts of {size(budget.part_bytes)}, {size(budget.warehouse)} and "
-            f"{count(budget.threads, 'thread')} for an embedded warehouse"
-        ],
+    threads = count(budget.threads, "thread")
+    warehouse = (
+        f", {size(budget.warehouse)} and {threads} for an embedded warehouse" if found.embedded else ""
     )
+    yield from _block("budget", [f"{of_limit}: parts of {size(budget.part_bytes)}{warehouse}"])
     for name, messages in (("warning", found.warnings), ("problem", found.problems)):
         for message in messages:
             yield from _block(name, [message])
