@@ -1,7 +1,7 @@
 # A small image that runs `etl`, as a user who is not root, on a root file system that is read only:
 #
 #     docker build -t etl .
-#     docker run --rm --read-only --memory 128m --memory-swap 128m \
+#     docker run --rm --read-only --memory 160m --memory-swap 160m \
 #         -v "$PWD/input:/input:ro" -v etl-work:/work etl run /input/job.toml
 #
 # The database, the checkpoint and what the sink writes belong into the volume /work, which is the current directory:

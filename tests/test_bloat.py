@@ -182,6 +182,19 @@ def test_truncation_and_the_last_close_free_the_page_cache_and_fsync_and_deletio
     assert [round(value - start, -1) for value in cached.values()] == [0, 40, 40, 20, 20, 0]
 
 
+@each_language
+def test_help_says_what_is_taken_when_nothing_is_given(tmp_path, program):
+    said = "\n".join(run([*program, "--help"], cwd=tmp_path))
+    assert {"20000000", "100000"} <= set(re.findall(r"\d+", said))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_of_freed_writes_nothing_and_says_what_it_does(tmp_path):
+    said = run([sys.executable, str(BLOAT / "freed.py"), "--help"])
+    assert said[0].startswith("usage: freed.py")
+    assert not any("MiB" in line for line in said)
+
+
 @needs_node
 def test_the_pipeline_runs_commands_that_work(tmp_path):
     text = (BLOAT / "codefresh.yml").read_text()

@@ -151,6 +151,7 @@ function parse() {
   }
   if (values.help) {
     console.log(`usage: ${usage}`);
+    console.log(`defaults: --lines ${values.lines} --batch ${values.batch} --directory ${values.directory}`);
     process.exit(0);
   }
   if (!['single', 'many', 'reuse'].includes(values.bloat)) refuse(`--bloat must be single, many or reuse: ${usage}`);

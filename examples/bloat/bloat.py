@@ -134,8 +134,14 @@ def write(bloat: str, directory: Path, lines: int, batch: int, progress: Callabl
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Write many lines and watch the page cache.")
-    parser.add_argument("--bloat", choices=["single", "many", "reuse"], required=True)
+    parser = argparse.ArgumentParser(
+        description="Write many lines and watch the page cache.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    modes = "one big file; a file for each batch, kept; one file, truncated before each batch"
+    parser.add_argument(
+        "--bloat", choices=["single", "many", "reuse"], required=True, default=argparse.SUPPRESS, help=modes
+    )
     parser.add_argument("--lines", type=int, default=20_000_000, help=f"of {LINE_BYTES} bytes each")
     parser.add_argument("--batch", type=int, default=100_000, help="lines in a file of many, or of reuse")
     parser.add_argument("--directory", type=Path, default=Path(), help="where to write")
