@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 Examples:
   etl lab --picture lab.svg --json lab.json
   etl lab --quick --only 'naive*' --only big_file
+  etl lab --only '*' --only naive_drop_caches   # all there is
   etl lab --redraw lab.json --picture lab.png
 
 Exit codes: 0 done, also where a strategy was killed at the limit: that is a result; 1 a strategy failed, or the
