@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
 
+import pytest
 from hypothesis import settings
+
+from sinks import page_cache
+from sinks.page_cache.choice import WRITE_BEHIND
+from tests import disks
 
 # How long a case takes says nothing on a machine that others use too: a time is never asserted.
 settings.register_profile("shared-machine", deadline=None)
@@ -13,3 +22,23 @@ settings.load_profile("shared-machine")
 # A shell that starts a command in the background has it ignore SIGINT, and so would all that the tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def strace() -> None:
+    """Skip the test where strace is missing or may not trace."""
+    if not shutil.which("strace") or subprocess.run(["strace", "-qq", "-o", "/dev/null", "true"]).returncode:
+        pytest.skip("takes strace, and the right to trace")
+
+
+@pytest.fixture
+def on_disk(tmp_path: Path) -> Iterator[Path]:
+    """Give a directory on a file system that writes back a range when it is told to; mount one where need be."""
+    found = page_cache.choose(tmp_path).file_system
+    if found in WRITE_BEHIND:
+        yield tmp_path
+        return
+    if not disks.can_mount():
+        pytest.skip(f"takes a disk: {tmp_path} is on {found}, and only root can mount another")
+    with disks.disk(tmp_path, "ext4") as place:
+        yield place

@@ -22,7 +22,7 @@ from tests import disks, jobs
 pytestmark = [
     pytest.mark.slow,
     disks.needs_root,
-    pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed"),
+    pytest.mark.usefixtures("strace"),
 ]
 
 # Between two of these the disk does not change; to kill at the entry of one is to cut the power after the last.

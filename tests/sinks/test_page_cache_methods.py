@@ -64,10 +64,10 @@ def test_writing_goes_on_after_a_sync(tmp_path: Path, policy: page_cache.Policy)
     assert (tmp_path / "file").read_bytes() == (b"a" * 1_500_001 + b"b") * 5
 
 
-def test_a_descriptor_is_left_as_it_was_found(tmp_path: Path) -> None:
+def test_a_descriptor_is_left_as_it_was_found(on_disk: Path) -> None:
     import fcntl
 
-    opened = page_cache.writer.OpenFile.create(tmp_path / "file")
+    opened = page_cache.writer.OpenFile.create(on_disk / "file")
     before = fcntl.fcntl(opened.descriptor, fcntl.F_GETFL)
     file = open_for_writing(opened, policy="direct")
     file.write(bytes(3 * MIB))
@@ -78,6 +78,13 @@ def test_a_descriptor_is_left_as_it_was_found(tmp_path: Path) -> None:
 
 # ---------------------------------------------------------------------- forced fallbacks
 
+
+def cached(path: Path) -> int:
+    """Return how many bytes of a file are in the page cache."""
+    with path.open("rb") as file:
+        return page_cache.kernel.resident(file.fileno(), 0, path.stat().st_size) or 0
+
+
 SCRIPT = """
 import hashlib, json, os, sys
 from sinks.page_cache import open_for_writing
@@ -87,12 +94,12 @@ with open_for_writing(path, 5, policy=policy, memory=16 << 20) as file:
     for _ in range(pieces):
         file.write(data)
     file.flush()
-    print(json.dumps([file.hygiene.method, file.hygiene.reason]))
+    print(json.dumps([file.hygiene.method, file.hygiene.reason, file.hygiene.peak]))
 """
 
 
-def under_strace(path: Path, policy: str, *inject: str, pieces: int = 20) -> tuple[str, str]:
-    """Write in a process whose system calls go wrong, check the bytes, and return the method and its reason."""
+def under_strace(path: Path, policy: str, *inject: str, pieces: int = 20) -> tuple[str, str, int]:
+    """Write in a process whose system calls go wrong, check the bytes; return the method, its reason, the peak."""
     only = [word for rule in inject for word in ("-e", f"inject={rule}")]
     traced = ",".join(rule.partition(":")[0] for rule in inject)
     command = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={traced}", *only]
@@ -105,8 +112,8 @@ def under_strace(path: Path, policy: str, *inject: str, pieces: int = 20) -> tup
     assert done.returncode == 0, done.stderr
     data = hashlib.shake_128(b"seed").digest(300_007)
     assert path.read_bytes() == bytes(5) + data * pieces
-    method, reason = json.loads(done.stdout)
-    return method, reason
+    method, reason, peak = json.loads(done.stdout)
+    return method, reason, peak
 
 
 @pytest.mark.usefixtures("strace")
@@ -117,11 +124,16 @@ def under_strace(path: Path, policy: str, *inject: str, pieces: int = 20) -> tup
         ("uncached", ["pwritev2:error=EOPNOTSUPP:when=3+"], "write_behind", "RWF_DONTCACHE is not supported"),
         ("write_behind", ["sync_file_range:error=ENOSYS"], "fdatasync", "sync_file_range is not supported"),
         ("write_behind", ["sync_file_range:error=ESPIPE:when=4+"], "fdatasync", "sync_file_range is not"),
-        ("write_behind", ["sync_file_range:retval=0"], "fdatasync", "it had no effect: "),
         ("fdatasync", ["fdatasync:error=EINVAL"], "direct", "fdatasync is not supported"),
         (
             "write_behind",
-            ["sync_file_range:retval=0", "fdatasync:retval=0", "fadvise64:retval=0"],
+            ["sync_file_range:retval=0", "fadvise64:retval=0"],
+            "direct",
+            "write_behind: it had no effect",
+        ),
+        (
+            "fdatasync",
+            ["fdatasync:retval=0", "fadvise64:retval=0"],
             "direct",
             "fdatasync: it had no effect",
         ),
@@ -129,59 +141,83 @@ def under_strace(path: Path, policy: str, *inject: str, pieces: int = 20) -> tup
     ],
 )
 def test_what_does_not_work_is_left_for_the_next_method(
-    tmp_path: Path, policy: str, inject: list[str], method: str, because: str
+    on_disk: Path, policy: str, inject: list[str], method: str, because: str
 ) -> None:
-    found, reason = under_strace(tmp_path / "file", policy, *inject)
+    found, reason, _ = under_strace(on_disk / "file", policy, *inject)
     assert found == method
     assert because in reason
 
 
 @pytest.mark.usefixtures("strace")
-def test_where_direct_io_is_refused_the_window_is_kept_otherwise(tmp_path: Path) -> None:
-    path = tmp_path / "file"
+def test_a_call_that_only_says_that_it_works_is_left_or_does_no_harm(on_disk: Path) -> None:
+    # To drop dirty pages begins their writeback: with luck they go, and then the method is as good as any.
+    found, reason, peak = under_strace(
+        on_disk / "file", "write_behind", "sync_file_range:retval=0", pieces=200
+    )
+    assert found == "write_behind" or "write_behind: it had no effect: " in reason
+    assert peak <= 16 * WINDOW
+
+
+@pytest.mark.usefixtures("strace")
+def test_where_direct_io_is_refused_the_window_is_kept_otherwise(on_disk: Path) -> None:
+    path = on_disk / "file"
     # The flags are set with fcntl, which is used for other files too: only this one's are refused.
-    found, reason = under_strace(path, "direct", "pwrite64:error=EINVAL:when=2")
+    found, reason, _ = under_strace(path, "direct", "pwrite64:error=EINVAL:when=2")
     assert found == "write_behind"
     assert "O_DIRECT is not supported" in reason
 
 
 @disks.needs_root
 @pytest.mark.parametrize(
-    ("kind", "policy", "method"),
+    ("kind", "policy", "works"),
     [
-        ("ext4", "auto", "write_behind"),
-        ("xfs", "auto", "write_behind"),
-        ("overlayfs", "auto", "fdatasync"),
-        ("overlayfs", "write_behind", "fdatasync"),
-        ("overlayfs", "uncached", "fdatasync"),
-        ("volatile", "auto", "direct"),
-        ("volatile", "write_behind", "direct"),
-        ("tmpfs", "auto", "keep"),
-        ("tmpfs", "direct", "keep"),
+        ("ext4", "auto", ["write_behind"]),
+        ("xfs", "auto", ["write_behind"]),
+        ("overlayfs", "auto", ["fdatasync"]),
+        ("overlayfs", "write_behind", ["fdatasync", "direct"]),
+        ("overlayfs", "uncached", ["fdatasync", "direct"]),
+        ("volatile", "auto", ["direct"]),
+        ("volatile", "write_behind", ["direct"]),
+        ("tmpfs", "auto", ["keep"]),
+        ("tmpfs", "direct", ["keep"]),
     ],
 )
 def test_each_file_system_gets_what_works_there(
-    tmp_path: Path, kind: str, policy: page_cache.Policy, method: str
+    on_disk: Path, kind: str, policy: page_cache.Policy, works: list[str]
 ) -> None:
-    with disks.disk(tmp_path, kind) as place, open_for_writing(place / "file", policy=policy) as file:
-        for _ in range(64):
-            file.write(bytes(MIB))
-        file.flush()
-        assert file.hygiene.method == method
-        assert file.hygiene.peak <= (0 if method == "keep" else 24 * MIB)
+    data, most = os.urandom(MIB), 0
+    with disks.disk(on_disk, kind) as place:
+        if policy == "auto":
+            assert choose(place).methods[0] == works[0]
+        with open_for_writing(place / "file", policy=policy) as file:
+            # On a busy machine, or where others sync, pages go without the method's doing, and it is kept until
+            # a look finds that they do not: either it was left, or the cache is small all the same.
+            for number in range(256):
+                file.write(data)
+                most = max(most, cached(place / "file"))
+                if number > 64 and file.hygiene.method in works:
+                    break
+            file.flush()
+            if works == ["keep"]:
+                assert (file.hygiene.method, file.hygiene.peak) == ("keep", 0)
+            else:
+                windows = 4 if policy == "auto" else page_cache.writer.LOOKS_EVERY + 4
+                assert most <= windows * file.hygiene.window, file.hygiene
+                assert file.hygiene.peak <= 32 * MIB
+        assert (place / "file").read_bytes() == data * (number + 1)
 
 
 @disks.needs_root
-def test_the_choice_is_told_before_the_first_byte(tmp_path: Path) -> None:
-    with disks.disk(tmp_path, "overlayfs") as place:
+def test_the_choice_is_told_before_the_first_byte(on_disk: Path) -> None:
+    with disks.disk(on_disk, "overlayfs") as place:
         choice = choose(place / "not" / "yet" / "there")
         assert choice.file_system == "overlayfs"
         assert choice.methods[0] == "fdatasync"
         assert choose(place, "direct").reason == "asked for"
-    with disks.disk(tmp_path, "tmpfs") as place:
+    with disks.disk(on_disk, "tmpfs") as place:
         assert choose(place).memory
     with pytest.raises(ValueError, match="it must be one of auto, write_behind"):
-        choose(tmp_path, "drop")  # type: ignore[arg-type]
+        choose(on_disk, "drop")  # type: ignore[arg-type]
 
 
 # ---------------------------------------------------------------------- errors
@@ -219,11 +255,11 @@ with open_for_writing(path + ".next", policy="keep") as other:
     ],
 )
 def test_an_error_at_any_call_fails_this_file_for_good_and_no_other(
-    tmp_path: Path, policy: str, calls: dict[str, int], error: str, kind: str
+    on_disk: Path, policy: str, calls: dict[str, int], error: str, kind: str
 ) -> None:
     for name, count in calls.items():
         for n in {1, 2, count // 2 + 1, count} if count > 2 else range(1, count + 1):
-            path = tmp_path / f"{name}-{n}"
+            path = on_disk / f"{name}-{n}"
             rule = f"inject={name}:error={error}:when={n}"
             command = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={name}", "-e", rule]
             done = subprocess.run(
@@ -274,7 +310,7 @@ def test_a_store_that_gives_out_behind_the_file_system_is_told_once_and_remember
 
 def test_a_system_without_these_calls_writes_plainly_and_says_so(tmp_path: Path) -> None:
     script = """
-import os, sys
+import io, os, sys
 sys.platform = "darwin"
 for name in ("posix_fadvise", "pwritev", "preadv", "fdatasync", "O_DIRECT", "sched_getaffinity", "RWF_NOWAIT"):
     if hasattr(os, name):
@@ -286,6 +322,8 @@ with open_for_writing(sys.argv[1], policy="direct") as file:
     print(file.hygiene.reason)
 with open_for_reading(sys.argv[1]) as reader, open_guest(sys.argv[1]) as guest:
     assert reader.read() == guest.read() == bytes(40 * 1_000_003)
+    reader.seek(0)
+    assert io.BufferedReader(reader).read(10) == bytes(10)
 """
     done: Any = subprocess.run(
         [sys.executable, "-c", script, tmp_path / "file"], capture_output=True, text=True, check=True
