@@ -85,4 +85,4 @@ def test_the_part_fails_and_the_next_run_has_each_record_once(
         written = jobs.lines([path for path in (work / "out").iterdir() if path.is_file()])
         assert sorted(record["number"] for record in written) == list(range(RECORDS))
     assert injected, "no call was reached"
-    assert failed or error == "ENOSPC"  # which the job may wait out
+    assert failed or error == "ENOSPC"  # upon which the job goes on with smaller parts
