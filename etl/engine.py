@@ -8,10 +8,9 @@ bounded. The checkpoint is written by this thread alone.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, suppress
 from typing import Any
 
 from etl import formats, progress
@@ -22,6 +21,7 @@ from etl.housekeeping import Housekeeping
 from etl.job import Counts, Settings
 from etl.loading import Loading
 from etl.records import Reader, Record, Unreadable, describe
+from etl.repeating import repeated
 from etl.shapes import Fields, Shapes
 from etl.transforms import Stages
 from etl.warehouses.base import KeepsLedger
@@ -226,24 +226,11 @@ class Engine:
         self._open_part = 0, 0
         self._tell()
 
-    @contextmanager
-    def _nudged(self) -> Iterator[None]:
+    def _nudged(self) -> AbstractContextManager[None]:
         """Let `_tick` be called now and then, also when records are slow, or none of them survives."""
         seconds = self._job.part_seconds
         interval = TICK_SECONDS if seconds is None else min(TICK_SECONDS, seconds)
-        done = threading.Event()
-
-        def nudge() -> None:
-            while not done.wait(interval):
-                self._reader.nudge()
-
-        thread = threading.Thread(target=nudge, name="etl-nudge", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join()
+        return repeated(self._reader.nudge, interval, "etl-nudge")
 
     def _tick(self) -> None:
         """Between two records: cut a part that is old, let loading go on, say how far the run is."""

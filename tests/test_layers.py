@@ -49,6 +49,7 @@ LAYERS = [
         "etl.memory",
         "etl.progress",
         "etl.governor",
+        "etl.repeating",
     },
     {"etl.records"},
     {"etl.errors"},

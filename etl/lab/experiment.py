@@ -11,9 +11,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from etl.lab.strategies import Strategy
 from etl.lab.stream import Stream
 from etl.lab.verification import verify
 from etl.lab.writer import Board
+from etl.repeating import repeated
 from etl.words import size
 from sinks import control_group, page_cache
 from sinks.control_group import Memory
@@ -255,22 +255,8 @@ def _process(command: list[str], group: Group, board: Board) -> Iterator[subproc
                 process.kill()
 
 
-@contextmanager
-def _dropping_caches(wanted: bool) -> Iterator[None]:
+def _dropping_caches(wanted: bool) -> AbstractContextManager[None]:
     """Tell the kernel each second to drop all clean page cache of the machine (proc(5)), if wanted."""
     if not wanted:
-        yield
-        return
-    done = threading.Event()
-
-    def drop() -> None:
-        while not done.wait(DROPPED_EVERY):
-            DROP_CACHES.write_text("1\n")
-
-    thread = threading.Thread(target=drop, name="drop_caches", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
+        return nullcontext()
+    return repeated(lambda: DROP_CACHES.write_text("1\n"), DROPPED_EVERY, "drop_caches")

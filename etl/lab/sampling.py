@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -15,6 +14,7 @@ from typing import Protocol
 import msgspec
 
 from etl.lab.writer import Board
+from etl.repeating import repeated
 from sinks import control_group
 from sinks.control_group import Memory
 
@@ -113,8 +113,7 @@ class Sampler:
         self._board = board
         self._directory = directory
         self._seen: list[tuple[float, int, Memory]] = []
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
+        self._repeated = repeated(self._look, EVERY, "sampler")
         self._next_disk = 0.0
         self.disk_bytes = 0
 
@@ -136,17 +135,12 @@ class Sampler:
         ]
 
     def __enter__(self) -> Sampler:
-        self._thread.start()
+        self._repeated.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._thread.join()
+        self._repeated.__exit__(None, None, None)
         self._look(last=True)
-
-    def _run(self) -> None:
-        while not self._done.wait(EVERY):
-            self._look()
 
     def _look(self, *, last: bool = False) -> None:
         with suppress(OSError):
