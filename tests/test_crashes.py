@@ -5,17 +5,15 @@ The table, the dead letters and the files that are left must be the truth each t
 
 from __future__ import annotations
 
-import re
 import shutil
-import signal
 import tempfile
-from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from etl.warehouses import duckdb_file
 from tests import jobs
+from tests.tracing import KILLED_OR_DONE, calls_in, killing_at, strace
 
 pytestmark = [
     pytest.mark.slow,
@@ -37,10 +35,10 @@ def directory():
         yield Path(name)
 
 
-def strace(work: Path, only: tuple[str, ...], calls: str, *options: str) -> tuple[str, ...]:
+def traced(work: Path, only: tuple[str, ...], calls: str, *options: str) -> tuple[str, ...]:
     """Write the command that traces `calls`, of those that touch `only` if it is given, into a log beside `work`."""
     paths = [word for name in only for word in ("-P", str(work / name))]
-    return ("strace", "-f", "-qq", "-o", f"{work}.strace", *paths, f"--trace={calls}", *options)
+    return strace(Path(f"{work}.strace"), calls, *paths, *options)
 
 
 def prepare(work: Path, only: tuple[str, ...]) -> None:
@@ -54,16 +52,9 @@ def recorded(directory: Path, sink: str, only: tuple[str, ...]) -> list[tuple[st
     """Run the job once; return each call with its number among its like, as strace counts: per thread and name."""
     work = directory / "recorded"
     prepare(work, only)
-    done = jobs.run(work, sink, under=strace(work, only, CALLS))
+    done = jobs.run(work, sink, under=traced(work, only, CALLS))
     assert done.returncode == 0, done.stderr
-    counts: Counter[tuple[str, str]] = Counter()
-    for line in Path(f"{work}.strace").read_text().splitlines():
-        if call := re.match(r"(\d+) +(\w+)\(", line):
-            counts[call[1], call[2]] += 1
-    most: dict[str, int] = {}
-    for (_thread, name), count in counts.items():
-        most[name] = max(count, most.get(name, 0))
-    return [(name, n) for name, count in sorted(most.items()) for n in range(1, count + 1)]
+    return calls_in(Path(f"{work}.strace"))
 
 
 def kill_at_each(directory: Path, sink: str, share: int, only: tuple[str, ...] = ()) -> None:
@@ -73,10 +64,8 @@ def kill_at_each(directory: Path, sink: str, share: int, only: tuple[str, ...] =
         work = directory / f"{name}-{n}"
         prepare(work, only)
         # A thread may come to a call that it did not come to before; a case that is not reached is a plain run.
-        done = jobs.run(
-            work, sink, under=strace(work, only, name, f"--inject={name}:signal=SIGKILL:when={n}")
-        )
-        assert done.returncode in (0, -signal.SIGKILL, 128 + signal.SIGKILL), done.stderr
+        done = jobs.run(work, sink, under=traced(work, only, name, killing_at(name, n)))
+        assert done.returncode in KILLED_OR_DONE, done.stderr
         jobs.pipeline(work, jobs.SINKS[sink]).run()
         jobs.assert_exactly_once(work, sink)
         shutil.rmtree(work)

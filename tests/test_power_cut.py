@@ -8,16 +8,14 @@ never flushed: the ledger's position is all that stands for them.
 
 from __future__ import annotations
 
-import re
 import shutil
-import signal
-from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from etl import progress
 from tests import disks, jobs
+from tests.tracing import KILLED_OR_DONE, calls_in, killing_at, strace
 
 pytestmark = [
     pytest.mark.slow,
@@ -31,24 +29,12 @@ DURABLE = "fsync,fdatasync"
 SHARES = 4
 
 
-def strace(log: Path, calls: str, *options: str) -> tuple[str, ...]:
-    return ("strace", "-f", "-qq", "-o", str(log), f"--trace={calls}", *options)
-
-
 def calls_of(directory: Path, sink: str) -> list[tuple[str, int]]:
-    """Run the job once; return each call with its number among its like, as strace counts."""
+    """Run the job once; return the calls that it makes."""
     work, log = directory / "recorded", directory / "calls"
     work.mkdir()
     assert jobs.run(work, sink, under=strace(log, DURABLE)).returncode == 0
-    counts = Counter(
-        (call[1], call[2])
-        for line in log.read_text().splitlines()
-        if (call := re.match(r"(\d+) +(\w+)\(", line))
-    )
-    most: dict[str, int] = {}
-    for (_thread, name), count in counts.items():
-        most[name] = max(count, most.get(name, 0))
-    return [(name, n) for name, count in sorted(most.items()) for n in range(1, count + 1)]
+    return calls_in(log)
 
 
 @pytest.mark.parametrize("share", range(SHARES))
@@ -63,9 +49,8 @@ def test_whatever_a_power_cut_takes_each_record_is_loaded_once(tmp_path: Path, s
         shutil.copyfile(empty, image)
         with disks.mounted(tmp_path / "disk", "ext4", "loop", source=image) as place:
             (place / "lost+found").rmdir()
-            under = strace(tmp_path / "log", name, f"--inject={name}:signal=SIGKILL:when={n}")
-            done = jobs.run(place, sink, under=under)
-            assert done.returncode in (0, -signal.SIGKILL, 128 + signal.SIGKILL), done.stderr
+            done = jobs.run(place, sink, under=strace(tmp_path / "log", name, killing_at(name, n)))
+            assert done.returncode in KILLED_OR_DONE, done.stderr
             shutil.copyfile(image, after)
         with disks.mounted(tmp_path / "disk", "ext4", "loop", source=after) as place:
             if (place / "lost+found").is_dir():
