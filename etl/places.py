@@ -88,8 +88,7 @@ def look(path: Path, role: str, policy: page_cache.Policy = "auto") -> Place:
         inodes=status.f_favail if status.f_files else None,
         methods=choice.methods if by_sinks else (),
         reason=choice.reason if by_sinks else "",
-        # Whatever the policy is: with one of its own the choice gives no other reason.
-        volatile="volatile" in page_cache.choose(directory).reason,
+        volatile=choice.volatile,
     )
 
 

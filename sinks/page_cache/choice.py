@@ -46,12 +46,14 @@ class Choice:
         methods: what is tried, in this order, until one is seen to work.
         reason: why, in words.
         memory: whether the file system is memory itself, whose pages are charged and cannot be dropped.
+        volatile: whether it is an overlay that is mounted so: no sync does anything there.
     """
 
     file_system: str | None
     methods: tuple[str, ...]
     reason: str
     memory: bool = False
+    volatile: bool = False
 
 
 def check_policy(policy: str) -> None:
@@ -87,14 +89,15 @@ def choose(place: int | str | os.PathLike[str], policy: Policy = "auto") -> Choi
     if found in MEMORY:
         reason = f"{found} is memory: what is written is charged to the job, and cannot be dropped"
         return Choice(file_system=found, methods=NEXT["keep"], reason=reason, memory=True)
+    volatile = found == "overlayfs" and kernel.is_volatile(place)
     if policy != "auto":
-        return Choice(file_system=found, methods=NEXT[policy], reason="asked for")
+        return Choice(file_system=found, methods=NEXT[policy], reason="asked for", volatile=volatile)
     if found in WRITE_BEHIND:
         reason = f"{found} writes back a range when it is told to"
         return Choice(file_system=found, methods=NEXT["write_behind"], reason=reason)
-    if found == "overlayfs" and kernel.is_volatile(place):
+    if volatile:
         reason = "the overlay is mounted volatile: no sync does anything there, and nothing there is durable"
-        return Choice(file_system=found, methods=NEXT["direct"], reason=reason)
+        return Choice(file_system=found, methods=NEXT["direct"], reason=reason, volatile=True)
     reason = f"{found or 'this file system'} may take sync_file_range and do nothing: fdatasync does it"
     return Choice(file_system=found, methods=NEXT["fdatasync"], reason=reason)
 
