@@ -24,8 +24,6 @@ READ_BYTES = 1024 * 1024
 # Pages are dropped in stretches of this size, at most so much more than is being read stays cached.
 DROP_BYTES = 4 * 1024 * 1024
 
-PAGE = 4096  # the largest unit that is common to all; a page that is larger is dropped with a later stretch
-
 
 def open_guest(path: str | os.PathLike[str]) -> io.BufferedReader:
     """Open a file for reading; where the kernel cannot tell what is cached, as `open` would.
@@ -101,7 +99,7 @@ class GuestFile(io.FileIO):
         if self._ours and self._ours[1] != start:
             self._drop()
         if not self._ours:
-            self._ours = [start // PAGE * PAGE, end]
+            self._ours = [start, end]
         self._ours[1] = end
         if end - self._ours[0] >= DROP_BYTES:
             self._drop()
@@ -111,5 +109,5 @@ class GuestFile(io.FileIO):
             start, end = self._ours
             # The kernel drops whole pages only: the one that the cursor stands in comes with the next stretch.
             with suppress(OSError):
-                os.posix_fadvise(self.fileno(), start, end - start, os.POSIX_FADV_DONTNEED)
+                kernel.forget(self.fileno(), start, end)
             self._ours = []
