@@ -194,7 +194,6 @@ class LocalSink(InOrder, ABC):
         self._useless: frozenset[str] = frozenset()  # the methods that were seen not to work here
         self._why = ""
         self._suspect: FilePart | None = None  # the last part, if its method had no effect
-        self._in_memory = False
 
     def take_budget(self, *, memory: int | None, durable: bool) -> None:
         """Hear what the run may take; as `TakesBudget`."""
@@ -277,8 +276,8 @@ class FilePart(Part):
 
     def _in_memory(self) -> bool:
         """Say whether what is written stays in memory: because the file system is that, or whatever is tried."""
-        keeps = self._writer.hygiene.method == "keep"
-        return self._writer.choice.memory or (keeps and bool(self.useless or self._place._useless))
+        tried = self._writer.useless or self._place._useless
+        return self._writer.choice.memory or (self._writer.keeps and bool(tried))
 
     def _take(self, data: Data) -> None:
         if self._place._memory is not None and self._in_memory():

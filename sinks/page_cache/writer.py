@@ -139,6 +139,11 @@ class FileWriter:
         )
 
     @property
+    def keeps(self) -> bool:
+        """Whether the file is written plainly, and the kernel keeps of it what it likes."""
+        return self._method.name == "keep"
+
+    @property
     def useless(self) -> frozenset[str]:
         """The methods that did not work for this file."""
         return frozenset(self._useless)
@@ -216,15 +221,14 @@ class FileWriter:
             SinkError: anything else, or an error before.
         """
         self.flush()
-        keeps = self._method.name == "keep"
-        if self._windows == 0 or keeps:
+        if self._windows == 0 or self.keeps:
             self._look()
         with self._poisoning("sync"):
             self._file.sync()
             if not self._named:
                 sync_directory(self._file.path.parent)
                 self._named = True
-            if not keeps:
+            if not self.keeps:
                 self._leave_nothing()
         self._end_window()
 
@@ -296,9 +300,8 @@ class FileWriter:
         """Copy `data` behind what is gathered; into the same memory each time, which the processor has at hand."""
         end = self._gathered + len(data)
         if end > len(self._buffer):
-            larger = bytearray(
-                max(end, self._method.gathers)
-            )  # not resized: a traceback may hold a view of it
+            # Not resized: a traceback may hold a view of it.
+            larger = bytearray(max(end, self._method.gathers))
             larger[: self._gathered] = self._buffer[: self._gathered]
             self._buffer = larger
         self._buffer[self._gathered : end] = data
@@ -360,7 +363,7 @@ class FileWriter:
         """A window is full: clean up behind it, and see whether that worked."""
         self._windows += 1
         with self._poisoning("write back"):
-            while self._method.name != "keep":
+            while not self.keeps:
                 looks = self._windows <= LOOKS_AT_FIRST or self._windows % LOOKS_EVERY == 0 or self._strikes
                 if looks:
                     self._look()
