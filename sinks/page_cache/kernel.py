@@ -86,7 +86,7 @@ def file_system(file: int | str | os.PathLike[str]) -> str | None:
 def is_volatile(file: int | str | os.PathLike[str]) -> bool:
     """Say whether a file or directory is on an overlay that is mounted `volatile`, as /proc/self/mountinfo has it.
 
-    `podman run --rm` mounts the root of a container so; mount writes `volatile`, or `fsync=volatile` since Linux 6.18.
+    `podman run --rm` mounts the root of a container so; Linux shows `volatile`, or `fsync=volatile` (seen with 6.18).
     """
     try:
         device = os.stat(file).st_dev  # noqa: PTH116 - of a descriptor too
