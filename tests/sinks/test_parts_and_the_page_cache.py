@@ -91,7 +91,7 @@ def test_a_part_in_transit_is_found_again_without_being_written_back(on_disk: Pa
 def test_parts_that_are_deleted_leave_nothing_to_remember(on_disk: Path) -> None:
     from sinks.page_cache import transit
 
-    before = len(transit._files)
+    before = set(transit._files)
     with disks.disk(on_disk, "tmpfs") as place:
         sink = NumberedChunks(place / "job.ndjson", keep=False)
         sink.take_budget(memory=LIMIT, durable=False)
@@ -100,7 +100,8 @@ def test_parts_that_are_deleted_leave_nothing_to_remember(on_disk: Path) -> None
                 part.write(b"{}\n")
             assert part.sealed
             sink.release(part.sealed)
-    assert len(transit._files) == before
+    # Fewer is well: a new file may be given the inode of one that another test left here.
+    assert set(transit._files) <= before
 
 
 def test_a_wrong_argument_leaves_the_file_as_it_is(tmp_path: Path) -> None:
