@@ -7,7 +7,7 @@ Example:
 """
 
 from sinks import page_cache
-from sinks.base import Hygiene, PartWriter, ReportsHygiene, SealedPart, Sink, TakesBudget
+from sinks.base import Hygiene, PartWriter, ReportsHygiene, SealedPart, Sink, TakesBudget, TakesFacts
 from sinks.big_file import BigFile
 from sinks.errors import PartLost, SinkError, SinkFull, SinkOccupied
 from sinks.null import Null
@@ -29,5 +29,6 @@ __all__ = [
     "SinkFull",
     "SinkOccupied",
     "TakesBudget",
+    "TakesFacts",
     "page_cache",
 ]

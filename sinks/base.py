@@ -7,7 +7,7 @@ A sealed part stays until it is released, which its user does when it is loaded 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
@@ -76,7 +76,7 @@ class Sink(Protocol):
         never overwrites what it did not write.
         """
 
-    def recover(self, sealed: Sequence[SealedPart], last: SealedPart | None) -> None:
+    def recover(self, sealed: Sequence[SealedPart], last: SealedPart | None, *, epoch: int = 0) -> None:
         """Make the sink as it was when `last` was sealed; call it before the first part of a resumed job.
 
         Checks that every part of `sealed` is there in full, and clears away everything else that
@@ -87,6 +87,7 @@ class Sink(Protocol):
         Args:
             sealed: the parts that are sealed and not released, in order.
             last: the part that was sealed last, released or not; None: there has been none.
+            epoch: the job's epoch; on shared storage, what a later epoch wrote is a successor's, and is left alone.
 
         Raises:
             PartLost: a part of `sealed` is missing or short. Nothing has been cleared away.
@@ -172,6 +173,20 @@ class PartWriter(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+@runtime_checkable
+class TakesFacts(Protocol):
+    """A part that keeps some words about itself beside its bytes; a second, optional protocol."""
+
+    def describe(self, facts: Mapping[str, str]) -> None:
+        """Keep `facts` with the part, for people who look at it: which job, which records. Nothing is decided by them.
+
+        Durable once `seal` has returned. May be repeated; later values replace earlier ones.
+
+        Args:
+            facts: short names in lower case, and values; a value may be cut to what the storage takes.
+        """
 
 
 @runtime_checkable

@@ -47,7 +47,13 @@ class BigFile(LocalSink):
             except FileNotFoundError:
                 return None
 
-    def recover(self, sealed: Sequence[SealedPart], last: SealedPart | None) -> None:
+    def recover(
+        self,
+        sealed: Sequence[SealedPart],
+        last: SealedPart | None,
+        *,
+        epoch: int = 0,  # noqa: ARG002 - it counts on shared storage alone
+    ) -> None:
         """Check the ranges of `sealed`, then cut the file back to the end of `last`.
 
         A file that is gone while nothing of it waits to be loaded is begun anew from offset 0: it went with

@@ -18,7 +18,13 @@ class Null(InOrder):
         """Return None: nothing can be in the way."""
         return None
 
-    def recover(self, sealed: Sequence[SealedPart], last: SealedPart | None) -> None:  # noqa: ARG002
+    def recover(
+        self,
+        sealed: Sequence[SealedPart],  # noqa: ARG002
+        last: SealedPart | None,
+        *,
+        epoch: int = 0,  # noqa: ARG002 - it counts on shared storage alone
+    ) -> None:
         """Go on after `last`; there is nothing to check or to clear away."""
         self._abort_open()
         self._start(last)

@@ -47,7 +47,13 @@ class NumberedChunks(LocalSink):
         """Return the path of a chunk that exists, or None."""
         return next((str(path) for path, _ in names(self.path.parent, self._chunks)), None)
 
-    def recover(self, sealed: Sequence[SealedPart], last: SealedPart | None) -> None:
+    def recover(
+        self,
+        sealed: Sequence[SealedPart],
+        last: SealedPart | None,
+        *,
+        epoch: int = 0,  # noqa: ARG002 - it counts on shared storage alone
+    ) -> None:
         """Keep the chunks up to `last` (with `keep=False`: those in `sealed`), delete all others."""
         check_places(sealed, [self._chunk(part.sequence) for part in sealed], self)
         for part in sealed:

@@ -49,7 +49,13 @@ class ReusedFile(LocalSink):
         """Return the path of a slot's file that exists, or None."""
         return next((str(path) for path, _ in names(self.path.parent, self._slots)), None)
 
-    def recover(self, sealed: Sequence[SealedPart], last: SealedPart | None) -> None:
+    def recover(
+        self,
+        sealed: Sequence[SealedPart],
+        last: SealedPart | None,
+        *,
+        epoch: int = 0,  # noqa: ARG002 - it counts on shared storage alone
+    ) -> None:
         """Keep the files that hold a part of `sealed` as they are, unlink every other slot's."""
         places = [locate(part.uri).path for part in sealed]
         check_places(sealed, [path if self._is_slot(path) else self.path for path in places], self)

@@ -1,0 +1,61 @@
+"""The one retry policy: exponential backoff with full jitter, for at most so many seconds (tenacity).
+
+Backoff with jitter is what Google asks for (Cloud Storage documentation, "Retry strategy"); the deadline keeps a
+host that cannot be reached, or a bucket that is overloaded, from being silence for ten minutes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+T = TypeVar("T")
+
+# One request may take this long at most, in seconds: to connect, and between two of its bytes.
+CONNECT_SECONDS = 10.0
+READ_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """How long a request is tried again, when what went wrong may pass by itself.
+
+    Attributes:
+        deadline: the seconds after which no other attempt is begun.
+        first_wait: the longest wait after the first attempt, in seconds; it doubles with each.
+        longest_wait: it never gets longer than that, in seconds.
+    """
+
+    deadline: float = 120.0
+    first_wait: float = 0.5
+    longest_wait: float = 16.0
+
+    def __post_init__(self) -> None:
+        if not (self.deadline > 0 and self.first_wait >= 0 and self.longest_wait >= 0):
+            raise ValueError(f"{self}: the deadline must be greater than 0, waits must not be negative")
+
+    @property
+    def timeout(self) -> tuple[float, float]:
+        """What one request may take, in seconds: to connect, and between two bytes; as requests wants it."""
+        return min(CONNECT_SECONDS, self.deadline), min(READ_SECONDS, self.deadline)
+
+    def call(self, function: Callable[[], T], *, passing: Callable[[BaseException], bool]) -> T:
+        """Call `function` until it returns, until it raises what will not pass, or until the deadline.
+
+        Args:
+            function: must be fit to be called again after whatever `passing` says may pass.
+            passing: says of what it raised whether trying again may help.
+
+        Raises:
+            BaseException: what `function` raised last.
+        """
+        import tenacity
+
+        attempts = tenacity.Retrying(
+            stop=tenacity.stop_before_delay(self.deadline),
+            wait=tenacity.wait_random_exponential(multiplier=self.first_wait, max=self.longest_wait),
+            retry=tenacity.retry_if_exception(passing),
+            reraise=True,
+        )
+        return attempts(function)
