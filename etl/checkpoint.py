@@ -17,11 +17,12 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
+from etl.columns import Columns
 from etl.errors import CheckpointCorrupt, CheckpointTooNew, Fenced
 from etl.records import Position
 from sinks.base import Hygiene, SealedPart
 
-VERSION = 1
+VERSION = 2  # 1 knew no columns, quotas and failures; it is read as a document without them
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -98,11 +99,13 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         id: 32 hexadecimal digits over destination, format and each part's URI, generation, crc32c, records.
         format: the name of the parts' format: `ndjson`, `ndjson.gz`, `parquet`.
         parts: at least one.
+        failure: why it cannot be loaded as it is; empty: nothing is known against it.
     """
 
     id: str
     format: str
     parts: tuple[Part, ...]
+    failure: str = ""
 
     @property
     def records(self) -> int:
@@ -115,16 +118,26 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return self.parts[-1].after
 
     @classmethod
-    def of(cls, destination: str, format: str, parts: Sequence[Part]) -> Plan:
+    def of(
+        cls,
+        destination: str,
+        format: str,
+        parts: Sequence[Part],
+        *,
+        columns: Columns | None = None,
+        rewinds: int = 0,
+    ) -> Plan:
         """Make a plan of `parts`; no epoch, clock or chance is in its id, so that a successor makes the same.
 
         Args:
             destination: what the warehouse calls the table, disposition and options that a load depends on.
             format: the name of the parts' format.
             parts: the parts, in order.
+            columns: the table's columns, where the job pins them.
+            rewinds: how often the job gave parts up: a plan over the same parts, pulled again, is another one.
         """
         digest = hashlib.blake2b(digest_size=16)
-        digest.update(msgspec.json.encode((destination, format)))
+        digest.update(msgspec.json.encode((destination, format, columns, rewinds)))
         for part in parts:
             sealed = part.sealed
             digest.update(
@@ -153,6 +166,9 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
         finished: whether the last run reached the source's end.
         part_bytes: the present size of a part in bytes: halved after a crash or a full disk, then growing.
         hygiene: how the sink kept the page cache small in this run, or the last one; None: it says nothing.
+        columns: the table's columns, where the warehouse has them pinned: what every sealed part fits.
+        rewinds: how often parts that were not loaded were given up, to be pulled again.
+        operations: how many jobs changed the table, in spans of ten minutes; see `etl.quota`.
         version: of this document's form.
     """
 
@@ -170,6 +186,9 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     finished: bool = False
     part_bytes: int = 0
     hygiene: Hygiene | None = None
+    columns: Columns | None = None
+    rewinds: int = 0
+    operations: tuple[tuple[int, int], ...] = ()
     version: int = VERSION
 
     @property
@@ -187,6 +206,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
             part_bytes=part_bytes,
             clean=False,
             finished=False,
+            version=VERSION,
         )
 
     def committed(self, state: State, part: Part | None) -> Checkpoint:
@@ -216,7 +236,14 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
 
     def rewound(self) -> Checkpoint:
         """Give up every part that is not loaded: they are lost, and will be pulled again."""
-        return replace(self, state=self.loaded, sealed=(), plans=())
+        return replace(self, state=self.loaded, sealed=(), plans=(), rewinds=self.rewinds + 1)
+
+    def failed(self, plan: Plan, reason: str) -> Checkpoint:
+        """Note that `plan` cannot be loaded as it is: nothing goes on before somebody says so."""
+        plans = tuple(
+            replace(other, failure=reason) if other.id == plan.id else other for other in self.plans
+        )
+        return replace(self, plans=plans)
 
     def left(self, *, finished: bool) -> Checkpoint:
         """Leave the job in order: nothing is open; `finished` if the source's end was reached."""

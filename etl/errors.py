@@ -17,7 +17,9 @@
     │   └── Fenced                another process has, or has taken over, the job
     ├── WarehouseError            a plan could not be loaded
     │   ├── SchemaMismatch        a value does not fit its column
-    │   └── LoadMismatch          the warehouse took another number of rows than the plan holds
+    │   ├── LoadMismatch          the warehouse took another number of rows than the plan holds
+    │   ├── LoadFailed            a plan cannot be loaded as it is: mend the cause, then --retry-failed
+    │   └── StillLoading          a load goes on in the warehouse, and was not waited for
     └── LabError                  an experiment of `etl lab` could not be run
         ├── NoFreshGroup          no memory cgroup of its own can be made for it
         └── NoRoom                the disk has no room for what it would write
@@ -99,6 +101,14 @@ class SchemaMismatch(WarehouseError):
 
 class LoadMismatch(WarehouseError):
     """The warehouse took, or would have taken, another number of rows than the plan holds."""
+
+
+class LoadFailed(WarehouseError):
+    """A plan cannot be loaded as it is, whenever it is tried; nothing of it was."""
+
+
+class StillLoading(WarehouseError):
+    """A load goes on in the warehouse, and was not waited for; the next run looks for it."""
 
 
 class LabError(EtlError):

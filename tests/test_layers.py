@@ -42,6 +42,7 @@ LAYERS = [
     {"etl.sources", "etl.warehouses", "etl.stores"},
     {"etl.dead_letters", "etl.words", "etl.tables", "etl.advice", "etl.places"},
     {
+        "etl.columns",
         "etl.formats",
         "etl.shapes",
         "etl.transforms",
@@ -50,6 +51,7 @@ LAYERS = [
         "etl.progress",
         "etl.governor",
         "etl.repeating",
+        "etl.quota",
     },
     {"etl.records"},
     {"etl.errors"},

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import msgspec
 
 from etl.checkpoint import Plan, State
+from etl.columns import Columns
 from etl.memory import Budget
+from etl.records import Record
+
+if TYPE_CHECKING:
+    import pyarrow
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -16,10 +21,12 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         pipeline: the job's name.
         fingerprint: the job's definition, as in the checkpoint.
+        columns: what the checkpoint has pinned; None: nothing yet, or the warehouse looks for itself.
     """
 
     pipeline: str
     fingerprint: dict[str, str]
+    columns: Columns | None = None
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,6 +75,8 @@ class Warehouse(Protocol):
         Raises:
             SchemaMismatch: a value does not fit its column; says part, record, column and value.
             LoadMismatch: another number of rows would have been added; nothing was.
+            LoadFailed: the plan cannot be loaded as it is, whenever it is tried; nothing was added.
+            Fenced: another process has given the plan up, so that it must not be loaded.
             WarehouseError: anything else; nothing was added.
         """
 
@@ -84,3 +93,121 @@ class KeepsLedger(Protocol):
 
     def latest(self, pipeline: str) -> Entry | None:
         """Return how far the warehouse is with `pipeline`; None: nothing of it is loaded."""
+
+
+@runtime_checkable
+class LoadsByJobs(Protocol):
+    """A warehouse without a ledger, whose loads are jobs on a server: they go on without this process.
+
+    A plan's job has an id that follows from the plan, so that whoever submits it can only submit the same one.
+
+    Attributes:
+        daily_operations: how many jobs may change the table within 24 hours, failed ones too.
+        most_parts: how many parts one job can take.
+        operations: how many such jobs this object has submitted so far.
+    """
+
+    daily_operations: int
+    most_parts: int
+    operations: int
+
+    def settle(self, job: Job, plan: Plan) -> int | None:
+        """Find out what became of `plan`, which is to be given up, and make sure that it stays so.
+
+        Waits for a job that is under way. If there is none, the id that a job would have is used up, so that a
+        half-dead process can submit it no more. May be repeated, and after a crash.
+
+        Returns:
+            The rows that it added: it is loaded; None: it is not, and never will be.
+
+        Raises:
+            WarehouseError: it cannot be found out now; nothing was given up.
+        """
+
+    def leave(self) -> None:
+        """Let a `load` that waits for its job raise `StillLoading`. From any thread; may be repeated."""
+
+
+class Misfit(Exception):
+    """A record that the warehouse would refuse; says which column, what was found, and what it takes."""
+
+
+class Gate(Protocol):
+    """Lets the records of one part through that fit the table, and learns the columns that they need."""
+
+    @property
+    def columns(self) -> Columns:
+        """The table's columns as they must be for every record that was let through."""
+
+    def admit(self, record: Record) -> Record:
+        """Return `record` as it is to be encoded: itself, or a changed copy that means the same.
+
+        Raises:
+            Misfit: the warehouse would refuse it.
+        """
+
+    def arrow_schema(self) -> pyarrow.Schema:
+        """Return the columns that are known now as Arrow's, for formats that have types of their own."""
+
+
+@runtime_checkable
+class ChecksRecords(Protocol):
+    """A warehouse that knows before a load which records it would refuse."""
+
+    def gate(self, columns: Columns | None, format: str) -> Gate:
+        """Make the gate for one part; call it after `open`, on any thread.
+
+        Args:
+            columns: what the checkpoint has pinned; None: this is the first part.
+            format: the name of the format that the records will be encoded in.
+        """
+
+
+class Loaded(msgspec.Struct, frozen=True, kw_only=True):
+    """One load, as the warehouse remembers it.
+
+    Attributes:
+        plan: the plan's id.
+        job: what to look for in the warehouse: the job's id, or the ledger's row.
+        last: the number of the plan's last part.
+        rows: how many it added.
+        first: the number of the plan's first part; None: the warehouse does not remember.
+    """
+
+    plan: str
+    job: str
+    last: int
+    rows: int
+    first: int | None = None
+
+
+class Audit(msgspec.Struct, frozen=True, kw_only=True):
+    """What a warehouse remembers of a job, and what its table holds.
+
+    Attributes:
+        loads: the job's successful loads into its table, oldest first; the warehouse may have forgotten old ones.
+        loads_ever: how many there were, if the warehouse counts; else None.
+        rows_ever: how many rows they added, if the warehouse counts; else None: the sum over `loads`.
+        other_rows: how many rows loads of other jobs added to the table, as far as the warehouse remembers.
+        table: the table, for messages.
+        table_rows: how many rows it holds; None: there is no table.
+    """
+
+    loads: tuple[Loaded, ...]
+    loads_ever: int | None
+    rows_ever: int | None
+    other_rows: int
+    table: str
+    table_rows: int | None
+
+
+@runtime_checkable
+class Audits(Protocol):
+    """A warehouse that can be asked what it has of a job."""
+
+    def audit(self, pipeline: str) -> Audit:
+        """Look everything up; changes nothing. Call it after `open`.
+
+        Raises:
+            WarehouseError: it cannot be read.
+        """

@@ -1,0 +1,33 @@
+"""Columns of a warehouse's table, as a job pins them in its checkpoint; the form is that of BigQuery's JSON schemas."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Column(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One column, or a field of one (BigQuery REST reference, TableFieldSchema).
+
+    Attributes:
+        name: its name, as it was first seen or declared.
+        type: in upper case: STRING, BYTES, INTEGER, FLOAT, NUMERIC, BIGNUMERIC, BOOLEAN, TIMESTAMP, DATE, TIME,
+            DATETIME, GEOGRAPHY, JSON, INTERVAL, RECORD.
+        mode: NULLABLE, REQUIRED or REPEATED.
+        fields: of a RECORD, at least one.
+        description: for people.
+        precision: of a NUMERIC or BIGNUMERIC: how many digits; None: the type's own limit.
+        scale: of a NUMERIC or BIGNUMERIC: how many of them after the point.
+        max_length: of a STRING in characters, of BYTES in bytes; None: no limit.
+    """
+
+    name: str
+    type: str
+    mode: str = "NULLABLE"
+    fields: tuple[Column, ...] = ()
+    description: str = ""
+    precision: int | None = None
+    scale: int | None = None
+    max_length: int | None = msgspec.field(default=None, name="maxLength")
+
+
+Columns = tuple[Column, ...]
