@@ -1,4 +1,4 @@
-"""The command line: `etl run`, `etl status`, `etl check`, `etl doctor`, `etl lab`.
+"""The command line: `etl run`, `etl status`, `etl check`, `etl verify`, `etl doctor`, `etl lab`.
 
 Each command is a module of `etl.commands`, imported when it is called.
 """
@@ -11,7 +11,7 @@ import click
 
 from etl.commands import AGAIN, tell
 
-COMMANDS = ("run", "status", "check", "doctor", "lab")
+COMMANDS = ("run", "status", "check", "verify", "doctor", "lab")
 
 
 class Commands(click.Group):

@@ -35,7 +35,7 @@ LAYERS = [
     {"etl.lab", "etl.config"},
     {"etl"},  # the package itself: it re-exports
     {"etl.pipeline"},
-    {"etl.takeover"},
+    {"etl.takeover", "etl.verification"},
     {"etl.registry", "etl.engine", "etl.display"},
     {"etl.loading"},
     {"etl.job", "etl.housekeeping", "etl.interrupts"},
@@ -138,7 +138,7 @@ def layer_of_commands(module: str) -> bool:
         ("import sinks", set()),
         (
             "import etl.cli, etl.commands.run, etl.commands.status, etl.commands.check, etl.commands.doctor, "
-            "etl.commands.lab",
+            "etl.commands.lab, etl.commands.verify",
             {"click"},
         ),
     ],

@@ -18,7 +18,7 @@ from urllib.parse import quote, urlencode
 from etl.checkpoint import Plan
 from etl.errors import WarehouseError
 from etl.memory import Budget
-from etl.warehouses.base import Entry, Job
+from etl.warehouses.base import Audit, Entry, Job
 from etl.warehouses.duckdb_session import Session, drop_cache, free_space, said
 from etl.warehouses.duckdb_types import lower
 from sinks import page_cache
@@ -120,6 +120,15 @@ class DuckDB:
         """
         with self._using("read the ledger") as session:
             return session.latest(pipeline)
+
+    def audit(self, pipeline: str) -> Audit:
+        """Look up what the ledger has of `pipeline`, and what the table holds.
+
+        Raises:
+            WarehouseError: they cannot be read.
+        """
+        with self._using("read the ledger") as session:
+            return session.audit(pipeline)
 
     def close(self) -> None:
         """Close the file, so that other processes may open it. May be repeated."""

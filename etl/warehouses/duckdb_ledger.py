@@ -12,7 +12,7 @@ import msgspec
 
 from etl.checkpoint import Plan, State
 from etl.errors import WarehouseError
-from etl.warehouses.base import Entry, Job
+from etl.warehouses.base import Entry, Job, Loaded
 
 if TYPE_CHECKING:
     import duckdb
@@ -148,6 +148,26 @@ class Ledger:
                 f"the newest row of {pipeline!r} in {QUALIFIED} cannot be read ({error}): run the job with the "
                 "version of etl-sinks that wrote it, or a newer one"
             ) from error
+
+    def loads(self, pipeline: str) -> tuple[Loaded, ...]:
+        """Return the rows of a pipeline that are kept, oldest first."""
+        found = self._connection.execute(
+            f'SELECT plan, loads, sequence, "rows" FROM {QUALIFIED} '  # noqa: S608
+            "WHERE pipeline = ? AND destination = ? ORDER BY loads",
+            [pipeline, self._destination],
+        )
+        return tuple(
+            Loaded(plan=plan, job=f"load {number}", last=last, rows=rows)
+            for plan, number, last, rows in found.fetchall()
+        )
+
+    def pipelines(self) -> list[str]:
+        """Return the names of all pipelines that loaded into the table."""
+        found = self._connection.execute(
+            f"SELECT DISTINCT pipeline FROM {QUALIFIED} WHERE destination = ?",  # noqa: S608
+            [self._destination],
+        )
+        return [name for (name,) in found.fetchall()]
 
 
 def exists(connection: duckdb.DuckDBPyConnection, schema: str, table: str) -> bool:

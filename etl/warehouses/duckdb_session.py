@@ -14,7 +14,7 @@ from etl.errors import ConfigError, WarehouseError
 from etl.memory import Budget
 from etl.records import describe
 from etl.warehouses import duckdb_file
-from etl.warehouses.base import Entry, Job
+from etl.warehouses.base import Audit, Entry, Job
 from etl.warehouses.duckdb_ledger import Ledger, Newest
 from etl.warehouses.duckdb_parts import PartReader
 from etl.warehouses.duckdb_table import Decisions, Misfit, Table
@@ -116,6 +116,36 @@ class Session:
         """Read the ledger; see `DuckDB.latest`."""
         found = self._newest(pipeline)
         return found[1] if found else None
+
+    def audit(self, pipeline: str) -> Audit:
+        """Look up what the ledger and the table hold; see `DuckDB.audit`."""
+        self.at = None
+        if not self._table.exists():
+            return Audit(
+                loads=(), loads_ever=0, rows_ever=0, other_rows=0, table=str(self._table), table_rows=None
+            )
+        rows = self._table.count()
+        if not self._ledger.exists():
+            return Audit(
+                loads=(), loads_ever=0, rows_ever=0, other_rows=0, table=str(self._table), table_rows=rows
+            )
+        loads, ever = self._ledger.loads(pipeline), self._ever(pipeline)
+        others = [self._ever(name)[1] for name in self._ledger.pipelines() if name != pipeline]
+        # The rows that are kept are all there ever were, or the newest one tells of those that are not.
+        kept = len(loads) == ever[0]
+        return Audit(
+            loads=loads,
+            loads_ever=ever[0],
+            rows_ever=sum(load.rows for load in loads) if kept else ever[1],
+            other_rows=sum(others),
+            table=str(self._table),
+            table_rows=rows,
+        )
+
+    def _ever(self, pipeline: str) -> tuple[int, int]:
+        """Return how many loads of a pipeline there were, and how many rows they added."""
+        found = self._ledger.latest(pipeline)
+        return (found[1].loads, found[1].state.totals.records) if found else (0, 0)
 
     def _newest(self, pipeline: str) -> Newest | None:
         """Return the newest row of a pipeline; None: there is none, or the table is gone and it is void."""

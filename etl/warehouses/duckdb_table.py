@@ -81,6 +81,14 @@ class Table:
         self._exists = self._exists or exists(self._connection, self._schema, self._name)
         return self._exists
 
+    def __str__(self) -> str:
+        return f"{self._schema}.{self._name}"
+
+    def count(self) -> int:
+        """Return how many rows it holds."""
+        found = self._connection.execute(f"SELECT count(*) FROM {self._sql}").fetchone()  # noqa: S608 - quoted
+        return int(found[0]) if found else 0
+
     def evolve(self, parts: Sequence[tuple[PartReader, Columns]], decisions: Decisions) -> Columns:
         """Make the table, or make its columns hold what `parts` hold; return the columns.
 

@@ -1,0 +1,98 @@
+"""`etl verify`: is everything that a job loaded in its table, once?"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from etl.commands import FAILED, debug_option, job_argument, lines
+
+if TYPE_CHECKING:
+    from etl.checkpoint import Checkpoint
+    from etl.pipeline import Pipeline
+    from etl.warehouses.base import Audit
+
+# A job that is running changes its checkpoint while the warehouse is asked.
+ATTEMPTS = 3
+
+
+@click.command(
+    epilog="Exit codes: 0 all is there, once; 1 something is missing, twice or unknown; 2 bad configuration."
+)
+@job_argument
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@debug_option
+@click.pass_context
+def verify(context: click.Context, job: str, *, as_json: bool) -> None:
+    """Compare the checkpoint, the loads that the warehouse remembers, and the table. Changes nothing.
+
+    Let the job be at rest: while it runs, the numbers change.
+    """
+    from etl import config
+    from etl.verification import WRONG, compare
+
+    pipeline = config.read(job).pipeline()
+    document, audit = _look(pipeline)
+    findings = compare(document, audit)
+    wrong = [finding for finding in findings if finding.kind in WRONG]
+    if as_json:
+        import msgspec
+
+        found = {
+            "pipeline": pipeline.name,
+            "checkpoint": pipeline.store.uri,
+            "loaded": msgspec.to_builtins(document.loaded.totals),
+            "warehouse": msgspec.to_builtins(audit),
+            "findings": msgspec.to_builtins(findings),
+            "right": not wrong,
+        }
+        click.echo(json.dumps(found, indent=2))
+    else:
+        click.echo(_summary(document, audit))
+        for finding in findings:
+            click.echo(f"{finding.kind}: {finding.text}")
+        click.echo("something is wrong" if wrong else "all that was loaded is in the table, once")
+    context.exit(FAILED if wrong else 0)
+
+
+def _look(pipeline: Pipeline) -> tuple[Checkpoint, Audit]:
+    """Read the checkpoint and ask the warehouse, without a step of the job in between."""
+    from etl import memory
+    from etl.checkpoint import Checkpoint
+    from etl.errors import ConfigError, Fenced
+    from etl.warehouses.base import Audits
+
+    warehouse = pipeline.warehouse
+    if not isinstance(warehouse, Audits):
+        what = "it has no warehouse" if warehouse is None else f"{warehouse!r} cannot be asked what it loaded"
+        raise ConfigError(f"job {pipeline.name!r} cannot be verified: {what}")
+    warehouse.open(memory.budget(pipeline.memory))
+    try:
+        for _ in range(ATTEMPTS):
+            before = pipeline.read_checkpoint()
+            audit = warehouse.audit(pipeline.name)
+            if pipeline.read_checkpoint() == before:
+                return before or Checkpoint(pipeline=pipeline.name), audit
+    finally:
+        warehouse.close()
+    raise Fenced(f"job {pipeline.name!r} is being run; verify it when it has ended")
+
+
+def _summary(document: Checkpoint, audit: Audit) -> str:
+    from etl.words import count
+
+    remembered = sum(load.rows for load in audit.loads) if audit.rows_ever is None else audit.rows_ever
+    loads = len(audit.loads) if audit.loads_ever is None else audit.loads_ever
+    others = f", and {count(audit.other_rows, 'row')} of other jobs" if audit.other_rows else ""
+    table = "does not exist" if audit.table_rows is None else count(audit.table_rows, "row")
+    return lines(
+        ("job", document.pipeline),
+        (
+            "checkpoint",
+            f"{count(document.loaded.totals.records, 'record')} in {count(document.loads, 'load')}",
+        ),
+        ("warehouse", f"{count(remembered, 'row')} in {count(loads, 'load')}{others}"),
+        ("table", f"{audit.table}: {table}"),
+    )
