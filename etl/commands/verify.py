@@ -65,14 +65,15 @@ def _look(pipeline: Pipeline) -> tuple[Checkpoint, Audit]:
     from etl.warehouses.base import Audits
 
     warehouse = pipeline.warehouse
-    if not isinstance(warehouse, Audits):
+    asked: object = warehouse
+    if warehouse is None or not isinstance(asked, Audits):
         what = "it has no warehouse" if warehouse is None else f"{warehouse!r} cannot be asked what it loaded"
         raise ConfigError(f"job {pipeline.name!r} cannot be verified: {what}")
     warehouse.open(memory.budget(pipeline.memory))
     try:
         for _ in range(ATTEMPTS):
             before = pipeline.read_checkpoint()
-            audit = warehouse.audit(pipeline.name)
+            audit = asked.audit(pipeline.name)
             if pipeline.read_checkpoint() == before:
                 return before or Checkpoint(pipeline=pipeline.name), audit
     finally:
