@@ -10,12 +10,14 @@ from sinks import page_cache
 from sinks.base import Hygiene, PartWriter, ReportsHygiene, SealedPart, Sink, TakesBudget, TakesFacts
 from sinks.big_file import BigFile
 from sinks.errors import PartLost, SinkError, SinkFull, SinkOccupied
+from sinks.gcs_stream import GcsStream
 from sinks.null import Null
 from sinks.numbered_chunks import NumberedChunks
 from sinks.reused_file import ReusedFile
 
 __all__ = [
     "BigFile",
+    "GcsStream",
     "Hygiene",
     "Null",
     "NumberedChunks",

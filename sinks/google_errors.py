@@ -6,6 +6,8 @@ Storage documentation, "Retry strategy"; BigQuery documentation, "Error messages
 
 from __future__ import annotations
 
+import re
+
 PASSING = frozenset({408, 429, 500, 502, 503, 504})
 
 
@@ -22,9 +24,13 @@ def status_of(error: BaseException) -> int | None:
 
 def passing(error: BaseException) -> bool:
     """Say whether the same request may succeed when it is sent again."""
+    import google.auth.exceptions
+
     status = status_of(error)
     if status is not None:
         return status in PASSING
+    if isinstance(error, google.auth.exceptions.GoogleAuthError) and error.retryable:
+        return True
     return unanswered(error)
 
 
@@ -50,6 +56,25 @@ def unanswered(error: BaseException) -> bool:
     return isinstance(error, broken)
 
 
+def known(error: BaseException) -> bool:
+    """Say whether it is one of what Google's clients raise when a request fails; anything else is a mistake here."""
+    import google.api_core.exceptions
+    import google.auth.exceptions
+    import requests
+
+    kinds = (
+        google.api_core.exceptions.GoogleAPIError,
+        google.auth.exceptions.GoogleAuthError,
+        requests.exceptions.RequestException,
+    )
+    return isinstance(error, kinds) or unanswered(error)
+
+
+def without_secrets(said: str) -> str:
+    """Return the text without upload ids: whoever knows one may write to that object for a week."""
+    return re.sub(r"(upload_id=)[^&\s'\")]+", r"\1(hidden)", said)
+
+
 def explain(error: BaseException, what: str, *, needs: str = "") -> str:
     """Say in one line what went wrong, and what to do about it.
 
@@ -58,13 +83,13 @@ def explain(error: BaseException, what: str, *, needs: str = "") -> str:
         what: what was tried, and where: "write to gs://bucket/object".
         needs: the permissions that it takes: "storage.objects.create".
     """
-    return f"cannot {what}: {' '.join(_reason(error, needs).split())}"
+    return f"cannot {what}: {without_secrets(' '.join(_reason(error, needs).split()))}"
 
 
 def _reason(error: BaseException, needs: str) -> str:
     import google.auth.exceptions
 
-    said = str(getattr(error, "message", "") or error)[:500] or type(error).__name__
+    said = _said(error)[:500] or type(error).__name__
     if isinstance(error, google.auth.exceptions.DefaultCredentialsError):
         return (
             "there are no Google credentials: run `gcloud auth application-default login`, or let "
@@ -91,3 +116,11 @@ def _reason(error: BaseException, needs: str) -> str:
             "the host, and run again"
         )
     return f"{type(error).__name__}: {said}"
+
+
+def _said(error: BaseException) -> str:
+    """Return the server's own words, where it has some: the client's hold the whole request and the answer."""
+    try:
+        return str(error.response.json()["error"]["message"])  # type: ignore[attr-defined]
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return str(getattr(error, "message", "") or error)

@@ -6,6 +6,7 @@ host that cannot be reached, or a bucket that is overloaded, from being silence 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -40,22 +41,33 @@ class Retry:
         """What one request may take, in seconds: to connect, and between two bytes; as requests wants it."""
         return min(CONNECT_SECONDS, self.deadline), min(READ_SECONDS, self.deadline)
 
-    def call(self, function: Callable[[], T], *, passing: Callable[[BaseException], bool]) -> T:
+    def call(
+        self,
+        function: Callable[[], T],
+        *,
+        passing: Callable[[BaseException], bool],
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> T:
         """Call `function` until it returns, until it raises what will not pass, or until the deadline.
 
         Args:
             function: must be fit to be called again after whatever `passing` says may pass.
             passing: says of what it raised whether trying again may help.
+            sleep: waits so many seconds, or less when somebody calls it off; `function` is called after it.
 
         Raises:
             BaseException: what `function` raised last.
         """
         import tenacity
 
+        def pause(seconds: float) -> None:
+            sleep(seconds)
+
         attempts = tenacity.Retrying(
             stop=tenacity.stop_before_delay(self.deadline),
             wait=tenacity.wait_random_exponential(multiplier=self.first_wait, max=self.longest_wait),
             retry=tenacity.retry_if_exception(passing),
+            sleep=pause,
             reraise=True,
         )
         return attempts(function)

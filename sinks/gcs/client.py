@@ -1,0 +1,56 @@
+"""A client of Cloud Storage, with the credentials that Google's libraries find by themselves."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from sinks import google_errors
+from sinks.errors import SinkError
+
+# google-cloud-storage publishes no types.
+Client = Any
+
+
+def connect(deadline: float = 120.0) -> Client:
+    """Make a `google.cloud.storage.Client`; sends no request to Cloud Storage.
+
+    The credentials are the Application Default Credentials. Where `STORAGE_EMULATOR_HOST` is set that server is
+    used, without any. No project is asked for: objects are reached without one.
+
+    Args:
+        deadline: how long to look for credentials, in seconds. The metadata server of a virtual machine is asked
+            last, and google.auth waits for it as it sees fit, whatever it is told.
+
+    Raises:
+        SinkError: there are no credentials, or they were not found by then.
+    """
+    found: list[Client] = []
+    failed: list[Exception] = []
+
+    def look() -> None:
+        from google.cloud import storage
+
+        try:
+            found.append(storage.Client(project=None))
+        except Exception as error:  # raised below, in the thread that asked
+            failed.append(error)
+
+    thread = threading.Thread(target=look, name="google-credentials", daemon=True)
+    thread.start()
+    thread.join(deadline)
+    if found:
+        return found[0]
+    if not failed:
+        raise SinkError(
+            f"cannot reach Cloud Storage: no Google credentials were found in {deadline:g} s; run `gcloud auth "
+            "application-default login`, or let GOOGLE_APPLICATION_CREDENTIALS name a key file"
+        )
+    if google_errors.known(failed[0]):
+        raise SinkError(google_errors.explain(failed[0], "reach Cloud Storage")) from failed[0]
+    if isinstance(failed[0], (OSError, ValueError)):
+        raise SinkError(
+            f"cannot reach Cloud Storage: {failed[0]}; look at STORAGE_EMULATOR_HOST and "
+            "GOOGLE_APPLICATION_CREDENTIALS"
+        ) from failed[0]
+    raise failed[0]
