@@ -1,0 +1,84 @@
+"""Start local-bigquery; run by file path with the interpreter that has it, so it imports nothing of ours.
+
+What it does beyond `local-bigquery serve`, and why:
+
+- It listens on a socket that it was started with: nobody can take the port in between.
+- It sets the time zone after connecting. DuckDB looks for its ICU extension in the network when `TimeZone` is
+  among the options of `connect`, and the extension that is built in is found only afterwards.
+- It takes a job id once. The server looks for the id and then stores the job, so that two requests at one time
+  could both run; BigQuery answers one of them with 409.
+- It ends when the process that started it is gone: that one holds the other end of standard input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def set_the_time_zone_once_connected() -> None:
+    """Have `duckdb.connect` set the time zone by a statement."""
+    duckdb: Any = importlib.import_module("duckdb")
+    original: Callable[..., Any] = duckdb.connect
+
+    def connect(*arguments: Any, config: dict[str, Any] | None = None, **options: Any) -> Any:
+        config = dict(config or {})
+        zone = config.pop("TimeZone", None)
+        connection = original(*arguments, config=config, **options)
+        if zone is not None:
+            connection.execute(f"SET GLOBAL TimeZone = '{zone}'")
+        return connection
+
+    duckdb.connect = connect
+
+
+def take_a_job_id_once() -> None:
+    """Have one request at a time look for its job id and store its job; running goes on at once, as before."""
+    runner: Any = importlib.import_module("local_bigquery.jobs.runner")
+    original: Callable[..., Any] = runner.submit
+    lock = threading.Lock()
+
+    def submit(*arguments: Any, **options: Any) -> Any:
+        with lock:
+            return original(*arguments, **options)
+
+    runner.submit = submit
+
+
+def end_with_the_parent() -> None:
+    """End at once when standard input ends."""
+
+    def watch() -> None:
+        while os.read(0, 4096):
+            pass
+        os._exit(0)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def main() -> None:
+    """Serve until told to stop."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--socket", type=int, required=True, help="a listening socket that was inherited")
+    parser.add_argument("--project", required=True)
+    parser.add_argument("--data", type=Path, required=True)
+    given = parser.parse_args()
+    end_with_the_parent()
+    set_the_time_zone_once_connected()
+    settings = importlib.import_module("local_bigquery.settings").settings
+    settings.default_project_id, settings.data_dir = given.project, given.data
+    take_a_job_id_once()
+    importlib.import_module("local_bigquery.engine.database").connection()  # fail here, not in a request
+    uvicorn = importlib.import_module("uvicorn")
+    config = uvicorn.Config("local_bigquery:app", log_level="warning")
+    uvicorn.Server(config).run(sockets=[socket.socket(fileno=given.socket)])
+
+
+if __name__ == "__main__":
+    main()
