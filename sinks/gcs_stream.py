@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property, partial
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from sinks.base import Data, SealedPart
@@ -87,6 +87,7 @@ class GcsStream(InOrder):
         self.deadline = deadline
         self._chunk_bytes = chunk_bytes or CHUNK_BYTES
         self._client = client
+        self._own: Client | None = None
         self._spare: list[bytearray] = []
         stem, dot, suffix = (pieces[-1] if pieces else "").partition(".")
         self._suffix = dot + suffix
@@ -120,6 +121,7 @@ class GcsStream(InOrder):
         highest = last.sequence if last else 0
         names = {self._name_of(part) for part in sealed}
         numbers = {part.sequence for part in sealed}
+        objects = self._objects
         first: dict[int, int] = {}  # of each epoch, the lowest sequence that it wrote
         for each in ours:
             first[each.epoch] = min(first.get(each.epoch, each.sequence), each.sequence)
@@ -128,7 +130,7 @@ class GcsStream(InOrder):
                 continue
             again = any(each.epoch < other <= epoch and first[other] <= each.sequence for other in first)
             if not self.keep or each.sequence > highest or each.sequence in numbers or again:
-                self._objects.delete(each.stored.name, each.stored.generation)
+                objects.delete(each.stored.name, each.stored.generation)
         self._start(last)
 
     def open_part(self, sequence: int, *, epoch: int = 0) -> Part:
@@ -161,19 +163,24 @@ class GcsStream(InOrder):
             self._objects.delete(name, part.generation)
 
     def close(self) -> None:
-        """Abort a part that is open still."""
+        """Abort a part that is open still, and close the connections of a client that was made here."""
         self._abort_open()
         self._spare = []
-
-    @cached_property
-    def _objects(self) -> Objects:
-        return Objects(self._connected, self.bucket, retry=self._retry)
+        if self._own is not None:
+            self._own.close()
+            self._own = None
 
     @property
     def _connected(self) -> Client:
-        if self._client is None:
-            self._client = connect(self.deadline)
-        return self._client
+        if self._client is not None:
+            return self._client
+        if self._own is None:
+            self._own = connect(self.deadline)
+        return self._own
+
+    @property
+    def _objects(self) -> Objects:
+        return Objects(self._connected, self.bucket, retry=self._retry)
 
     def _ours(self) -> Iterator[_Named]:
         """Yield the objects that are named as ours are."""

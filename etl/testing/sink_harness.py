@@ -29,11 +29,15 @@ CALLS = (
 
 
 class SinkHarness:
-    """Override `make_sink`; for a sink whose bytes are not in local files, also what reads and harms them.
+    """Override `make_sink`; for a sink whose bytes are not in local files, also what reads, puts and harms them.
+
+    A directory stands for a place then: whatever the sink puts its parts under (a prefix, a table), another one
+    for another directory, and the same in another process.
 
     Attributes:
         keeps_bytes: whether parts can be read back; all but the null sink.
-        is_local: whether it writes through system calls of its process, so that strace and a full disk count.
+        is_local: whether it writes through system calls of its process, so that strace and a full disk count,
+            and each number has one name, so that a part which stands there is in the way.
     """
 
     keeps_bytes: bool = True
@@ -69,6 +73,18 @@ class SinkHarness:
     def remove(self, part: SealedPart) -> None:
         """Remove a sealed part, behind the sink's back."""
         locate(part.uri).path.unlink()
+
+    def clear(self, directory: Path) -> None:
+        """Remove everything under `directory`, behind the sink's back."""
+        shutil.rmtree(directory)
+
+    def put_notes(self, directory: Path) -> None:
+        """Put something that is not the sink's where it writes: text, under the name `notes.txt`."""
+        (directory / "notes.txt").write_text("mine")
+
+    def has_notes(self, directory: Path) -> bool:
+        """Say whether that is there still, as it was."""
+        return (directory / "notes.txt").read_text() == "mine"
 
     @pytest.fixture
     def directory(self, tmp_path: Path) -> Path:
