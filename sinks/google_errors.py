@@ -92,7 +92,7 @@ def _reason(error: BaseException, needs: str) -> str:
     said = _said(error)[:500] or type(error).__name__
     if isinstance(error, google.auth.exceptions.DefaultCredentialsError):
         return (
-            "there are no Google credentials: run `gcloud auth application-default login`, or let "
+            f"there are no Google credentials ({said}): run `gcloud auth application-default login`, or let "
             "GOOGLE_APPLICATION_CREDENTIALS name a key file, or run where a service account is attached"
         )
     if isinstance(error, google.auth.exceptions.RefreshError):

@@ -32,7 +32,7 @@ def connect(deadline: float = 120.0) -> Client:
         from google.cloud import storage
 
         try:
-            found.append(storage.Client(project=None))
+            found.append(_without_traces(storage.Client(project=None)))
         except Exception as error:  # raised below, in the thread that asked
             failed.append(error)
 
@@ -54,3 +54,14 @@ def connect(deadline: float = 120.0) -> Client:
             "GOOGLE_APPLICATION_CREDENTIALS"
         ) from failed[0]
     raise failed[0]
+
+
+def _without_traces(client: Client) -> Client:
+    """Keep the client from asking for its buckets behind our backs.
+
+    google-cloud-storage 3.17 does so in a thread of its own, at the first use of each, for the labels of traces that
+    are off: a request that nobody waits for, with retries, and for a permission that the job does not need. The public
+    switch is the environment variable DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA, which is not ours to set.
+    """
+    client._bucket_metadata_cache = None
+    return client
