@@ -18,7 +18,9 @@ def main() -> None:
     parser.add_argument(
         "--bucket", action="append", default=[], metavar="NAME", help="made when it is missing"
     )
-    parser.add_argument("--no-md5", action="store_true", help="objects without md5Hash: twice as fast")
+    parser.add_argument(
+        "--no-md5", action="store_true", help="objects without md5Hash: large uploads go faster"
+    )
     options = parser.parse_args()
     # Blocked before any thread is started, so that every thread inherits it and sigwait below sees the signal.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})

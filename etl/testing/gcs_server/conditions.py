@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from email.message import Message
 
 from etl.testing.gcs_server.answers import ApiError, condition_not_met
 from etl.testing.gcs_server.resources import StoredObject
 
 
-def whole_number(query: Mapping[str, str], name: str) -> int | None:
-    """Return a parameter as an int, None when it is not given.
+def whole_number(query: Mapping[str, str] | Message, name: str) -> int | None:
+    """Return a parameter, or a header, as an int; None when it is not given.
 
     Raises:
         ApiError: 400, it is no whole number.

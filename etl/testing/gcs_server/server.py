@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import parse_qsl, urlsplit
 
-from etl.testing.gcs_server.answers import Answer, ApiError, Slice
+from etl.testing.gcs_server.answers import Answer, ApiError, Slice, invalid
 from etl.testing.gcs_server.contents import Body, BodyBroken
 from etl.testing.gcs_server.requests import Request
 from etl.testing.gcs_server.routes import answer
@@ -42,7 +42,7 @@ class GcsServer:
         root: where the objects are; made when it is missing.
         port: 0 takes a free one.
         state: where all else is; by default `<root>.state`. On the same file system as `root`.
-        md5: whether objects have an `md5Hash`. Without it, as composed objects are, uploads go twice as fast.
+        md5: whether objects have an `md5Hash`. Without it, as composed objects are, large uploads go faster.
     """
 
     def __init__(self, root: Path, *, port: int = 0, state: Path | None = None, md5: bool = True) -> None:
@@ -63,16 +63,14 @@ class GcsServer:
         """Listen, and serve in threads of this process; on return the server is ready."""
         self._http = Listener(self._port, self._sessions)
         self._port = self._http.server_address[1]
-        self._thread = threading.Thread(
-            target=self._http.serve_forever, kwargs={"poll_interval": 0.05}, name="gcs-server", daemon=True
-        )
+        self._thread = threading.Thread(target=self._http.accept_all, name="gcs-server", daemon=True)
         self._thread.start()
         return self
 
     def stop(self) -> None:
         """Break all connections and listen no more; may be called twice."""
         if self._http and self._thread:
-            self._http.shutdown()
+            self._http.stop_accepting()
             self._thread.join()
             self._http.server_close()
             self._http.break_connections()
@@ -138,7 +136,25 @@ class Listener(ThreadingHTTPServer):
         self.sessions = sessions
         self._connections: set[socket.socket] = set()
         self._changed = threading.Condition()
+        self._stopping = False
         super().__init__(("127.0.0.1", port), Connection)
+
+    def accept_all(self) -> None:
+        """Serve each connection in a thread, until told to stop; unlike `serve_forever`, that is heard at once."""
+        while True:
+            try:
+                connection, address = self.get_request()
+            except ConnectionAbortedError:
+                continue  # it ended before it was accepted
+            if self._stopping:
+                connection.close()
+                return
+            self.process_request(connection, address)
+
+    def stop_accepting(self) -> None:
+        """Let `accept_all` return: it is woken by one last connection."""
+        self._stopping = True
+        socket.create_connection(("127.0.0.1", self.server_port)).close()
 
     def opened(self, connection: socket.socket) -> None:
         """Note a connection that is being served."""
@@ -193,7 +209,12 @@ class Connection(BaseHTTPRequestHandler):
         """Answer the request whose head was read."""
         split = urlsplit(self.path)
         chunked = self.headers.get("Transfer-Encoding", "").lower() == "chunked"
-        body = Body(self.rfile, None if chunked else int(self.headers.get("Content-Length") or 0))
+        length = self.headers.get("Content-Length", "0")
+        if not length.isdecimal():
+            self.close_connection = True  # nobody knows where the next request begins
+            self._send(invalid(f"Invalid Content-Length: {length!r}").answer())
+            return
+        body = Body(self.rfile, None if chunked else int(length))
         request = Request(
             method=self.command,
             path=split.path,

@@ -95,7 +95,7 @@ class Session:
 
     def _append(self, incoming: Incoming, view: memoryview, token: object) -> None:
         with self.lock:
-            if self.newest is not token:
+            if self.newest is not token or self.state != "open":
                 raise Superseded
             incoming.append(view)
             self.stored += len(view)
@@ -217,6 +217,8 @@ class Sessions:
             session.state, session.result = "finished", self.store.origins[data.name]
         if session.state == "open":
             session.stored = reread(data, session.checksums.update)
+        else:
+            data.unlink(missing_ok=True)
         self._sessions[path.stem] = session
 
 

@@ -55,7 +55,7 @@ def intention(request: Request, bucket: str, resource: dict[str, object]) -> Int
         description=Description.of(resource),
         conditions=Conditions.of(request.query),
         expected=Expected.of(resource, request.headers.get("x-goog-hash")),
-        length=whole_number(dict(request.headers.items()), "X-Upload-Content-Length"),
+        length=whole_number(request.headers, "X-Upload-Content-Length"),
     )
 
 

@@ -1,0 +1,45 @@
+"""A GCS server of its own for each test, plain requests to it, and Google's client."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from etl.testing.gcs_server import GcsServer
+from tests.testing.gcs_wire import BUCKET, Wire
+
+if TYPE_CHECKING:
+    from google.cloud import storage
+
+
+@pytest.fixture
+def gcs(tmp_path: Path) -> Iterator[GcsServer]:
+    with GcsServer(tmp_path / "gcs") as server:
+        server.create_bucket(BUCKET)
+        yield server
+
+
+@pytest.fixture
+def wire(gcs: GcsServer) -> Iterator[Wire]:
+    wire = Wire(gcs.url)
+    with wire.session:
+        yield wire
+
+
+@pytest.fixture
+def client(gcs: GcsServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[storage.Client]:
+    from google.cloud import storage
+
+    for name, value in gcs.environment().items():
+        monkeypatch.setenv(name, value)
+    client = storage.Client()
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def bucket(client: storage.Client) -> storage.Bucket:
+    return client.bucket(BUCKET)
