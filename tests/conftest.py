@@ -14,6 +14,7 @@ from hypothesis import settings
 from sinks import page_cache
 from sinks.page_cache.choice import WRITE_BEHIND
 from tests import disks
+from tests.google import GoogleServers, google
 
 # How long a case takes says nothing on a machine that others use too: a time is never asserted.
 settings.register_profile("shared-machine", deadline=None)
@@ -42,3 +43,18 @@ def on_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip(f"takes a disk: {tmp_path} is on {found}, and only root can mount another")
     with disks.disk(tmp_path, "ext4") as place:
         yield place
+
+
+@pytest.fixture(scope="session")
+def google_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GoogleServers]:
+    """Give a GCS and a BigQuery server, which all tests of this process share; skip without local-bigquery."""
+    with google(tmp_path_factory.mktemp("google")) as servers:
+        yield servers
+
+
+@pytest.fixture
+def google_environment(google_servers: GoogleServers, monkeypatch: pytest.MonkeyPatch) -> GoogleServers:
+    """Lead Google's clients to the servers, in this process and in those that it starts."""
+    for name, value in google_servers.environment().items():
+        monkeypatch.setenv(name, value)
+    return google_servers

@@ -61,8 +61,15 @@ class BigQueryServer:
         return self._process.pid
 
     def environment(self) -> dict[str, str]:
-        """Return the variables that lead google-cloud-bigquery here; it wants `AnonymousCredentials` besides."""
-        return {"BIGQUERY_EMULATOR_HOST": self.url}
+        """Return what makes google-cloud-bigquery come here, and look for no credentials elsewhere.
+
+        It wants some all the same: `AnonymousCredentials` of google.auth.
+        """
+        return {
+            "BIGQUERY_EMULATOR_HOST": self.url,
+            "NO_GCE_CHECK": "true",
+            "GCE_METADATA_HOST": "127.0.0.1:9",
+        }
 
     def start(self, *, within: float = 120.0) -> None:
         """Start the process, and return when it answers.
