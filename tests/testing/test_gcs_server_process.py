@@ -63,6 +63,24 @@ def test_a_killed_server_goes_on_where_it_was(tmp_path: Path) -> None:
         assert (found["crc32c"], found["metadata"]) == (crc32c(DATA), {"k": "v"})
 
 
+def test_memory_does_not_grow_with_the_objects(tmp_path: Path) -> None:
+    def peak(pid: int) -> int:
+        status = Path(f"/proc/{pid}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+    block = bytes(32 * 1024 * 1024)
+    with process(tmp_path / "gcs") as (child, wire):
+        wire.upload("warm", block[: 4 * 1024 * 1024])
+        before = peak(child.pid)
+        wire.upload("a", block)
+        assert (
+            wire.put(wire.location("b"), f"bytes 0-{len(block) - 1}/{len(block)}", block).status_code == 200
+        )
+        wire.multipart({"name": "c"}, block)
+        assert wire.download("c").content == block
+        assert peak(child.pid) - before < len(block) // 4
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     return tmp_path / "gcs"

@@ -67,7 +67,7 @@ class Body:
             ApiError: 400, there are more bytes than `at_most`.
             BodyBroken: the connection ended first.
         """
-        buffer = bytearray(at_most + 1)
+        buffer = bytearray((at_most if self.length is None else min(self.length, at_most)) + 1)
         found = self.fill(memoryview(buffer))
         if found > at_most:
             raise invalid(f"The body is longer than {at_most} bytes.")
@@ -79,6 +79,8 @@ class Body:
         Raises:
             BodyBroken: the connection ended first.
         """
+        if self.length is not None and not self._left:
+            return  # the common case, not worth a buffer
         scrap = memoryview(bytearray(BLOCK))
         while count is None or count > 0:
             got = self.fill(scrap if count is None else scrap[:count])
