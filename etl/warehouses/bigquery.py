@@ -1,0 +1,397 @@
+"""BigQuery: plans become load jobs, each in the table once or not at all.
+
+A load job lands whole or not at all, and its id follows from the plan, so that whoever holds the plan can only submit
+the same job. `bigquery_jobs` has that protocol, `bigquery_gate` what fits a column, `bigquery_staging` and
+`bigquery_upload` the two ways of parts that are files on this machine.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import threading
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any, Literal
+from urllib.parse import quote, urlencode
+
+from etl.checkpoint import Plan
+from etl.columns import Columns
+from etl.errors import Fenced, LoadFailed, LoadMismatch, WarehouseError
+from etl.memory import Budget
+from etl.warehouses import bigquery_errors, bigquery_staging
+from etl.warehouses.base import Audit, Gate, Job
+from etl.warehouses.bigquery_audit import audit
+from etl.warehouses.bigquery_gate import RecordGate
+from etl.warehouses.bigquery_jobs import TRIES, Client, Jobs, Outcome, burns, job_id, outcome, said
+from etl.warehouses.bigquery_parts import all_blocks, blocks, is_local
+from etl.warehouses.bigquery_schema import Schema, declared, known
+from etl.warehouses.bigquery_staging import Staging
+from etl.warehouses.bigquery_table import Table, TableOptions, connect
+from etl.warehouses.bigquery_upload import JobUpload, chunk_bytes
+from sinks import gcs
+from sinks.base import SealedPart
+from sinks.errors import SinkError
+from sinks.retry import Retry
+
+# BigQuery documentation, "Quotas and limits", load jobs: source URIs of one job.
+MOST_URIS = 10_000
+
+
+class BigQuery:
+    """Loads plans into a table of BigQuery, which is created when it is missing; its dataset must exist.
+
+    The schema is explicit: the declared columns, those of the table, and those that the records of the first part
+    need, which the checkpoint then pins; new nullable columns are added as they come. A record that BigQuery would
+    refuse is told by the gate, before it is encoded.
+
+    Parts in a bucket (`gs://`) are loaded from there. Parts of file sinks are uploaded to `staging` first, and deleted
+    there after the load; without `staging` they are sent along with the job, which a machine that is lost
+    makes impossible to repeat: the job then pulls those records again.
+
+    Args:
+        table: `project.dataset.table`.
+        location: where the dataset is: `EU`, `US`, `europe-west3`; jobs run there.
+        schema: types of columns, as `bigquery_schema.declared` takes them; others are inferred.
+        partition_by: a column of type TIMESTAMP, DATETIME or DATE, when the table is created; None: no partitions.
+        partition_type: how much time a partition holds.
+        cluster_by: up to four columns, when the table is created.
+        disposition: `append` adds rows to what is there.
+        staging: where parts of file sinks are uploaded for their load: `gs://bucket/prefix`.
+        daily_operations: how many jobs may change the table within 24 hours; BigQuery allows 1,500.
+        deadline: how long a request is tried again, in seconds. A job itself may take as long as it likes.
+        client: to be used in place of one of our own; it is not pickled.
+
+    Raises:
+        ValueError: an argument makes no sense.
+    """
+
+    formats = frozenset({"ndjson", "ndjson.gz", "parquet"})
+    most_parts = MOST_URIS
+
+    def __init__(
+        self,
+        *,
+        table: str,
+        location: str,
+        schema: Schema | None = None,
+        partition_by: str | None = None,
+        partition_type: Literal["HOUR", "DAY", "MONTH", "YEAR"] = "DAY",
+        cluster_by: Sequence[str] = (),
+        disposition: Literal["append"] = "append",
+        staging: str | None = None,
+        daily_operations: int = 1400,
+        deadline: float = 120.0,
+        client: Client | None = None,
+    ) -> None:
+        self._options = TableOptions.of(table, location, partition_by, partition_type, tuple(cluster_by))
+        if disposition != "append":
+            raise ValueError(f"disposition is {disposition!r}; BigQuery knows 'append'")
+        if daily_operations < 1:
+            raise ValueError(f"daily_operations is {daily_operations}; it must be 1 or more")
+        self._staging = None if staging is None else bigquery_staging.checked(staging)
+        self._retry = Retry(deadline=deadline)
+        self._declared: Columns = declared(schema)
+        self._made = partial(
+            BigQuery,
+            table=table,
+            location=location,
+            schema=schema,
+            partition_by=partition_by,
+            partition_type=partition_type,
+            cluster_by=tuple(cluster_by),
+            disposition=disposition,
+            staging=staging,
+            daily_operations=daily_operations,
+            deadline=deadline,
+        )
+        self.table = table
+        self.staging = staging
+        self.daily_operations = daily_operations
+        self.operations = 0
+        path = "/".join(quote(name) for name in self._options.names)
+        self.destination = f"bigquery://{path}?" + urlencode(
+            {"location": location.lower(), "disposition": disposition}
+        )
+        self._injected = client
+        self._client: Client | None = None
+        self._storage: Any = None
+        self._chunk_bytes = chunk_bytes(None)
+        self._known: Columns | None = None
+        self._leaving = threading.Event()
+
+    def __repr__(self) -> str:
+        return f"BigQuery({self.table!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the definition, not the client."""
+        return self._made, ()
+
+    def open(self, budget: Budget) -> None:
+        """Make the client, and look at the dataset and the table.
+
+        Raises:
+            WarehouseError: there are no credentials, no dataset, no permission or no answer.
+            ConfigError: the declared columns contradict the table's.
+        """
+        self.close()
+        self._leaving.clear()
+        self._chunk_bytes = chunk_bytes(budget.limit)
+        self._client = self._injected or connect(self._options, self._retry.deadline)
+        table = self._table()
+        table.check_dataset()
+        self._known = table.columns()
+        self._columns(self._known, None)  # a contradiction is told before any record
+
+    def gate(self, columns: Columns | None, format: str) -> Gate:
+        """Make the gate for one part; see `ChecksRecords`."""
+        return RecordGate(self._columns(self._known, columns), first=columns is None, format=format)
+
+    def most_parts_of(self, format: str, *, local: bool) -> int:
+        """Return how many parts one job can take.
+
+        Args:
+            format: the parts' format.
+            local: whether they are files on this machine.
+        """
+        return 1 if local and self._staging is None and format == "parquet" else self.most_parts
+
+    def load(self, job: Job, plan: Plan) -> int:
+        """Load a plan by the one job that it can have; see the port. Durable on return.
+
+        Raises:
+            LoadFailed: BigQuery refuses it, and will again; says part, row, column and reason.
+            LoadMismatch: the job added another number of rows.
+            Fenced: another process gave the plan up.
+            StillLoading: it was told to leave; the job goes on.
+            WarehouseError: anything else; to be repeated.
+        """
+        self._check(plan)
+        jobs, tries = self._jobs(), 0
+        for attempt in itertools.count():
+            id = job_id(job.pipeline, plan, attempt)
+            found = jobs.find(id)
+            submitted = found is None
+            if found is None:
+                found, ours = jobs.insert(
+                    id, self._submission(id, job, plan), f"submit job {id} to {self._options.location}"
+                )
+                self.operations += ours
+            self._adopt(found, plan)
+            found = jobs.wait(found)
+            match outcome(found):
+                case Outcome.LOADED:
+                    rows = self._rows(found, plan)
+                    self._clear(plan)
+                    return rows
+                case Outcome.LASTING:
+                    raise LoadFailed(bigquery_errors.explain(found, plan, self._read, self._present_gate))
+                case Outcome.QUOTA if submitted:
+                    raise WarehouseError(
+                        f"job {id} failed, because a quota of {self.table} is used up ({said(found)}); nothing was "
+                        "loaded: run again when it is free again (a day after the jobs that used it up), with a lower "
+                        "`daily_operations`"
+                    )
+                case Outcome.PASSING if submitted:
+                    tries += 1
+                    if tries == TRIES:
+                        raise WarehouseError(
+                            f"job {id} failed, as {TRIES - 1} before it ({said(found)}); nothing was loaded, and it may "
+                            "pass by itself: run again later"
+                        )
+                    jobs.pause(tries)
+        raise AssertionError  # never reached: the loop has no end
+
+    def settle(self, job: Job, plan: Plan) -> int | None:
+        """Find out what became of a plan that is to be given up, and make sure that it stays so; see `LoadsByJobs`.
+
+        Raises:
+            StillLoading: it was told to leave.
+            WarehouseError: it cannot be found out now.
+        """
+        jobs = self._jobs()
+        for attempt in itertools.count():
+            id = job_id(job.pipeline, plan, attempt)
+            found = jobs.find(id) or jobs.burn(id, job.pipeline, plan)
+            if burns(found, plan):
+                self._clear(plan)
+                return None
+            self._adopt(found, plan)
+            found = jobs.wait(found)
+            if outcome(found) is Outcome.LOADED:
+                rows = int(found.output_rows or 0)
+                self._clear(plan)
+                return rows
+        raise AssertionError  # never reached: the loop has no end
+
+    def leave(self) -> None:
+        """Let a `load` or `settle` that waits raise `StillLoading`. From any thread; may be repeated until `open`."""
+        self._leaving.set()
+
+    def audit(self, pipeline: str) -> Audit:
+        """Look up the loads of `pipeline`, and the table; see `Audits`.
+
+        Raises:
+            WarehouseError: it cannot be read.
+        """
+        return audit(self._jobs(), self._table(), pipeline)
+
+    def close(self) -> None:
+        """Close the clients that were made here. May be repeated."""
+        client, self._client = self._client, None
+        storage, self._storage = self._storage, None
+        if client is not None and client is not self._injected:
+            client.close()
+        if storage is not None:
+            storage.close()
+
+    def _connected(self) -> Client:
+        if self._client is None:
+            raise WarehouseError(f"{self} is not open; call open() first")
+        return self._client
+
+    def _jobs(self) -> Jobs:
+        return Jobs(
+            self._connected(),
+            project=self._options.project,
+            location=self._options.location,
+            retry=self._retry,
+            leaving=self._leaving,
+        )
+
+    def _table(self) -> Table:
+        return Table(self._connected(), self._options, self._retry)
+
+    def _check(self, plan: Plan) -> None:
+        """Make sure that a plan can be a job at all."""
+        local = [is_local(part.sealed) for part in plan.parts]
+        most = self.most_parts_of(plan.format, local=any(local))
+        what = f"plan {plan.id}"
+        if plan.format not in self.formats:
+            raise WarehouseError(f"BigQuery loads {', '.join(sorted(self.formats))}; {what} is {plan.format}")
+        if any(local) != all(local):
+            raise WarehouseError(
+                f"{what} has parts in a bucket and parts on this machine; one job cannot load both"
+            )
+        if len(plan.parts) > most:
+            why = (
+                "; Parquet files cannot be sent along together: give the warehouse `staging`"
+                if most == 1
+                else ""
+            )
+            raise WarehouseError(f"{what} has {len(plan.parts):,} parts, one job takes {most:,}{why}")
+
+    def _submission(self, id: str, job: Job, plan: Plan) -> Any:
+        """Return what submits the job of a plan for which there is none."""
+        client, jobs, options = self._connected(), self._jobs(), self._options
+        config = self._table().load_config(job, plan, self._declared)
+        local = is_local(plan.parts[0].sealed)
+        if local and self._staging is None:
+            return partial(self._send_along, id, plan, config)
+        uris = self._staged().put(plan) if local else [part.sealed.uri for part in plan.parts]
+        return lambda: client.load_table_from_uri(
+            uris, options.reference(), job_id=id, job_config=config, **jobs.options
+        )
+
+    def _send_along(self, id: str, plan: Plan, config: Any) -> Any:
+        client, options = self._connected(), self._options
+        resource = {
+            "jobReference": {"projectId": options.project, "jobId": id, "location": options.location},
+            "configuration": config.to_api_repr(),
+        }
+        resource["configuration"]["load"]["destinationTable"] = options.reference().to_api_repr()
+        sealed = [part.sealed for part in plan.parts]
+        upload = JobUpload(
+            client,
+            project=options.project,
+            resource=resource,
+            blocks=all_blocks(sealed),
+            size=sum(part.bytes for part in sealed),
+            chunk_bytes=self._chunk_bytes,
+            retry=self._retry,
+        )
+        try:
+            return client.job_from_resource(upload.send())
+        except SinkError as error:
+            raise WarehouseError(f"plan {plan.id} cannot be uploaded: {error}") from error
+
+    def _adopt(self, found: Any, plan: Plan) -> None:
+        """Make sure that a job is the load of `plan`, whoever submitted it.
+
+        Raises:
+            Fenced: it was used up by whoever gave the plan up.
+            WarehouseError: it is something else.
+        """
+        if burns(found, plan):
+            raise Fenced(
+                f"plan {plan.id} was given up by another process, which has taken the job over (job {found.job_id}); "
+                "this one stops and touches nothing more"
+            )
+        wrong = self._unlike(found, plan)
+        if wrong:
+            raise WarehouseError(
+                f"job {found.job_id} is not the load of plan {plan.id} that its id stands for: {wrong}; somebody else "
+                "uses such ids: nothing was loaded; look at it with `bq show -j`, and give this job another name"
+            )
+
+    def _unlike(self, found: Any, plan: Plan) -> str:
+        if found.job_type != "load":
+            return f"it is a {found.job_type} job"
+        to = found.destination
+        if to is None or (to.project, to.dataset_id, to.table_id) != self._options.names:
+            return f"it loads into {to}"
+        if found.write_disposition != "WRITE_APPEND":
+            return f"its write disposition is {found.write_disposition}"
+        uris = list(found.source_uris or ())
+        if not is_local(plan.parts[0].sealed):
+            wanted = [part.sealed.uri for part in plan.parts]
+            return "" if uris == wanted else f"it loads {len(uris):,} other objects, {', '.join(uris[:2])} …"
+        # Parts of files may have been staged, under whatever prefix, or sent along.
+        return "" if not uris or bigquery_staging.staged(plan, uris) else f"it loads {', '.join(uris[:2])} …"
+
+    def _rows(self, found: Any, plan: Plan) -> int:
+        rows = int(found.output_rows or 0)
+        if rows != plan.records:
+            raise LoadMismatch(
+                f"job {found.job_id} added {rows:,} rows to {self.table} where plan {plan.id} holds {plan.records:,} "
+                f"records; compare the table with the parts: {', '.join(p.sealed.uri for p in plan.parts[:5])}"
+            )
+        return rows
+
+    def _staged(self) -> Staging:
+        if self._staging is None:
+            raise AssertionError  # never reached: asked before
+        bucket, prefix = self._staging
+        return Staging(
+            self._storage_client(), bucket, prefix, retry=self._retry, chunk_bytes=self._chunk_bytes
+        )
+
+    def _clear(self, plan: Plan) -> None:
+        """Delete what is staged of a plan that no job will read any more."""
+        if self._staging is not None and is_local(plan.parts[0].sealed):
+            self._staged().clear(plan)
+
+    def _storage_client(self) -> Any:
+        if self._storage is None:
+            try:
+                self._storage = gcs.connect(self._retry.deadline)
+            except SinkError as error:
+                raise WarehouseError(str(error)) from error
+        return self._storage
+
+    def _read(self, part: SealedPart) -> Iterator[bytes]:
+        """Yield a part's bytes, wherever it is."""
+        if is_local(part):
+            yield from blocks(part)
+            return
+        bucket, name = re.fullmatch(r"gs://([^/]+)/(.+)", part.uri).groups()  # type: ignore[union-attr]
+        blob = self._storage_client().bucket(bucket).blob(name, generation=part.generation or None)
+        with blob.open("rb", chunk_size=self._chunk_bytes, timeout=self._retry.timeout) as file:
+            while block := file.read(self._chunk_bytes):
+                yield block
+
+    def _present_gate(self) -> Gate:
+        return RecordGate(self._columns(self._table().columns(), None), first=False, format="ndjson")
+
+    def _columns(self, table: Columns | None, pinned: Columns | None) -> Columns:
+        return known(table=table, declared=self._declared, pinned=pinned, name=self.table)

@@ -1,0 +1,68 @@
+"""What BigQuery remembers of a job's loads: it keeps jobs for six months (BigQuery documentation, "Managing jobs")."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from etl.warehouses.base import Audit, Loaded
+from etl.warehouses.bigquery_jobs import Jobs, Outcome, outcome
+from etl.warehouses.bigquery_table import Table
+
+
+def audit(jobs: Jobs, table: Table, pipeline: str) -> Audit:
+    """Look up the successful loads into the table, and how many rows it has.
+
+    Args:
+        jobs: of the table's project.
+        table: the table.
+        pipeline: the job's name.
+
+    Raises:
+        WarehouseError: something cannot be read.
+    """
+    ours = re.compile(rf"etl_{re.escape(pipeline)}_(\d+)_([0-9a-f]{{32}})_a\d+")
+    loads: list[tuple[Any, Loaded]] = []
+    other_rows = 0
+    for job in _loads(jobs, table):
+        rows = int(job.output_rows or 0)
+        found = ours.fullmatch(job.job_id)
+        if not found:
+            other_rows += rows
+            continue
+        first = (job.labels or {}).get("etl_first_part", "")
+        loads.append(
+            (
+                job.created,
+                Loaded(
+                    plan=found[2],
+                    job=job.job_id,
+                    first=int(first) if first.isdecimal() else None,
+                    last=int(found[1]),
+                    rows=rows,
+                ),
+            )
+        )
+    loads.sort(key=lambda each: (each[0], each[1].last))
+    now = table.look()
+    return Audit(
+        loads=tuple(load for _, load in loads),
+        loads_ever=None,
+        rows_ever=None,
+        other_rows=other_rows,
+        table=str(table.options),
+        table_rows=None if now is None else int(now.num_rows or 0),
+    )
+
+
+def _loads(jobs: Jobs, table: Table) -> Iterator[Any]:
+    """Yield the load jobs that added to the table, newest first."""
+    for job in jobs.listed():
+        if job.job_type != "load" or job.state != "DONE" or job.destination is None:
+            continue
+        to = job.destination
+        if (to.project, to.dataset_id, to.table_id) != table.options.names:
+            continue
+        if outcome(job) is Outcome.LOADED:
+            yield job

@@ -1,0 +1,330 @@
+"""The protocol of BigQuery's jobs: ids that follow from the plan, looked up before they are used.
+
+A job's id can be used once in a project and location, by whoever is first; a failed job's id is spent too
+(BigQuery documentation, "Running jobs programmatically", "Generating a job ID"). So whoever holds a plan, a
+successor or a process that is half dead, can only submit the same job, and a plan that is given up is made
+impossible by using up the id that its job would have.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import Enum
+from typing import Any, TypeVar
+
+from etl.checkpoint import Plan
+from etl.errors import StillLoading, WarehouseError
+from sinks import google_errors
+from sinks.google_errors import status_of
+from sinks.retry import Retry
+
+T = TypeVar("T")
+
+# google-cloud-bigquery has types for some of what is used here.
+Client = Any
+
+# BigQuery documentation, "Error messages": what it says to try again. A job that failed so needs a new id; a
+# request that is refused so (rateLimitExceeded comes with status 403) did nothing.
+PASSING = frozenset(
+    {
+        "backendError",
+        "badGateway",
+        "internalError",
+        "jobBackendError",
+        "jobInternalError",
+        "jobRateLimitExceeded",
+        "rateLimitExceeded",
+        "tableUnavailable",
+        "timeout",
+    }
+)
+QUOTA = "quotaExceeded"
+
+# How often one call submits a plan anew after failures that pass; each counts against the table's daily quota.
+TRIES = 5
+
+# A job is looked at in such intervals, in seconds: from the first, growing by half, up to the last.
+FIRST_POLL = 0.1
+LAST_POLL = 10.0
+
+# So many jobs are listed with one request, which is the most there may be.
+PAGE = 1000
+
+# The label of a job that does nothing but use up an id.
+BURNT = "etl_burnt"
+
+
+class Outcome(Enum):
+    """What became of a job that is done."""
+
+    LOADED = "loaded"
+    PASSING = "failed, and may succeed under another id"
+    QUOTA = "failed, because a quota is used up"
+    LASTING = "failed, and will again"
+
+
+class SessionLost(ConnectionError):
+    """An upload's session is gone: whether its job exists is to be looked up; if not, it is begun anew."""
+
+
+def job_id(pipeline: str, plan: Plan, attempt: int) -> str:
+    """Return the id of a plan's job; `attempt` counts the ids before it that failed, from 0."""
+    return f"etl_{pipeline}_{plan.parts[-1].sequence}_{plan.id}_a{attempt}"
+
+
+def outcome(job: Any) -> Outcome:
+    """Say what became of a job that is done; `errors` without an `error_result` are no failure."""
+    if job.error_result is None:
+        return Outcome.LOADED
+    reason = job.error_result.get("reason")
+    if reason == QUOTA:
+        return Outcome.QUOTA
+    return Outcome.PASSING if reason in PASSING else Outcome.LASTING
+
+
+def said(job: Any) -> str:
+    """Return what a failed job says of itself, in one line: reason and message."""
+    result = job.error_result or {}
+    message = " ".join(str(result.get("message") or "it does not say why").split())
+    return f"{result.get('reason') or 'no reason'}: {message[:500]}"
+
+
+def burns(job: Any, plan: Plan) -> bool:
+    """Say whether a job is there only to use up the id of `plan`."""
+    return job.job_type == "query" and (job.labels or {}).get(BURNT) == plan.id
+
+
+def passing(error: BaseException) -> bool:
+    """Say whether a request may succeed when it is sent again."""
+    return google_errors.passing(error) or reason_of(error) in PASSING
+
+
+def reason_of(error: BaseException) -> str:
+    """Return the reason that BigQuery gives for refusing a request; empty: none."""
+    errors = getattr(error, "errors", None)
+    first = errors[0] if isinstance(errors, (list, tuple)) and errors else None
+    return str(first.get("reason") or "") if isinstance(first, dict) else ""
+
+
+@contextmanager
+def explained(what: str, *, needs: str = "") -> Iterator[None]:
+    """Turn what Google's clients raise from within into a WarehouseError that says what to do.
+
+    Args:
+        what: what is tried, and where; to be read after "cannot".
+        needs: the permissions that it takes.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not google_errors.known(error):
+            raise
+        if reason_of(error) == QUOTA:
+            raise WarehouseError(
+                f"cannot {what}: a quota is used up ({_message(error)}); nothing was lost: run again when it is free "
+                "again, or lower `daily_operations`"
+            ) from error
+        raise WarehouseError(google_errors.explain(error, what, needs=needs)) from error
+
+
+def _message(error: BaseException) -> str:
+    return google_errors.without_secrets(" ".join(str(getattr(error, "message", "") or error)[:500].split()))
+
+
+class Jobs:
+    """Jobs of one project and location, each request with a timeout and the one retry policy.
+
+    Args:
+        client: the client; its own retries are never used.
+        project: the project in which jobs run.
+        location: where they run; a job is found only there.
+        retry: how long a request is tried again.
+        leaving: once it is set, waiting ends.
+    """
+
+    def __init__(
+        self, client: Client, *, project: str, location: str, retry: Retry, leaving: threading.Event
+    ) -> None:
+        self._client = client
+        self._where = {"project": project, "location": location}
+        self._retry = retry
+        self._leaving = leaving
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What each request of the client is given: where, its timeout in seconds, and no retries of its own."""
+        # The client writes the timeout into a header: a pair, which requests would take, is none there.
+        return {**self._where, "retry": None, "timeout": self._retry.timeout[1]}
+
+    def call(self, function: Callable[[], T]) -> T:
+        """Call `function` under the retry policy; it must be fit to be repeated.
+
+        Raises:
+            Exception: what it raised last.
+        """
+        return self._retry.call(function, passing=passing)
+
+    def find(self, id: str, *, expected: bool = False) -> Any | None:
+        """Look a job up.
+
+        Args:
+            id: its id.
+            expected: it is known to exist: after a conflict BigQuery may say for a moment that it does not.
+
+        Returns:
+            The job, of any type; None: there is none.
+
+        Raises:
+            WarehouseError: it cannot be found out.
+        """
+
+        def may_pass(error: BaseException) -> bool:
+            return passing(error) or (expected and status_of(error) == 404)
+
+        with explained(f"look up job {id}", needs="bigquery.jobs.get (roles/bigquery.jobUser)"):
+            try:
+                return self._retry.call(lambda: self._client.get_job(id, **self.options), passing=may_pass)
+            except Exception as error:
+                if status_of(error) == 404 and not expected:
+                    return None
+                raise
+
+    def insert(self, id: str, submit: Callable[[], Any], what: str) -> tuple[Any, bool]:
+        """Have a job under `id`, whoever submitted it.
+
+        After an answer that leaves it open whether the job exists, it is looked up before it is submitted again.
+
+        Args:
+            id: the job's id.
+            submit: submits it and returns it.
+            what: what it does, to be read after "cannot".
+
+        Returns:
+            The job, and whether it is, or may be, this call's own.
+
+        Raises:
+            WarehouseError: it cannot be submitted, or nobody knows whether it was; looking it up will tell.
+        """
+        in_doubt = False
+
+        def once() -> Any | None:
+            nonlocal in_doubt
+            if in_doubt and (found := self._get(id)) is not None:
+                return found
+            try:
+                return submit()
+            except Exception as error:
+                if status_of(error) == 409:
+                    return None
+                in_doubt = in_doubt or passing(error)
+                raise
+
+        with explained(
+            what, needs="bigquery.jobs.create (roles/bigquery.jobUser) and roles/bigquery.dataEditor"
+        ):
+            job = self._retry.call(once, passing=passing)
+        if job is not None:
+            return job, True
+        return self.find(id, expected=True), in_doubt
+
+    def listed(self) -> Iterator[Any]:
+        """Yield the jobs of the project, of all its users where that is permitted, newest first.
+
+        Raises:
+            WarehouseError: they cannot be listed.
+        """
+        token: str | None = None
+        all_users = True
+        while True:
+
+            def ask(token: str | None = token, all_users: bool = all_users) -> tuple[list[Any], str | None]:
+                # One page each time: the client's iterator cannot go on after an error.
+                found = self._client.list_jobs(
+                    self._where["project"],
+                    all_users=all_users,
+                    max_results=PAGE,
+                    page_token=token,
+                    retry=None,
+                    timeout=self._retry.timeout[1],
+                )
+                return list(next(found.pages, ())), found.next_page_token
+
+            with explained(f"list the jobs of {self._where['project']}", needs="bigquery.jobs.list"):
+                try:
+                    page, token = self._retry.call(ask, passing=passing)
+                except Exception as error:
+                    if status_of(error) != 403 or not all_users or token is not None:
+                        raise
+                    all_users = False
+                    continue
+            yield from page
+            if token is None:
+                return
+
+    def _get(self, id: str) -> Any | None:
+        try:
+            return self._client.get_job(id, **self.options)
+        except Exception as error:
+            if status_of(error) == 404:
+                return None
+            raise
+
+    def wait(self, job: Any) -> Any:
+        """Wait until a job is done, however long it takes.
+
+        Raises:
+            StillLoading: it was told to leave.
+            WarehouseError: the job cannot be looked at.
+        """
+        interval = FIRST_POLL
+        while job.state != "DONE":
+            if self._leaving.wait(interval):
+                raise StillLoading(
+                    f"job {job.job_id} goes on in BigQuery ({str(job.state).lower()}) and was not waited for; the next "
+                    "run finds it"
+                )
+            job = self.find(job.job_id, expected=True)
+            interval = min(interval * 1.5, LAST_POLL)
+        return job
+
+    def pause(self, attempt: int) -> None:
+        """Wait before a plan is submitted under its next id; `attempt` counts from 1.
+
+        Raises:
+            StillLoading: it was told to leave.
+        """
+        seconds = min(self._retry.first_wait * 2**attempt, self._retry.longest_wait)
+        if self._leaving.wait(seconds):
+            raise StillLoading(
+                "a load failed for a reason that may pass, and was not tried again; the next run does"
+            )
+
+    def burn(self, id: str, pipeline: str, plan: Plan) -> Any:
+        """Use up `id`, so that nobody can submit a load under it.
+
+        Returns:
+            The job that has the id now: `burns` says whether it is such a one, or a load that was faster.
+
+        Raises:
+            WarehouseError: it cannot be found out who has the id.
+        """
+        from google.cloud.bigquery import QueryJobConfig
+
+        config = QueryJobConfig(labels={"etl_pipeline": label(pipeline), BURNT: plan.id})
+
+        def submit() -> Any:
+            return self._client.query(
+                "SELECT 1", job_config=config, job_id=id, job_retry=None, **self.options
+            )
+
+        return self.insert(id, submit, f"use up the id of job {id}, whose plan is given up")[0]
+
+
+def label(value: str) -> str:
+    """Return `value` as a label can hold it (BigQuery documentation, "Introduction to labels", requirements).
+
+    Up to 63 characters: letters in lower case, digits, underscores, dashes.
+    """
+    return "".join(c if c.isalnum() or c in "_-" else "_" for c in value.lower())[:63]

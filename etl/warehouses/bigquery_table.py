@@ -1,0 +1,274 @@
+"""The table: its name, how it is created, what it is now, and the configuration of its load jobs."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from etl.checkpoint import Plan
+from etl.columns import Columns
+from etl.errors import WarehouseError
+from etl.warehouses.base import Job
+from etl.warehouses.bigquery_jobs import Client, explained, label, passing
+from etl.warehouses.bigquery_schema import from_api, known, to_api
+from sinks.google_errors import known as known_failure
+from sinks.google_errors import status_of
+from sinks.retry import Retry
+
+if TYPE_CHECKING:
+    from google.cloud.bigquery import LoadJobConfig, TableReference
+
+FORMATS = {"ndjson": "NEWLINE_DELIMITED_JSON", "ndjson.gz": "NEWLINE_DELIMITED_JSON", "parquet": "PARQUET"}
+PARTITION_TYPES = ("HOUR", "DAY", "MONTH", "YEAR")
+
+# BigQuery documentation, "Introduction to clustered tables", limitations.
+MOST_CLUSTERED = 4
+
+READ = "bigquery.datasets.get and bigquery.tables.get (roles/bigquery.dataEditor on the dataset)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableOptions:
+    """Which table, where, and how it is made when it is missing.
+
+    Attributes:
+        project: the project of the table, in which its jobs run too.
+        dataset: the dataset.
+        table: the table's own name.
+        location: where the dataset is.
+        partition_by: the column of the partitions; None: the table has none.
+        partition_type: how much time a partition holds.
+        cluster_by: the columns that it is clustered by.
+    """
+
+    project: str
+    dataset: str
+    table: str
+    location: str
+    partition_by: str | None
+    partition_type: str
+    cluster_by: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls,
+        table: str,
+        location: str,
+        partition_by: str | None,
+        partition_type: str,
+        cluster_by: tuple[str, ...],
+    ) -> TableOptions:
+        """Check the options and take the table's name apart.
+
+        Raises:
+            ValueError: one of them makes no sense.
+        """
+        # The names' own rules: BigQuery documentation, "Create and use tables", "Create datasets". A project of
+        # a domain has a colon and dots: example.com:project.
+        found = re.fullmatch(r"([a-z][a-z0-9.:-]*[a-z0-9])\.(\w{1,1024})\.([\w -]{1,1024})", table)
+        if not found:
+            raise ValueError(f"table is {table!r}; it must be 'project.dataset.table', without quotes or '$'")
+        if not re.fullmatch(r"[A-Za-z]+[A-Za-z0-9-]*", location):
+            raise ValueError(f"location is {location!r}; it must be one such as 'EU', 'US' or 'europe-west3'")
+        if partition_type not in PARTITION_TYPES:
+            raise ValueError(f"partition_type is {partition_type!r}; there are: {', '.join(PARTITION_TYPES)}")
+        if len(cluster_by) > MOST_CLUSTERED:
+            raise ValueError(f"cluster_by has {len(cluster_by)} columns; BigQuery takes {MOST_CLUSTERED}")
+        if partition_by == "" or "" in cluster_by:
+            raise ValueError("partition_by and cluster_by must name columns; one of the names is empty")
+        return cls(
+            project=found[1],
+            dataset=found[2],
+            table=found[3],
+            location=location,
+            partition_by=partition_by,
+            partition_type=partition_type,
+            cluster_by=cluster_by,
+        )
+
+    @property
+    def names(self) -> tuple[str, str, str]:
+        """The names of the project, the dataset and the table."""
+        return self.project, self.dataset, self.table
+
+    def __str__(self) -> str:
+        return ".".join(self.names)
+
+    def reference(self) -> TableReference:
+        """Return it as the client wants it."""
+        from google.cloud.bigquery import DatasetReference, TableReference
+
+        return TableReference(DatasetReference(self.project, self.dataset), self.table)
+
+
+def connect(options: TableOptions, deadline: float) -> Client:
+    """Make a client with the Application Default Credentials; sends no request to BigQuery.
+
+    Where `BIGQUERY_EMULATOR_HOST` is set that server is used, without credentials.
+
+    Args:
+        options: the table.
+        deadline: how long to look for credentials, in seconds: the metadata server of a virtual machine is asked last,
+            and google.auth waits for it as it sees fit.
+
+    Raises:
+        WarehouseError: there are none, or they were not found by then.
+    """
+    found: list[Client] = []
+    failed: list[Exception] = []
+
+    def look() -> None:
+        from google.auth.credentials import AnonymousCredentials
+        from google.cloud import bigquery
+
+        emulator = bool(os.environ.get("BIGQUERY_EMULATOR_HOST"))
+        try:
+            found.append(
+                bigquery.Client(
+                    options.project,
+                    credentials=AnonymousCredentials() if emulator else None,  # type: ignore[no-untyped-call]
+                    location=options.location,
+                )
+            )
+        except Exception as error:  # noqa: BLE001  # raised below, in the thread that asked
+            failed.append(error)
+
+    thread = threading.Thread(target=look, name="google-credentials", daemon=True)
+    thread.start()
+    thread.join(deadline)
+    if found:
+        return found[0]
+    if not failed:
+        raise WarehouseError(
+            f"cannot reach BigQuery: no Google credentials were found in {deadline:g} s; run `gcloud auth "
+            "application-default login`, or let GOOGLE_APPLICATION_CREDENTIALS name a key file"
+        )
+    with explained("reach BigQuery"):
+        if not known_failure(failed[0]) and isinstance(failed[0], (OSError, ValueError)):
+            raise WarehouseError(
+                f"cannot reach BigQuery: {failed[0]}; look at BIGQUERY_EMULATOR_HOST and GOOGLE_APPLICATION_CREDENTIALS"
+            ) from failed[0]
+        raise failed[0]
+
+
+class Table:
+    """The table as it is on the server.
+
+    Args:
+        client: the client; its own retries are never used.
+        options: which table.
+        retry: how long each request is tried again.
+    """
+
+    def __init__(self, client: Client, options: TableOptions, retry: Retry) -> None:
+        self._client = client
+        self.options = options
+        self._retry = retry
+        self._request: dict[str, Any] = {"retry": None, "timeout": retry.timeout[1]}
+
+    def check_dataset(self) -> None:
+        """Make sure that the dataset is there.
+
+        Raises:
+            WarehouseError: it is not, or cannot be seen; says how to make it.
+        """
+        options = self.options
+        name = f"{options.project}.{options.dataset}"
+        with explained(f"look at the dataset {name}", needs=READ):
+            try:
+                self._retry.call(lambda: self._client.get_dataset(name, **self._request), passing=passing)
+            except Exception as error:
+                if status_of(error) != 404:
+                    raise
+                raise WarehouseError(
+                    f"there is no dataset {name}; look at the names of the project and the dataset, or make it: bq "
+                    f"--location={options.location} mk --dataset {options.project}:{options.dataset}"
+                ) from error
+
+    def look(self) -> Any | None:
+        """Return the table as the client has it; None: there is none.
+
+        Raises:
+            WarehouseError: it cannot be seen.
+        """
+        with explained(f"look at the table {self.options}", needs=READ):
+            try:
+                return self._retry.call(
+                    lambda: self._client.get_table(self.options.reference(), **self._request), passing=passing
+                )
+            except Exception as error:
+                if status_of(error) != 404:
+                    raise
+                return None
+
+    def columns(self) -> Columns | None:
+        """Return the table's columns; None: there is no table.
+
+        Raises:
+            WarehouseError: it cannot be seen, or has a column that cannot be loaded.
+        """
+        return self._columns(self.look())
+
+    def _columns(self, table: Any | None) -> Columns | None:
+        if table is None:
+            return None
+        return from_api([field.to_api_repr() for field in table.schema], str(self.options))
+
+    def load_config(self, job: Job, plan: Plan, declared: Columns) -> LoadJobConfig:
+        """Return the configuration of a plan's load job, with the table as it is now.
+
+        The columns that the checkpoint has pinned are not all: others may have been added to the table since,
+        and a load must list every column of its table.
+
+        Args:
+            job: whose plan it is.
+            plan: the plan.
+            declared: the columns that the job declares.
+
+        Raises:
+            WarehouseError: the table's columns contradict what is pinned or declared.
+        """
+        from google.cloud import bigquery
+
+        options = self.options
+        table = self.look()
+        columns = known(table=self._columns(table), declared=declared, pinned=job.columns, name=str(options))
+        config = bigquery.LoadJobConfig(
+            source_format=FORMATS[plan.format],
+            write_disposition="WRITE_APPEND",
+            create_disposition="CREATE_IF_NEEDED",
+            schema_update_options=["ALLOW_FIELD_ADDITION"],
+            max_bad_records=0,
+            ignore_unknown_values=False,
+            autodetect=False,
+            labels=labels(job, plan),
+        )
+        if columns:
+            config.schema = [bigquery.SchemaField.from_api_repr(field) for field in to_api(columns)]
+        if plan.format == "parquet":
+            parquet = bigquery.format_options.ParquetOptions()  # type: ignore[no-untyped-call]
+            parquet.enable_list_inference = (
+                True  # what Arrow calls a list is REPEATED, and no record of a list
+            )
+            config.parquet_options = parquet
+        if table is None and options.partition_by is not None:
+            config.time_partitioning = bigquery.TimePartitioning(
+                type_=options.partition_type, field=options.partition_by
+            )
+        if table is None and options.cluster_by:
+            config.clustering_fields = list(options.cluster_by)
+        return config
+
+
+def labels(job: Job, plan: Plan) -> dict[str, str]:
+    """Return the labels of a plan's load job: what an audit, and people, look for."""
+    return {
+        "etl_pipeline": label(job.pipeline),
+        "etl_plan": plan.id,
+        "etl_first_part": str(plan.parts[0].sequence),
+        "etl_last_part": str(plan.parts[-1].sequence),
+        "etl_records": str(plan.records),
+    }
