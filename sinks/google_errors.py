@@ -71,8 +71,18 @@ def known(error: BaseException) -> bool:
 
 
 def without_secrets(said: str) -> str:
-    """Return the text without upload ids: whoever knows one may write to that object for a week."""
+    """Return the text without upload ids: whoever knows one may write to its object for a week."""
     return re.sub(r"(upload_id=)[^&\s'\")]+", r"\1(hidden)", said)
+
+
+def words(error: BaseException) -> str:
+    """Return the server's own words where it has some, or the cause; the rest of what a client says is the request."""
+    try:
+        said = str(error.response.json()["error"]["message"])  # type: ignore[attr-defined]
+    except (AttributeError, KeyError, TypeError, ValueError):
+        cause = getattr(error.args[0] if error.args else None, "reason", None)  # of urllib3's MaxRetryError
+        said = str(cause if isinstance(cause, Exception) else getattr(error, "message", "") or error)
+    return without_secrets(" ".join(said.split()))[:500]
 
 
 def explain(error: BaseException, what: str, *, needs: str = "") -> str:
@@ -83,13 +93,13 @@ def explain(error: BaseException, what: str, *, needs: str = "") -> str:
         what: what was tried, and where: "write to gs://bucket/object".
         needs: the permissions that it takes: "storage.objects.create".
     """
-    return f"cannot {what}: {without_secrets(' '.join(_reason(error, needs).split()))}"
+    return f"cannot {what}: {_reason(error, needs)}"
 
 
 def _reason(error: BaseException, needs: str) -> str:
     import google.auth.exceptions
 
-    said = _said(error)[:500] or type(error).__name__
+    said = words(error) or type(error).__name__
     if isinstance(error, google.auth.exceptions.DefaultCredentialsError):
         return (
             f"there are no Google credentials ({said}): run `gcloud auth application-default login`, or let "
@@ -116,11 +126,3 @@ def _reason(error: BaseException, needs: str) -> str:
             "the host, and run again"
         )
     return f"{type(error).__name__}: {said}"
-
-
-def _said(error: BaseException) -> str:
-    """Return the server's own words, where it has some: the client's hold the whole request and the answer."""
-    try:
-        return str(error.response.json()["error"]["message"])  # type: ignore[attr-defined]
-    except (AttributeError, KeyError, TypeError, ValueError):
-        return str(getattr(error, "message", "") or error)

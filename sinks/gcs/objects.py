@@ -19,6 +19,8 @@ from sinks.retry import Retry
 
 T = TypeVar("T")
 
+# How many objects are asked for at once; the most that there are (REST reference, "Objects: list").
+PAGE = 1000
 FIELDS = "items(name,generation,metageneration,size,crc32c,metadata),nextPageToken"
 
 
@@ -114,6 +116,7 @@ class Objects:
                 self._bucket,
                 prefix=prefix,
                 page_token=token,
+                page_size=PAGE,
                 fields=FIELDS,
                 timeout=self._retry.timeout,
                 retry=None,

@@ -223,7 +223,7 @@ class Session:
             if not google_errors.unanswered(error):
                 raise
             # Not `from error`: its text holds the session's address, which is a secret, and tracebacks show it.
-            raise ConnectionError(google_errors.without_secrets(str(error))) from None
+            raise ConnectionError(google_errors.words(error)) from None
 
     def _check(self) -> None:
         if self._stop.is_set():

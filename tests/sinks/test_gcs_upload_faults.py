@@ -273,9 +273,8 @@ def test_what_will_not_pass_is_an_error_at_once(
 
 
 def test_an_error_does_not_tell_the_address_of_the_session(proxy: FaultProxy, client: Any) -> None:
-    proxy.at(2, Drop("before"))
-    for number in range(3, 200):
-        proxy.at(number, Drop("before"))
+    for _ in range(200):
+        proxy.at(1, Drop("before"), of=lambda head: head.method == "PUT")
     with pytest.raises(SinkError) as caught:
         upload(client, Retry(deadline=0.1, first_wait=0.01, longest_wait=0.02))
     assert any("upload_id=" in seen.path for seen in proxy.log)
