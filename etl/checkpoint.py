@@ -13,14 +13,14 @@ import socket
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import msgspec
 
 from etl.columns import Columns
 from etl.errors import CheckpointCorrupt, CheckpointTooNew, Fenced
 from etl.records import Position
-from sinks.base import Hygiene, SealedPart
+from sinks.base import Hygiene, SealedPart, Sink
 
 VERSION = 2  # 1 knew no columns, quotas and failures; it is read as a document without them
 
@@ -332,6 +332,14 @@ class Store(Protocol):
             Conflict: the document is at another version; nothing was written.
             CheckpointError: the write failed; it may or may not have landed.
         """
+
+
+@runtime_checkable
+class KeepsDeadLetters(Protocol):
+    """A store beside whose document dead letters can be kept; a second, optional protocol."""
+
+    def dead_letters(self, pipeline: str) -> Sink:
+        """Return the sink for the dead letters of `pipeline`, where its job file names none."""
 
 
 class Lease:

@@ -14,18 +14,19 @@ from contextlib import AbstractContextManager, closing, suppress
 from typing import Any
 
 from etl import formats, progress
-from etl.checkpoint import Lease, Part, State, replace
+from etl.checkpoint import Checkpoint, Lease, Part, State, replace
+from etl.columns import Columns
 from etl.dead_letters import DeadLetters
 from etl.errors import CheckpointError, CheckpointFull, NoSpace, RecordError, SchemaMismatch, SinkFailed
 from etl.housekeeping import Housekeeping
 from etl.job import Counts, Settings
-from etl.loading import Loading
+from etl.loading import OUT_OF_QUOTA, Loading
 from etl.records import Reader, Record, Unreadable, describe
 from etl.repeating import repeated
 from etl.shapes import Fields, Shapes
 from etl.transforms import Stages
-from etl.warehouses.base import KeepsLedger
-from sinks import PartWriter, SealedPart, SinkError, SinkFull, page_cache
+from etl.warehouses.base import ChecksRecords, Gate, KeepsLedger, Misfit
+from sinks import PartWriter, SealedPart, SinkError, SinkFull, TakesFacts, page_cache
 from sinks.local_files import locate
 
 # Below this a part is not cut smaller: a checkpoint and a load for each would cost more than they carry.
@@ -70,6 +71,7 @@ class Engine:
         """
         self.stopped = reason
         self._reader.end_slice(reason)
+        self._loading.let_go()
 
     def run(self) -> None:
         """Run until the source's end or `stop`; then everything is committed, loaded and released.
@@ -82,10 +84,14 @@ class Engine:
             with self._nudged():
                 self._loading.advance()
                 while not (self._reader.exhausted or self.stopped):
-                    self._loading.make_room()
+                    if (reason := self._loading.make_room(lambda: self.stopped is not None)) is not None:
+                        self.stop(reason)
                     self._write_part()
             self._reader.close()
-            self._leave(finished=self._reader.exhausted)
+            if self.stopped is None:
+                self._leave(finished=True)
+            else:
+                self._leave_early()
         except BaseException as error:
             self._fail(error)
             raise
@@ -93,12 +99,28 @@ class Engine:
             self._loading.close()
 
     def _leave(self, *, finished: bool) -> None:
-        """Load what is sealed, and note that the run ended in order."""
-        if self.stopped is not None and self._loading.under_way:
-            self._notice(f"{self.stopped}: what was taken is kept, and is being loaded")
+        """Load what is sealed, and note that the run ended in order.
+
+        Args:
+            finished: whether the source's end was reached.
+        """
         self._loading.drain()
-        self._lease.write(self._lease.document.left(finished=finished))
+        waiting = self._lease.document.outstanding
+        if waiting and (seconds := self._loading.wait_for_quota()):
+            self.stopped = self.stopped or OUT_OF_QUOTA
+            self._notice(
+                f"the daily quota of the table is used up: {len(waiting)} sealed parts wait; the next run, in "
+                f"{seconds / 3600:.1f} hours or later, loads them. Larger parts (part_bytes) take fewer loads"
+            )
+        self._lease.write(self._lease.document.left(finished=finished and not waiting))
         self._hygiene.tell(at_end=True)
+
+    def _leave_early(self) -> None:
+        """Let go of a run that was stopped: a load that does not need this process goes on without it."""
+        if self._loading.under_way:
+            self._notice(f"{self.stopped}: what was taken is kept, and is being loaded")
+        self._loading.leave()
+        self._leave(finished=self._reader.exhausted)
 
     # ------------------------------------------------------------------ one part
 
@@ -116,15 +138,27 @@ class Engine:
         self._pressed = 0
         try:
             writer = self._job.sink.open_part(sequence, epoch=document.epoch)
-            shapes = Shapes() if self._job.warehouse is not None else None
-            records = self._encode(writer, shapes)
+            self._describe(
+                writer, epoch=document.epoch, part=sequence, first_position=document.state.position
+            )
+            gate = self._gate(document)
+            shapes = Shapes() if self._job.warehouse is not None and gate is None else None
+            records = self._encode(writer, shapes, gate)
             letters = self._dead_letters.seal()
+            self._describe(writer, records=records, last_position=self._reader.position)
             sealed = writer.seal() if records else None
             if sealed is None:
                 writer.abort()
             if sealed is not None:
                 self._lease.document = self._hygiene.noted(writer, self._lease.document)
-            self._commit(sequence, records, sealed, letters, shapes.fields() if shapes else None)
+            self._commit(
+                sequence,
+                records,
+                sealed,
+                letters,
+                fields=shapes.fields() if shapes else None,
+                columns=gate.columns if gate else None,
+            )
         except (formats.SchemaWidened, SinkFull, CheckpointFull) as error:
             self._roll_back(writer)
             self._reader.open(document.state.position)
@@ -145,14 +179,31 @@ class Engine:
         else:
             self._grow()
 
-    def _encode(self, writer: PartWriter, shapes: Shapes | None) -> int:
+    def _describe(self, writer: PartWriter, **facts: object) -> None:
+        """Let an object say which part of which job it is, to people who find it in a bucket."""
+        if isinstance(writer, TakesFacts):
+            writer.describe(
+                {"pipeline": self._job.pipeline, **{name: str(value) for name, value in facts.items()}}
+            )
+
+    def _gate(self, document: Checkpoint) -> Gate | None:
+        """Make the gate of a part, where the warehouse knows which records it would refuse."""
+        warehouse: object = self._job.warehouse
+        if not isinstance(warehouse, ChecksRecords):
+            return None
+        gate = warehouse.gate(document.columns, self._job.format.name)
+        if isinstance(self._job.format, formats.TakesSchema):
+            self._job.format.expect(gate.arrow_schema())
+        return gate
+
+    def _encode(self, writer: PartWriter, shapes: Shapes | None, gate: Gate | None) -> int:
         """Write one slice of the source into `writer`; return how many records it became."""
         part_bytes = self._lease.document.part_bytes
         count = 0
         batch_bytes = min(formats.BATCH_BYTES, part_bytes)
         # Closed here: a generator that an error leaves behind would end later, and take from the source then.
         with closing(self._stages.run(self._reader)) as outputs:
-            noted = self._noted(outputs, shapes)
+            noted = self._noted(outputs, shapes, gate)
             with closing(self._job.format.encode(noted, writer.write, self._refuse, batch_bytes)) as counts:
                 for count in counts:
                     if writer.bytes >= part_bytes:
@@ -161,11 +212,23 @@ class Engine:
                     self._tick()
         return count
 
-    def _noted(self, records: Iterator[Record], shapes: Shapes | None) -> Iterator[Record]:
-        """Count and note records where that is wanted."""
+    def _noted(self, records: Iterator[Record], shapes: Shapes | None, gate: Gate | None) -> Iterator[Record]:
+        """Count, check and note records where that is wanted."""
         if self._job.part_records is not None:
             records = self._limited(records, self._job.part_records)
+        if gate is not None:
+            records = self._admitted(records, gate)
         return records if shapes is None else shapes.note(records)
+
+    def _admitted(self, records: Iterator[Record], gate: Gate) -> Iterator[Record]:
+        admit = gate.admit
+        for record in records:
+            try:
+                admitted = admit(record)
+            except Misfit as misfit:
+                self._refused(record, f"does not fit the table: {misfit}", "warehouse", self._reader.number)
+            else:
+                yield admitted
 
     def _limited(self, records: Iterator[Record], limit: int) -> Iterator[Record]:
         for count, record in enumerate(records, 1):
@@ -179,7 +242,9 @@ class Engine:
         records: int,
         sealed: SealedPart | None,
         letters: SealedPart | None,
+        *,
         fields: Fields | None,
+        columns: Columns | None,
     ) -> None:
         """Store the part and the position after it in one step; then let loading go on."""
         document = self._lease.document
@@ -206,6 +271,8 @@ class Engine:
         else:
             part = Part(sealed=sealed, records=records, after=after, fields=fields) if sealed else None
             document = document.committed(after, part)
+            if sealed and columns is not None:
+                document = replace(document, columns=columns)
         self._loading.advance(document)
         self._dead_letters.commit()
         self.counts.records += records
@@ -293,7 +360,7 @@ class Engine:
         if sealed.uri.startswith("file:"):
             with suppress(SinkError):  # loaded and deleted by now; else it was synced before, or is made anew
                 page_cache.drop(locate(sealed.uri).path)
-        self._loading.drain()
+            self._loading.drain()
         governor.relieved()
         self._emit(
             progress.MemoryPressed(
@@ -333,8 +400,9 @@ class Engine:
         if writer is not None:
             writer.abort()
         self._dead_letters.abort()
-        self._job.sink.recover([part.sealed for part in document.outstanding], document.state.tail)
-        self._job.rejects.recover([], document.state.dead_letters_tail)
+        sealed = [part.sealed for part in document.outstanding]
+        self._job.sink.recover(sealed, document.state.tail, epoch=document.epoch)
+        self._job.rejects.recover([], document.state.dead_letters_tail, epoch=document.epoch)
 
     def _fail(self, error: BaseException) -> None:
         """Leave a failed run in order: load what is sealed, and say that the end was clean.

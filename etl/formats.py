@@ -27,7 +27,7 @@ import zlib
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import orjson
 
@@ -70,6 +70,14 @@ class Format(Protocol):
         Raises:
             SchemaWidened: the part must be begun again.
         """
+
+
+@runtime_checkable
+class TakesSchema(Protocol):
+    """A format with types of its own, which can be told them before a part; a second, optional protocol."""
+
+    def expect(self, schema: pyarrow.Schema) -> None:
+        """Hear which columns are known, so that one that holds only nulls in the next part still has its type."""
 
 
 class SchemaWidened(Exception):

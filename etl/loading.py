@@ -10,17 +10,26 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from etl import progress
-from etl.checkpoint import Checkpoint, Lease, Plan
-from etl.errors import LoadMismatch
+from etl.checkpoint import Checkpoint, Lease, Plan, replace
+from etl.errors import LoadFailed, LoadMismatch, StillLoading
 from etl.job import Counts, Settings
-from etl.warehouses.base import Job, Warehouse
+from etl.quota import Quota
+from etl.warehouses.base import Job, LoadsByJobs, Warehouse
 
 # One part loads while another, sealed, waits: more would only pile up on the disk.
 HANDED_OVER = 2
 
+# Whoever waits for the quota looks this often whether the run was stopped, in seconds.
+LOOK_SECONDS = 1.0
+
+OUT_OF_QUOTA = "quota"
+
 
 class Loading:
     """Plans what is sealed, loads it, acknowledges and releases it.
+
+    A warehouse whose loads are jobs gets a plan whenever it is idle and its daily quota allows it: what is sealed
+    in the meantime goes with the next plan, up to as many parts as one job takes.
 
     Args:
         job: the job; without a warehouse there is nothing to do.
@@ -38,23 +47,60 @@ class Loading:
         self._counts = counts
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="etl-load")
         self._load: tuple[Plan, Future[tuple[int, float]]] | None = None
+        warehouse: object = job.warehouse
+        self._jobs = warehouse if isinstance(warehouse, LoadsByJobs) else None
+        self._quota = Quota(self._jobs.daily_operations) if self._jobs else None
+        self._operations = self._jobs.operations if self._jobs else 0  # those that are noted
+        self._planned_at = float("-inf")
+        self._over = False  # nothing more is begun: a load failed, or was left
 
     @property
     def under_way(self) -> bool:
         """Whether a load has been begun and is not acknowledged."""
         return self._load is not None
 
-    def make_room(self) -> None:
-        """Wait until the sink has a place for the next part, and the hand-over is not full."""
-        slots = self._job.sink.slots
-        most = HANDED_OVER if slots is None else min(HANDED_OVER, slots)
-        while len(self._lease.document.outstanding) >= most:
-            self.advance(wait=True)
+    def make_room(self, stopped: Callable[[], bool]) -> str | None:
+        """Wait until the sink has a place for the next part, and the hand-over is not full.
+
+        Args:
+            stopped: whether the run is to end; then there is no more waiting for a quota.
+
+        Returns:
+            Why the run has to end here: `OUT_OF_QUOTA`; None: there is room.
+        """
+        while len(self._lease.document.outstanding) >= self._most():
+            if self.under_way:
+                self.advance(wait=True)
+            elif self._begin_when_due(stopped):
+                continue
+            else:
+                return None if stopped() else OUT_OF_QUOTA
+        return None
 
     def drain(self) -> None:
-        """Wait until everything that is sealed is loaded, acknowledged and released."""
+        """Load everything that is sealed, now, and wait until it is acknowledged and released.
+
+        Something is left when the quota is used up, or the load is left to go on by itself.
+        """
+        self._plan_now()
         while self.under_way:
             self.advance(wait=True)
+            self._plan_now()
+
+    def let_go(self) -> None:
+        """Begin no other load of those that go on without this process, and wait for none. From any thread."""
+        if self._jobs is not None:
+            self._over = True
+            self._jobs.leave()
+
+    def leave(self) -> None:
+        """Let a load that goes on without this process do so; the next run acknowledges it."""
+        if self._jobs is not None and self.under_way:
+            self.advance(wait=True)
+
+    def wait_for_quota(self) -> float:
+        """Return the seconds until the daily quota allows another load; 0: it does."""
+        return self._quota.free_in(self._lease.document.operations) if self._quota else 0.0
 
     def advance(self, document: Checkpoint | None = None, *, wait: bool = False) -> None:
         """Acknowledge the load that is done, plan what is sealed, in one write; release; begin the next load.
@@ -74,8 +120,14 @@ class Loading:
             plan, future = self._load
             error = future.exception()
             self._load = None
+            document = self._noted(document)
             if error is not None:
+                self._over = True
+                if isinstance(error, LoadFailed):
+                    document = document.failed(plan, str(error))
                 self._write(document)
+                if isinstance(error, StillLoading):
+                    return
                 raise error
             rows, seconds = future.result()
             if rows != plan.records:
@@ -85,21 +137,19 @@ class Loading:
                 )
             loaded = plan, seconds
             document = document.acknowledged(plan)
-        warehouse = self._job.warehouse
-        if self._load is None and not document.plans and document.sealed and warehouse:
-            plan = Plan.of(warehouse.destination, self._job.format.name, document.sealed)
-            document = document.planned(plan)
+        if self._may_plan(document) and self._due(document):
+            document = self._planned(document)
         self._write(document)
         if loaded is not None:
             self._release(*loaded)
-        if self._load is None and document.plans and warehouse:
-            job = Job(pipeline=self._job.pipeline, fingerprint=self._job.fingerprint)
-            plan = document.plans[0]
-            self._load = plan, self._thread.submit(_timed, warehouse, job, plan)
+        self._begin()
 
     def advance_if_done(self) -> None:
-        """Advance if the load that is under way has ended; cheap."""
-        if self._load is not None and self._load[1].done():
+        """Advance if the load that is under way has ended, or one that waited for the quota is due; cheap."""
+        if self._load is not None:
+            if self._load[1].done():
+                self.advance()
+        elif self._may_plan(self._lease.document) and self._due(self._lease.document):
             self.advance()
 
     def close(self) -> None:
@@ -110,6 +160,77 @@ class Loading:
             except KeyboardInterrupt:
                 continue  # a database that is closed under a load takes the interpreter with it
             return
+
+    def _most(self) -> int:
+        """Return how many parts may wait: more where they take no room that is wanted for other things."""
+        slots, waiting = self._job.sink.slots, self._lease.document.outstanding
+        elsewhere = bool(waiting) and not any(part.sealed.uri.startswith("file:") for part in waiting)
+        if self._jobs is not None and (self._job.sink.lasting or elsewhere):
+            return min(self._jobs.most_parts, slots or self._jobs.most_parts)
+        return HANDED_OVER if slots is None else min(HANDED_OVER, slots)
+
+    def _may_plan(self, document: Checkpoint) -> bool:
+        return not self._over and self._load is None and not document.plans and bool(document.sealed)
+
+    def _due(self, document: Checkpoint, *, now: bool = False) -> bool:
+        """Say whether the quota allows another load; with `now` though it is early, if it is not used up."""
+        if self._quota is None:
+            return True
+        interval = self._quota.interval(document.operations)
+        return interval is not None and (now or time.monotonic() >= self._planned_at + interval)
+
+    def _begin_when_due(self, stopped: Callable[[], bool]) -> bool:
+        """Wait until the quota allows another load and begin it; False: stopped, or it is used up."""
+        while self._may_plan(self._lease.document) and not stopped():
+            if self._due(self._lease.document):
+                self.advance()
+                return True
+            if not self._due(self._lease.document, now=True):
+                return False
+            time.sleep(LOOK_SECONDS)  # a signal's handler only sets a flag
+        return False
+
+    def _plan_now(self) -> None:
+        document = self._lease.document
+        if self._may_plan(document) and self._due(document, now=True):
+            self._write(self._planned(document))
+            self._begin()
+
+    def _planned(self, document: Checkpoint) -> Checkpoint:
+        """Turn what is sealed into a plan; the job that it takes is counted before it can be submitted."""
+        warehouse = self._job.warehouse
+        assert warehouse is not None
+        most = self._jobs.most_parts if self._jobs else len(document.sealed)
+        plan = Plan.of(
+            warehouse.destination,
+            self._job.format.name,
+            document.sealed[:most],
+            columns=document.columns,
+            rewinds=document.rewinds,
+        )
+        self._planned_at = time.monotonic()
+        document = document.planned(plan)
+        if self._quota is None:
+            return document
+        return replace(document, operations=self._quota.noted(document.operations, 1))
+
+    def _noted(self, document: Checkpoint) -> Checkpoint:
+        """Count the jobs that a load took besides the one that was counted when it was planned."""
+        if self._jobs is None or self._quota is None:
+            return document
+        more, self._operations = self._jobs.operations - self._operations - 1, self._jobs.operations
+        if more <= 0:
+            return document
+        return replace(document, operations=self._quota.noted(document.operations, more))
+
+    def _begin(self) -> None:
+        document, warehouse = self._lease.document, self._job.warehouse
+        if self._load is None and document.plans and warehouse and not self._over:
+            job = Job(
+                pipeline=self._job.pipeline, fingerprint=self._job.fingerprint, columns=document.columns
+            )
+            plan = document.plans[0]
+            self._load = plan, self._thread.submit(_timed, warehouse, job, plan)
 
     def _write(self, document: Checkpoint) -> None:
         if document is not self._lease.document:

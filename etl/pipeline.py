@@ -10,11 +10,10 @@ from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from etl import formats, memory, progress, registry
-from etl.checkpoint import Checkpoint, Store, decode, replace
+from etl.checkpoint import Checkpoint, KeepsDeadLetters, Store, decode, replace
 from etl.engine import Engine
 from etl.errors import CheckpointError, ConfigError, RecordError
 from etl.governor import Governor
@@ -72,7 +71,8 @@ class Pipeline:
         warehouse: where they are loaded; None: the sink's output is the result.
         checkpoint: a path, or a store; default: `<name>.checkpoint.json` in the current directory.
         format: `ndjson`, `ndjson.gz` or `parquet`; default: what the suffix of the sink's path says.
-        rejects: a sink for the dead letters; default: `<name>-rejects-000001.ndjson` … beside the checkpoint.
+        rejects: a sink for the dead letters; default: `<name>-rejects…` beside the checkpoint, on a disk or in a
+            bucket.
         part_bytes: cut a part when it has this many bytes; less where the memory limit asks for it.
         part_records: cut a part when it has this many records; None: no such limit.
         part_seconds: cut a part when it is this old, in seconds; None or 0: no such limit.
@@ -134,7 +134,7 @@ class Pipeline:
         self.store: Store = registry.store(where)
         self.format = format if format is not None else formats.name_for(str(getattr(self.sink, "path", "")))
         self.rejects: Sink = (
-            NumberedChunks(_beside(self.store, f"{name}-rejects.ndjson"))
+            _dead_letters(self.store, name)
             if rejects is None
             else registry.build("sinks", rejects, "rejects")
         )
@@ -157,6 +157,7 @@ class Pipeline:
         self,
         *,
         wait: bool = False,
+        retry_failed: bool = False,
         handle_signals: bool = True,
         listeners: Sequence[progress.Listener] = (),
     ) -> Result:
@@ -164,6 +165,8 @@ class Pipeline:
 
         Args:
             wait: when another process is running the job, wait for it to end rather than raise.
+            retry_failed: when a plan could not be loaded as it was, give up what is not loaded, and pull it
+                again: through a transform that was mended, or into a schema that was.
             handle_signals: on SIGTERM and SIGINT, cut the part that is open, commit and load it, and return
                 with `stopped` set; a second signal gives the open part up and ends the run once a load that is
                 under way has ended. Only in the main thread.
@@ -171,6 +174,7 @@ class Pipeline:
 
         Raises:
             Fenced: another process has the job, or has taken it over.
+            LoadFailed: a plan cannot be loaded as it is, now or in an earlier run: see `retry_failed`.
             EtlError: the run failed; what is committed stays, and the next run goes on from there.
             KeyboardInterrupt: it was signalled twice; as after a crash, the next run goes on.
         """
@@ -192,6 +196,7 @@ class Pipeline:
                     if self.warehouse is not None:
                         self.warehouse.open(budget)
                     takeover.follow_ledger(lease)
+                    takeover.settle_failures(lease, retry=retry_failed)
                     takeover.recover(lease)
                 except CheckpointError:
                     raise
@@ -327,7 +332,7 @@ class Pipeline:
             if not self.sink.lasting and not isinstance(self.sink, Null):
                 raise ConfigError(
                     "warehouse: missing, and the sink keeps no part: nothing would be left. Add a warehouse, or "
-                    "use big_file, or numbered_chunks with keep = true"
+                    "use big_file, or numbered_chunks or gcs_stream with keep = true"
                 )
         elif isinstance(self.sink, Null):
             raise ConfigError("sink: null keeps nothing that could be loaded: leave the warehouse out")
@@ -396,6 +401,7 @@ def _place_of(sink: Sink) -> str:
     return f"{type(sink).__name__}({getattr(sink, 'path', '')}{'' if sink.lasting else ', not kept'})"
 
 
-def _beside(store: Store, name: str) -> Path:
-    path = getattr(store, "path", None)
-    return path.with_name(name) if isinstance(path, Path) else Path(name)
+def _dead_letters(store: Store, name: str) -> Sink:
+    if isinstance(store, KeepsDeadLetters):
+        return store.dead_letters(name)
+    return NumberedChunks(f"{name}-rejects.ndjson")

@@ -35,15 +35,18 @@ _BUILT_IN: dict[str, dict[str, _BuiltIn]] = {
     },
     "sinks": {
         "big_file": _BuiltIn("sinks:BigFile"),
+        "gcs_stream": _BuiltIn("sinks:GcsStream"),
         "null": _BuiltIn("sinks:Null"),
         "numbered_chunks": _BuiltIn("sinks:NumberedChunks"),
         "reused_file": _BuiltIn("sinks:ReusedFile"),
     },
     "warehouses": {
+        "bigquery": _BuiltIn("etl.warehouses.bigquery:BigQuery"),
         "duckdb": _BuiltIn("etl.warehouses.duckdb:DuckDB", needs="duckdb", extra="duckdb"),
     },
     "stores": {
         "file": _BuiltIn("etl.stores.local:LocalStore"),
+        "gs": _BuiltIn("etl.stores.gcs:GcsStore"),
     },
 }
 

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from etl import progress
 from etl.checkpoint import Checkpoint, Lease, Owner, State, Store, decode, replace
 from etl.engine import SMALLEST_PART
-from etl.errors import DefinitionChanged, SinkFailed
+from etl.errors import DefinitionChanged, LoadFailed, LoadMismatch, SinkFailed, WarehouseError
 from etl.job import Settings
-from etl.warehouses.base import Entry, KeepsLedger
+from etl.warehouses.base import Entry, Job, KeepsLedger, LoadsByJobs
 from sinks import PartLost, Sink, SinkError
 
 # What a sink's identity is called in the fingerprint, and where its last part stands in a state.
@@ -133,26 +133,89 @@ class Takeover:
                 "table dropped; going on from what the warehouse has"
             )
 
+    def settle_failures(self, lease: Lease, *, retry: bool) -> None:
+        """Where a plan could not be loaded as it was, stop, or give up what is not loaded.
+
+        Args:
+            lease: the checkpoint.
+            retry: whether the cause is mended, so that the records may be pulled again.
+
+        Raises:
+            LoadFailed: it is not.
+            WarehouseError: it cannot be found out what became of the plans.
+        """
+        failure = next((plan.failure for plan in lease.document.plans if plan.failure), "")
+        if not failure:
+            return
+        if not retry:
+            raise LoadFailed(f"{failure} (in an earlier run; nothing was loaded or skipped since)")
+        self._give_up(lease)
+        self._notice(
+            f"what failed to load is given up; pulling it again from part {lease.document.state.sequence + 1}"
+        )
+
     def recover(self, lease: Lease) -> None:
         """Make the sinks as the checkpoint says; where parts are lost, go back to what is loaded.
 
         Raises:
             SinkFailed: a sink cannot be brought back.
             CheckpointError: the checkpoint cannot be written.
+            WarehouseError: it cannot be found out whether parts that are lost were loaded.
         """
-        document = lease.document
         with sink_errors(self._job.pipeline):
             try:
-                self._job.sink.recover([part.sealed for part in document.outstanding], document.state.tail)
+                self._recover_parts(lease)
             except PartLost as error:
-                # A plan that may have been loaded is given up only where a ledger tells.
-                in_doubt = document.plans and not isinstance(self._job.warehouse, KeepsLedger)
+                document = lease.document
+                # A plan that may have been loaded is given up only where somebody can tell.
+                in_doubt = document.plans and not isinstance(self._job.warehouse, (KeepsLedger, LoadsByJobs))
                 if self._job.warehouse is None or not document.outstanding or in_doubt:
                     raise
-                lease.write(document.rewound())
-                self._notice(f"{error}; pulling it again")
-                self._job.sink.recover([], lease.document.state.tail)
-            self._job.rejects.recover([], lease.document.state.dead_letters_tail)
+                self._give_up(lease)
+                self._notice(f"{error}; pulling again what is not loaded")
+                self._recover_parts(lease)
+            document = lease.document
+            self._job.rejects.recover([], document.state.dead_letters_tail, epoch=document.epoch)
+
+    def _recover_parts(self, lease: Lease) -> None:
+        document = lease.document
+        sealed = [part.sealed for part in document.outstanding]
+        self._job.sink.recover(sealed, document.state.tail, epoch=document.epoch)
+
+    def _give_up(self, lease: Lease) -> None:
+        """Give up the parts that are not loaded, once it is certain that nobody can load them any more.
+
+        A half-dead process may have submitted a plan, or may be about to: whoever only looked, found no job, and
+        pulled the records again would load them twice.
+
+        Raises:
+            WarehouseError: it is not certain; nothing was given up.
+        """
+        warehouse: object = self._job.warehouse
+        document = lease.document
+        if isinstance(warehouse, LoadsByJobs):
+            job = Job(
+                pipeline=self._job.pipeline, fingerprint=self._job.fingerprint, columns=document.columns
+            )
+            given_up = ""
+            for plan in document.plans:
+                rows = warehouse.settle(job, plan)
+                if rows is None:
+                    given_up = given_up or plan.id
+                elif given_up:
+                    raise WarehouseError(
+                        f"plan {plan.id} of job {self._job.pipeline!r} is loaded, but plan {given_up} before it "
+                        "is not; plans are loaded in order, so somebody changed the checkpoint: compare the "
+                        "table with the source"
+                    )
+                elif rows != plan.records:
+                    raise LoadMismatch(
+                        f"plan {plan.id} of job {self._job.pipeline!r} holds {plan.records} records, the "
+                        f"warehouse took {rows}; compare the table with the source"
+                    )
+                else:
+                    document = document.acknowledged(plan)
+        lease.write(document.rewound())
 
     def _notice(self, message: str) -> None:
         self._emit(progress.Notice(pipeline=self._job.pipeline, message=message))

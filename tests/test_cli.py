@@ -187,7 +187,7 @@ def test_a_wrong_job_file_is_told_in_one_line(write: Write) -> None:
     assert done.returncode == 2
     assert done.stderr == (
         'error: job.toml: sink.type: no sink is called "reused_fil" (did you mean "reused_file"?); '
-        "there are: big_file, null, numbered_chunks, reused_file\n"
+        "there are: big_file, gcs_stream, null, numbered_chunks, reused_file\n"
     )
     assert sorted(Path().iterdir()) == before
 

@@ -17,6 +17,11 @@ from etl.commands import AGAIN, debug_option, is_terminal, job_argument
 @job_argument
 @click.option("--wait", is_flag=True, help="If another process runs the job, wait for it to end.")
 @click.option(
+    "--retry-failed",
+    is_flag=True,
+    help="After a load that failed for good: its cause is mended, pull its records again.",
+)
+@click.option(
     "--log-format",
     type=click.Choice(["text", "json"]),
     default=None,
@@ -25,7 +30,9 @@ from etl.commands import AGAIN, debug_option, is_terminal, job_argument
 @click.option("--quiet", "-q", is_flag=True, help="Only warnings and errors.")
 @debug_option
 @click.pass_context
-def run(context: click.Context, job: str, *, wait: bool, log_format: str | None, quiet: bool) -> None:
+def run(
+    context: click.Context, job: str, *, wait: bool, retry_failed: bool, log_format: str | None, quiet: bool
+) -> None:
     """Run a job: from its checkpoint, or the beginning, to the end of its source.
 
     In a terminal one line shows how it goes, elsewhere a line of log comes every ten seconds.
@@ -49,7 +56,9 @@ def run(context: click.Context, job: str, *, wait: bool, log_format: str | None,
         logger.setLevel(logging.WARNING if quiet else logging.INFO)
         try:
             result = pipeline.run(
-                wait=wait, listeners=[listener or display.LogListener(logger, time.monotonic)]
+                wait=wait,
+                retry_failed=retry_failed,
+                listeners=[listener or display.LogListener(logger, time.monotonic)],
             )
             if result.stopped:
                 logger.warning("%s: not done yet; go on with: etl run %s", pipeline.name, job)

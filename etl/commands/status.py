@@ -11,6 +11,7 @@ from etl.commands import debug_option, job_argument, lines
 
 if TYPE_CHECKING:
     from etl.checkpoint import Checkpoint
+    from etl.pipeline import Pipeline
 
 
 @click.command(epilog="Exit codes: 0 shown; 2 bad configuration; 1 the checkpoint cannot be read.")
@@ -24,7 +25,8 @@ def status(job: str, *, as_json: bool) -> None:
     pipeline = config.read(job).pipeline()
     document = pipeline.read_checkpoint()
     if as_json:
-        found = _values(document) if document else {"state": "new"}
+        found: dict[str, Any] = _values(document) if document else {"state": "new"}
+        found["quota"] = _quota(pipeline, document) if document else None
         click.echo(
             json.dumps({"pipeline": pipeline.name, "checkpoint": pipeline.store.uri, **found}, indent=2)
         )
@@ -34,12 +36,18 @@ def status(job: str, *, as_json: bool) -> None:
             f"Start it with: etl run {job}"
         )
     else:
-        click.echo(_text(document, pipeline.store.uri, job, loads=pipeline.warehouse is not None))
+        click.echo(_text(document, pipeline, job))
+
+
+def _failure(document: Checkpoint) -> str:
+    return next((plan.failure for plan in document.plans if plan.failure), "")
 
 
 def _state(document: Checkpoint) -> str:
     if not document.clean:
         return "unclean"
+    if _failure(document):
+        return "failed"
     return "finished" if document.finished else "stopped"
 
 
@@ -74,23 +82,42 @@ def _values(document: Checkpoint) -> dict[str, Any]:
         "sink": {"hygiene": values["hygiene"]},
         "epoch": document.epoch,
         "owner": values["owner"],
+        "failure": _failure(document) or None,
     }
 
 
-def _text(document: Checkpoint, uri: str, job: str, *, loads: bool) -> str:
+def _quota(pipeline: Pipeline, document: Checkpoint) -> dict[str, Any] | None:
+    """Say how many jobs changed the table within 24 hours; None: the warehouse has no such quota."""
+    from etl.quota import Quota
+    from etl.warehouses.base import LoadsByJobs
+
+    warehouse: object = pipeline.warehouse
+    if not isinstance(warehouse, LoadsByJobs):
+        return None
+    quota = Quota(warehouse.daily_operations)
+    return {
+        "used": quota.used(document.operations),
+        "of": quota.budget,
+        "seconds_between_loads": quota.interval(document.operations),
+        "free_in_seconds": quota.free_in(document.operations),
+    }
+
+
+def _text(document: Checkpoint, pipeline: Pipeline, job: str) -> str:
     from etl.words import count, held, method, size
 
     values = _values(document)
     state = {
         "finished": "finished: the last run reached the end of the source",
         "stopped": f"stopped or failed, in order, before the source's end; go on with: etl run {job}",
+        "failed": f"a load failed for good; mend its cause, then: etl run --retry-failed {job}",
         "unclean": f"running now, or it was killed; in that case go on with: etl run {job}",
     }[_state(document)]
     position, totals = document.state.position, document.state.totals
     loaded = document.loaded
     rows = [
         ("job", document.pipeline),
-        ("checkpoint", uri),
+        ("checkpoint", pipeline.store.uri),
         ("last run", state),
         (
             "position",
@@ -102,7 +129,9 @@ def _text(document: Checkpoint, uri: str, job: str, *, loads: bool) -> str:
         ),
         ("rejected", count(totals.rejected, "record")),
     ]
-    if loads:
+    if failure := _failure(document):
+        rows.append(("failure", failure))
+    if pipeline.warehouse is not None:
         loaded_words = f"{count(loaded.totals.records, 'record')} in {count(document.loads, 'load')}"
         rows += [
             (
@@ -115,12 +144,22 @@ def _text(document: Checkpoint, uri: str, job: str, *, loads: bool) -> str:
             ),
             ("loaded", f"{loaded_words}, up to part {loaded.sequence}"),
         ]
+    if (quota := _quota(pipeline, document)) is not None:
+        rows.append(("table quota", _quota_words(quota)))
     rows += [
         ("part size", size(document.part_bytes)),
         *([("page cache", f"{method(found)}; {held(found)}")] if (found := document.hygiene) else []),
         ("epoch", f"{document.epoch}" + (f", {document.owner}" if document.owner else "")),
     ]
     return lines(*rows)
+
+
+def _quota_words(quota: dict[str, Any]) -> str:
+    words = f"{quota['used']:,} of {quota['of']:,} loads in 24 hours"
+    interval = quota["seconds_between_loads"]
+    if interval is None:
+        return f"{words}: used up; the next one in {quota['free_in_seconds'] / 3600:.1f} hours"
+    return f"{words}, " + (f"{interval:.0f} s apart now" if interval else "no need to wait between them")
 
 
 def _parts(values: dict[str, int]) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from etl.checkpoint import Conflict, Owner
 from etl.errors import CheckpointError, CheckpointFull, Fenced
+from sinks import NumberedChunks, Sink
 from sinks.errors import SinkError
 from sinks.local_files import make_directory, sync_directory
 
@@ -118,6 +119,10 @@ class LocalStore:
                 f"no space to write the checkpoint {self.uri} ({len(data)} bytes); the one before still "
                 "stands. Free space there and run again"
             ) from error
+
+    def dead_letters(self, pipeline: str) -> Sink:
+        """Return a sink for a job's dead letters beside the checkpoint."""
+        return NumberedChunks(self.path.with_name(f"{pipeline}-rejects.ndjson"))
 
     @contextmanager
     def _locked(self, *, wait: bool) -> Iterator[str | None]:

@@ -1,0 +1,127 @@
+"""The checkpoint in an object, over HTTP with Google's client."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from etl.checkpoint import Checkpoint, Conflict, Lease, replace
+from etl.errors import CheckpointError, ConfigError, Fenced
+from etl.pipeline import Pipeline
+from etl.stores.gcs import GcsStore
+from etl.testing.fault_proxy import Answer, Drop, FaultProxy
+from etl.testing.gcs_server import GcsServer
+from etl.testing.stores import StoreSuite
+from sinks.gcs.client import connect
+
+BUCKET = "checkpoints"
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[GcsServer]:
+    with GcsServer(tmp_path / "gcs") as server:
+        server.create_bucket(BUCKET)
+        for name, value in server.environment().items():
+            monkeypatch.setenv(name, value)
+        yield server
+
+
+@pytest.fixture
+def proxy(server: GcsServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
+    with FaultProxy(server.url) as proxy:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", proxy.url)
+        yield proxy
+
+
+@pytest.mark.usefixtures("server")
+class TestGcsStore(StoreSuite):
+    def make_store(self, directory: Path) -> GcsStore:
+        return GcsStore(f"gs://{BUCKET}/{directory.name}/job.json", deadline=5)
+
+
+def store(name: str = "job.json", deadline: float = 5.0) -> GcsStore:
+    return GcsStore(f"gs://{BUCKET}/{name}", deadline=deadline)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_write_whose_answer_is_lost_is_recognised_as_ones_own(proxy: FaultProxy, when: str) -> None:
+    lease = Lease(store(), Checkpoint(pipeline="job"), None)
+    lease.write(lease.document)
+    proxy.at(1, Drop(when=when))
+    lease.write(replace(lease.document, epoch=1))
+    lease.write(replace(lease.document, epoch=2))
+    found = store().read()
+    assert found is not None
+    assert b'"epoch": 2' in found[0]
+
+
+def test_a_write_whose_answer_is_lost_does_not_hide_a_successor(proxy: FaultProxy) -> None:
+    mine, other = store(), store()
+    lease = Lease(mine, Checkpoint(pipeline="job"), None)
+    lease.write(lease.document)
+    found = other.read()
+    assert found is not None
+    Lease(other, lease.document, found[1]).write(replace(lease.document, epoch=2))
+    proxy.at(1, Drop(when="after"))
+    with pytest.raises(Fenced, match="epoch 2"):
+        lease.write(replace(lease.document, epoch=1))
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 503])
+def test_a_passing_answer_is_tried_again(proxy: FaultProxy, status: int) -> None:
+    proxy.at(1, Answer(status))
+    version = store().swap(b"one", None)
+    proxy.at(1, Answer(status))
+    assert store().read() == (b"one", version)
+
+
+@pytest.mark.usefixtures("server")
+def test_an_object_that_was_deleted_is_a_conflict() -> None:
+    mine = store()
+    version = mine.swap(b"one", None)
+    connect().bucket(BUCKET).blob("job.json").delete()
+    with pytest.raises(Conflict):
+        mine.swap(b"two", version)
+
+
+@pytest.mark.usefixtures("server")
+def test_a_missing_bucket_is_named() -> None:
+    with pytest.raises(CheckpointError, match=r"checkpoint gs://nowhere/job\.json: it does not exist"):
+        GcsStore("gs://nowhere/job.json", deadline=5).read()
+
+
+def test_a_missing_permission_is_named(proxy: FaultProxy) -> None:
+    proxy.at(1, Answer(403))
+    with pytest.raises(CheckpointError, match=r"permission denied .* storage\.objects\.create"):
+        store().swap(b"one", None)
+
+
+def test_an_unreachable_host_is_an_error_within_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:9")
+    with pytest.raises(CheckpointError, match="no answer"):
+        store(deadline=0.5).read()
+
+
+@pytest.mark.parametrize("uri", ["gs://bucket", "gs://bucket/", "gs:///object", "gs://bucket/folder/"])
+def test_a_uri_without_an_object_is_refused(uri: str) -> None:
+    with pytest.raises(ValueError, match="gs://bucket/object"):
+        GcsStore(uri)
+
+
+def test_dead_letters_go_beside_the_checkpoint(tmp_path: Path) -> None:
+    sink = tmp_path / "out.ndjson"
+    job = Pipeline(
+        "job",
+        source=iter,
+        sink={"type": "big_file", "path": str(sink)},
+        checkpoint="gs://bucket/etl/job.json",
+    )
+    assert job.rejects.path == "gs://bucket/etl/job-rejects.ndjson"
+    assert job.rejects.lasting
+
+
+def test_a_wrong_uri_in_a_job_is_a_configuration_error() -> None:
+    with pytest.raises(ConfigError, match="gs://bucket/object"):
+        Pipeline("job", source=iter, sink={"type": "null"}, checkpoint="gs://bucket")
