@@ -59,7 +59,7 @@ def test_the_python_of_the_readme_runs_as_it_stands(tmp_path):
 
 def test_the_job_file_of_the_readme_runs_as_it_stands_with_each_command(tmp_path):
     flights(tmp_path / "flights.csv.zip")
-    [job] = blocks("toml")
+    job, _ = blocks("toml")
     (tmp_path / "job.toml").write_text(job)
     (tmp_path / "flights.py").write_text(blocks("python")[0].split("result =")[0])
     commands = re.findall(r"^\$ (etl \w+ job\.toml)", README, re.MULTILINE)
