@@ -1,7 +1,7 @@
 """An upload of bytes as they come: two chunks in memory, one filled while the other is sent.
 
-Google's own writer is not used (`tests/testing/test_gcs_client_traps.py` shows why): in text mode, and when it is dropped
-unclosed, it finalises an object that is not whole, and a short answer of the server is the end of it.
+Google's own writer is not used (`tests/testing/test_gcs_client_traps.py` shows why): in text mode, and when it is
+dropped unclosed, it finalises an object that is not whole, and a short answer of the server is the end of it.
 """
 
 from __future__ import annotations
