@@ -24,7 +24,7 @@ import base64
 import importlib
 import uuid
 import zlib
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -74,10 +74,16 @@ class Format(Protocol):
 
 @runtime_checkable
 class TakesSchema(Protocol):
-    """A format with types of its own, which can be told them before a part; a second, optional protocol."""
+    """A format with types of its own, which can begin a part with columns that are known already."""
 
     def expect(self, schema: pyarrow.Schema) -> None:
-        """Hear which columns are known, so that one that holds only nulls in the next part still has its type."""
+        """Begin the next part with these columns, whatever its records hold of them; more may come.
+
+        Columns of earlier parts are forgotten, unless the part before was given up by `SchemaWidened`.
+
+        Args:
+            schema: the columns. Values must fit those that are not nullable, and need no wider types.
+        """
 
 
 class SchemaWidened(Exception):
@@ -143,14 +149,25 @@ class Parquet:
     """Parquet (pyarrow, zstd), one file a part.
 
     The schema is inferred from the records and only ever widens: when a later record needs a wider one (a
-    new column, a float among integers) after a row group is written, the part is begun again with it.
+    new column, a float among integers) after a row group is written, the part is begun again with it. A schema that
+    is expected is where it begins.
     """
 
     name = "parquet"
 
     def __init__(self) -> None:
         self._schema: pyarrow.Schema | None = None
+        self._expected: pyarrow.Schema | None = None
+        self._begun_again = False
         self._rows = 100  # then as many as fit the batch: the size of a record is known after the first
+
+    def expect(self, schema: pyarrow.Schema) -> None:
+        """Begin the next part with these columns; see `TakesSchema`."""
+        wider = self._schema if self._begun_again else None
+        self._begun_again = False
+        self._expected = self._schema = schema
+        if wider is not None:
+            self._widen(wider)
 
     def encode(
         self, records: Iterator[Record], write: Write, refuse: Refuse, batch_bytes: int
@@ -173,6 +190,7 @@ class Parquet:
             if writer is None:
                 writer = arrow.parquet.ParquetWriter(output, schema, compression="zstd")
             elif not writer.schema.equals(schema):
+                self._begun_again = True
                 raise SchemaWidened
             batches = [_fitted(array, schema) for array in group]
             table = arrow.Table.from_batches(batches, schema)
@@ -219,17 +237,16 @@ class Parquet:
         for rows in (records, [parquet_ready(record) for record in records]):
             try:
                 array = arrow.array(rows)
-                schema = _unified(self._schema, array.type)
+                self._widen(array.type)
             except (arrow.ArrowException, TypeError, ValueError, OverflowError):
                 continue
-            self._schema = schema
             return array
         # One record at a time finds the ones that are at fault.
         fitting = []
         for record in records:
             ready = parquet_ready(record)
             try:
-                self._schema = _unified(self._schema, arrow.array([ready]).type)
+                self._widen(arrow.array([ready]).type)
             except (arrow.ArrowException, TypeError, ValueError, OverflowError) as error:
                 refuse(record, describe(error))
             else:
@@ -237,6 +254,11 @@ class Parquet:
         if not fitting:
             return arrow.array([], arrow.struct([]))
         return arrow.array(fitting, arrow.struct(list(self._schema or [])))
+
+    def _widen(self, found: Iterable[pyarrow.Field]) -> None:
+        """Widen the schema so that it holds these fields, too."""
+        schema = _unified(self._schema, found)
+        self._schema = schema if self._expected is None else _with_required(schema, self._expected)
 
 
 FORMATS: dict[str, Callable[[], Format]] = {
@@ -362,11 +384,39 @@ def _drop(data: bytes | bytearray | memoryview) -> None:
     """Take what nobody wants any more."""
 
 
-def _unified(schema: pyarrow.Schema | None, type: pyarrow.DataType) -> pyarrow.Schema:
+def _unified(schema: pyarrow.Schema | None, fields: Iterable[pyarrow.Field]) -> pyarrow.Schema:
     import pyarrow as arrow
 
-    found = arrow.schema(list(type))
+    found = arrow.schema(list(fields))
     return found if schema is None else arrow.unify_schemas([schema, found], promote_options="permissive")
+
+
+def _with_required(schema: pyarrow.Schema, expected: Iterable[pyarrow.Field]) -> pyarrow.Schema:
+    """Return `schema` with the fields that must not be null as in `expected`: those that are inferred may be."""
+    import pyarrow as arrow
+
+    return arrow.schema(_required_fields(schema, expected))
+
+
+def _required_fields(
+    fields: Iterable[pyarrow.Field], expected: Iterable[pyarrow.Field]
+) -> list[pyarrow.Field]:
+    import pyarrow as arrow
+
+    known = {field.name: field for field in expected}
+    result = []
+    for field in fields:
+        there = known.get(field.name)
+        if there is not None:
+            type_ = field.type
+            if arrow.types.is_struct(type_) and arrow.types.is_struct(there.type):
+                type_ = arrow.struct(_required_fields(type_, there.type))
+            elif arrow.types.is_list(type_) and arrow.types.is_list(there.type):
+                (element,) = _required_fields([type_.value_field], [there.type.value_field])
+                type_ = arrow.list_(element)
+            field = arrow.field(field.name, type_, nullable=there.nullable)
+        result.append(field)
+    return result
 
 
 def _fitted(array: pyarrow.StructArray, schema: pyarrow.Schema) -> pyarrow.RecordBatch:

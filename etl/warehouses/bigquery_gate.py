@@ -1,0 +1,88 @@
+"""The gate before a BigQuery table: which records fit, what they are written as, which columns they need.
+
+A load is refused as a whole for one row that does not fit, hours after the record was read. So each record is looked
+at before it is encoded, with the rules of `bigquery_values` for values, and these for the rest:
+
+- a field without a column gets one, NULLABLE, or REPEATED for an array; see `bigquery_growth`. As long as it held only
+  null, [] or {} it has none, and is left out of what is written;
+- a name that differs from a column's in case only is that column, and written as it; two such names in one record
+  do not fit;
+- null for a REPEATED column is left out: BigQuery stores an empty array either way;
+- null within an array, arrays within arrays, and arrays of objects without values do not fit;
+- {} for a RECORD is a RECORD of nulls. A RECORD has at least one field, so {} alone makes no column;
+- REQUIRED does not take null, nor a missing field, nor NaN in NDJSON, which is null there.
+
+What a value needs is found out once for each shape of records (their names, and the types of their values): most
+values need no look, and integers one comparison.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from etl.columns import Columns
+from etl.records import Record
+from etl.warehouses.base import Misfit
+from etl.warehouses.bigquery_fields import Fields, Unknown
+from etl.warehouses.bigquery_growth import columns_of, grown, nodes_of
+from etl.warehouses.bigquery_types import MOST_COLUMNS, Unfit, arrow_schema, count
+
+if TYPE_CHECKING:
+    import pyarrow
+
+
+class RecordGate:
+    """Lets the records of one part through that fit a BigQuery table; see `etl.warehouses.base.Gate`.
+
+    Types of columns that this part brought widen with its values (INTEGER to FLOAT, to NUMERIC, to BIGNUMERIC);
+    those that are known before never do.
+
+    Args:
+        columns: all that are known: the table's own, the declared and the pinned ones (`bigquery_schema.known`).
+        format: the name of the format that the records will be encoded in.
+    """
+
+    def __init__(self, columns: Columns, *, format: str) -> None:
+        self._typed = format == "parquet"
+        self._nodes = nodes_of(columns)
+        self._fields = Fields(self._nodes, self._typed)
+
+    @property
+    def columns(self) -> Columns:
+        """The table's columns as they must be for every record that was let through."""
+        return columns_of(self._nodes)
+
+    def admit(self, record: Record) -> Record:
+        """Return `record` as it is to be encoded; a record that does not fit changes no column.
+
+        Raises:
+            Misfit: BigQuery would refuse it, or lose something of it.
+        """
+        try:
+            return self._fields.fit(record)
+        except Unknown:
+            pass
+        except Unfit as error:
+            raise _misfit(error) from error
+        try:
+            nodes = grown(self._nodes, record)
+            if count(columns_of(nodes)) > MOST_COLUMNS:
+                raise Unfit(
+                    f"the table would have more than {MOST_COLUMNS:,} columns; declare objects whose names are data "
+                    "as JSON"
+                )
+            fields = Fields(nodes, self._typed, self._fields)
+            admitted = fields.fit(record)
+        except Unfit as error:
+            raise _misfit(error) from error
+        self._nodes, self._fields = nodes, fields
+        return admitted
+
+    def arrow_schema(self) -> pyarrow.Schema:
+        """Return the columns that are known now as Arrow's; JSON and INTERVAL, which Parquet cannot bring, are not."""
+        return arrow_schema(self.columns)
+
+
+def _misfit(error: Unfit) -> Misfit:
+    path = "".join(step if step.startswith("[") else f".{step}" for step in error.path).removeprefix(".")
+    return Misfit(f"column {path}: {error.reason}" if path else error.reason)

@@ -1,0 +1,333 @@
+"""Which values a BigQuery column takes, and what they are written as. One check a type.
+
+A value is written as it is, or as another one that means exactly the same; a conversion that would lose anything is
+refused. The forms are those of "Loading JSON data" (details of loading JSON data) and "Data types" in BigQuery's
+documentation; what it does not document is not relied upon.
+
+==============  ======================================================================================================
+INTEGER         an int of 64 bits; past 2**53, where JSON numbers are not safe, it is written as text, as the
+                documentation asks; text of digits; a float or Decimal without a fraction
+FLOAT           a float; an int, Decimal or text that a float holds exactly
+NUMERIC,        a Decimal, int, float or text with no more digits before and after the point than the column keeps
+BIGNUMERIC      (BigQuery would round; of the 39th digit before the point, which a BIGNUMERIC has in part, no use is
+                made); written as text where a JSON number is not safe. A float counts as the shortest number that
+                stands for it, which is what JSON has, too
+BOOLEAN         a bool; 1 and 0; the texts true, t, yes, y, 1 and their opposites
+STRING          text; a UUID, Decimal, date or time, as text. Numbers and booleans are refused: that BigQuery takes
+                them is not documented, and 7 would become "7"
+BYTES           bytes; text that is base64
+TIMESTAMP       a datetime; text with a date and a time, with or without a zone. Without one it is UTC, as BigQuery
+                has it. Numbers are refused: seconds and milliseconds look alike
+DATE            a date; YYYY-MM-DD
+DATETIME        a datetime without a zone; YYYY-MM-DD HH:MM:SS[.ffffff], T in place of the blank
+TIME            a time without a zone; HH:MM:SS[.ffffff]
+GEOGRAPHY       text (WKT, GeoJSON, WKB in hexadecimal digits), which is not looked into
+INTERVAL        text: P1Y2M3DT4H5M6.5S. NDJSON only
+JSON            anything. NDJSON only
+==============  ======================================================================================================
+
+NaN and the infinities are null in JSON (`etl.formats`), and a Decimal that is NaN in Parquet, too.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+import re
+import uuid
+from collections.abc import Callable
+from datetime import date, datetime, time
+from decimal import Decimal
+from typing import Any
+
+from etl.columns import Column
+from etl.warehouses import bigquery_decimals as decimals
+from etl.warehouses import bigquery_times as times
+from etl.warehouses.bigquery_decimals import NUMBER, SAFE
+from etl.warehouses.bigquery_types import Check, Maker, Unfit, found, short
+
+_INTEGER = re.compile(r"[+-]?[0-9]{1,40}")
+_INTERVAL = re.compile(
+    r"P(?:-?[0-9]+Y)?(?:-?[0-9]+M)?(?:-?[0-9]+D)?"
+    r"T(?:-?[0-9]+H)?(?:-?[0-9]+M)?(?:-?[0-9]+(?:\.[0-9]{1,6})?S)?"
+)
+_BOOLEANS = dict.fromkeys(("true", "t", "yes", "y", "1"), True) | dict.fromkeys(
+    ("false", "f", "no", "n", "0"), False
+)
+
+
+def check_for(column: Column, kind: type, typed: bool) -> Check | None:
+    """Return the check for values of a Python type in a column that is no RECORD; its mode is not looked at.
+
+    Args:
+        column: the column.
+        kind: the type of the values, not None's.
+        typed: whether the format has types of its own (Parquet) or is JSON.
+
+    Returns:
+        The check; None: each value of the type fits and is written as it is.
+    """
+    if typed and column.type in ("JSON", "INTERVAL"):
+        return _refusing(f"BigQuery loads {column.type} from NDJSON only: use the format ndjson.gz")
+    if column.type == "JSON":
+        return _float_of_float(column, typed) if kind is float else None
+    make = _MAKERS[column.type].get(kind)
+    if make is None:
+        return _refusing(f"{column.type} takes {_TAKES[column.type]}")
+    return make(column, typed)
+
+
+def _refusing(reason: str) -> Check:
+    def refuse(value: Any) -> Any:
+        raise Unfit(f"{reason}; found {found(value)}")
+
+    return refuse
+
+
+def _as_is(_column: Column, _typed: bool) -> None:
+    return None
+
+
+# INTEGER
+
+
+def _integer_of_int(_column: Column, typed: bool) -> Check:
+    def check(value: int) -> Any:
+        if -SAFE <= value <= SAFE:
+            return value
+        if not -(2**63) <= value < 2**63:
+            raise Unfit(
+                f"INTEGER takes 64 bits, found {short(value)}; declare the column as NUMERIC, BIGNUMERIC or STRING"
+            )
+        return value if typed else str(value)
+
+    return check
+
+
+def _integer_of_text(column: Column, typed: bool) -> Check:
+    of_int = _integer_of_int(column, typed)
+
+    def check(value: str) -> Any:
+        if not _INTEGER.fullmatch(value):
+            raise Unfit(f"INTEGER takes whole numbers, found {found(value)}")
+        return of_int(int(value))
+
+    return check
+
+
+def _integer_of_number(column: Column, typed: bool) -> Check:
+    of_int = _integer_of_int(column, typed)
+
+    def check(value: float | Decimal) -> Any:
+        if not math.isfinite(value):
+            return None
+        if not -(2**63) <= value < 2**63 or value != int(value):
+            raise Unfit(
+                f"INTEGER takes whole numbers of 64 bits, found {found(value)}; declare the column as FLOAT or NUMERIC"
+            )
+        return of_int(int(value))
+
+    return check
+
+
+# FLOAT
+
+
+def _float_of_float(column: Column, typed: bool) -> Check | None:
+    # NDJSON writes NaN as null anyway; it is looked for only where there must be no null.
+    if typed or column.mode == "NULLABLE":
+        return None
+    return lambda value: value if math.isfinite(value) else None
+
+
+def _float_of_int(_column: Column, typed: bool) -> Check:
+    def check(value: int) -> Any:
+        if -SAFE <= value <= SAFE:
+            return float(value) if typed else value
+        try:
+            converted = float(value)
+        except OverflowError:
+            converted = math.inf
+        if converted != value:
+            raise Unfit(
+                f"FLOAT would lose digits of {short(value)}; declare the column as NUMERIC or BIGNUMERIC"
+            )
+        return converted
+
+    return check
+
+
+def _float_of_decimal(_column: Column, _typed: bool) -> Check:
+    def check(value: Decimal) -> Any:
+        if not value.is_finite():
+            return None
+        converted = float(value)
+        if not math.isfinite(converted) or Decimal(repr(converted)) != value:
+            raise Unfit(
+                f"FLOAT would lose digits of {found(value)}; declare the column as NUMERIC or BIGNUMERIC"
+            )
+        return converted
+
+    return check
+
+
+def _float_of_text(column: Column, typed: bool) -> Check:
+    of_decimal = _float_of_decimal(column, typed)
+
+    def check(value: str) -> Any:
+        if not NUMBER.fullmatch(value):
+            raise Unfit(f"FLOAT takes numbers, found {found(value)}")
+        return of_decimal(Decimal(value))
+
+    return check
+
+
+# BOOLEAN
+
+
+def _boolean_of_int(_column: Column, _typed: bool) -> Check:
+    def check(value: int) -> Any:
+        if value not in (0, 1):
+            raise Unfit(f"BOOLEAN takes 1 and 0 of all numbers, found {short(value)}")
+        return value == 1
+
+    return check
+
+
+def _boolean_of_text(_column: Column, _typed: bool) -> Check:
+    def check(value: str) -> Any:
+        converted = _BOOLEANS.get(value.lower())
+        if converted is None:
+            raise Unfit(f"BOOLEAN takes the texts {', '.join(_BOOLEANS)}; found {found(value)}")
+        return converted
+
+    return check
+
+
+# STRING, GEOGRAPHY, INTERVAL, BYTES
+
+
+def _string_of_text(column: Column, _typed: bool) -> Check | None:
+    limit = column.max_length
+    if limit is None:
+        return None
+
+    def check(value: str) -> Any:
+        if len(value) > limit:
+            raise Unfit(f"STRING({limit}) takes {limit} characters, found {len(value)}: {found(value)}")
+        return value
+
+    return check
+
+
+def _string_by(convert: Callable[[Any], str | None]) -> Maker:
+    def make(column: Column, typed: bool) -> Check:
+        of_text = _string_of_text(column, typed)
+
+        def check(value: Any) -> Any:
+            text = convert(value)
+            return text if text is None or of_text is None else of_text(text)
+
+        return check
+
+    return make
+
+
+def _text_of_decimal(value: Decimal) -> str | None:
+    return str(value) if value.is_finite() else None
+
+
+def _geography(_column: Column, _typed: bool) -> Check:
+    def check(value: str) -> Any:
+        if not value.strip():
+            raise Unfit(f"GEOGRAPHY takes WKT, GeoJSON or WKB as text, found {found(value)}")
+        return value
+
+    return check
+
+
+def _interval(_column: Column, _typed: bool) -> Check:
+    def check(value: str) -> Any:
+        if not _INTERVAL.fullmatch(value):
+            raise Unfit(f"INTERVAL takes text such as P1Y2M3DT4H5M6.5S, found {found(value)}")
+        return value
+
+    return check
+
+
+def _bytes_of_bytes(column: Column, typed: bool) -> Check | None:
+    limit = column.max_length
+    if limit is None and not typed:
+        return None
+
+    def check(value: bytes | bytearray | memoryview) -> Any:
+        size = memoryview(value).nbytes
+        if limit is not None and size > limit:
+            raise Unfit(f"BYTES({limit}) takes {limit} bytes, found {size}")
+        return bytes(value) if typed else value
+
+    return check
+
+
+def _bytes_of_text(column: Column, typed: bool) -> Check:
+    of_bytes = _bytes_of_bytes(column, typed)
+
+    def check(value: str) -> Any:
+        try:
+            decoded = base64.b64decode(value, validate=True)
+        except ValueError as error:
+            raise Unfit(f"BYTES takes text in base64, found {found(value)}") from error
+        if of_bytes:
+            of_bytes(decoded)
+        return decoded if typed else value
+
+    return check
+
+
+_MAKERS: dict[str, dict[type, Maker]] = {
+    "INTEGER": {
+        int: _integer_of_int,
+        str: _integer_of_text,
+        float: _integer_of_number,
+        Decimal: _integer_of_number,
+    },
+    "FLOAT": {float: _float_of_float, int: _float_of_int, Decimal: _float_of_decimal, str: _float_of_text},
+    "NUMERIC": decimals.MAKERS,
+    "BIGNUMERIC": decimals.MAKERS,
+    "BOOLEAN": {bool: _as_is, int: _boolean_of_int, str: _boolean_of_text},
+    "STRING": {
+        str: _string_of_text,
+        uuid.UUID: _string_by(str),
+        Decimal: _string_by(_text_of_decimal),
+        datetime: _string_by(datetime.isoformat),
+        date: _string_by(date.isoformat),
+        time: _string_by(time.isoformat),
+    },
+    "BYTES": {
+        bytes: _bytes_of_bytes,
+        bytearray: _bytes_of_bytes,
+        memoryview: _bytes_of_bytes,
+        str: _bytes_of_text,
+    },
+    "TIMESTAMP": {datetime: times.timestamp_of_datetime, str: times.timestamp_of_text},
+    "DATE": {date: _as_is, str: times.date_of_text},
+    "DATETIME": {datetime: times.datetime_of_datetime, str: times.datetime_of_text},
+    "TIME": {time: times.time_of_time, str: times.time_of_text},
+    "GEOGRAPHY": {str: _geography},
+    "INTERVAL": {str: _interval},
+}
+_TAKES = {
+    "INTEGER": "whole numbers",
+    "FLOAT": "numbers",
+    "NUMERIC": "numbers",
+    "BIGNUMERIC": "numbers",
+    "BOOLEAN": "true and false",
+    "STRING": "text: make it text if that is meant",
+    "BYTES": "bytes, or text in base64",
+    "TIMESTAMP": "a datetime or text such as 2024-01-31T12:00:00Z, as a number may be seconds or milliseconds",
+    "DATE": "a date or text such as 2024-01-31",
+    "DATETIME": "a datetime without a zone, or text such as 2024-01-31T12:00:00",
+    "TIME": "a time without a zone, or text such as 12:00:00",
+    "GEOGRAPHY": "WKT, GeoJSON or WKB as text",
+    "INTERVAL": "text such as P1Y2M3DT4H5M6.5S",
+}
