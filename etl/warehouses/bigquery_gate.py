@@ -9,7 +9,8 @@ at before it is encoded, with the rules of `bigquery_values` for values, and the
   do not fit;
 - null for a REPEATED column is left out: BigQuery stores an empty array either way;
 - null within an array, arrays within arrays, and arrays of objects without values do not fit;
-- {} for a RECORD is a RECORD of nulls. A RECORD has at least one field, so {} alone makes no column;
+- {} for a RECORD is a RECORD of nulls. A RECORD has at least one field, so {} alone makes no column. Nor has a table
+  without columns a row: a record that holds nothing does not fit before another has brought some;
 - REQUIRED does not take null, nor a missing field, nor NaN in NDJSON, which is null there.
 
 What a value needs is found out once for each shape of records (their names, and the types of their values): most
@@ -59,11 +60,21 @@ class RecordGate:
             Misfit: BigQuery would refuse it, or lose something of it.
         """
         try:
-            return self._fields.fit(record)
+            admitted = self._fields.fit(record)
         except Unknown:
-            pass
+            return self._learn(record)
         except Unfit as error:
             raise _misfit(error) from error
+        if not admitted and not self._nodes:
+            raise Misfit("it holds no value, and the table has no columns yet; declare a schema, or drop it")
+        return admitted
+
+    def arrow_schema(self) -> pyarrow.Schema:
+        """Return the columns that are known now as Arrow's; JSON and INTERVAL, which Parquet cannot bring, are not."""
+        return arrow_schema(self.columns)
+
+    def _learn(self, record: Record) -> Record:
+        """Let a record through that needs more columns than there are, or wider ones."""
         try:
             nodes = grown(self._nodes, record)
             if count(columns_of(nodes)) > MOST_COLUMNS:
@@ -77,10 +88,6 @@ class RecordGate:
             raise _misfit(error) from error
         self._nodes, self._fields = nodes, fields
         return admitted
-
-    def arrow_schema(self) -> pyarrow.Schema:
-        """Return the columns that are known now as Arrow's; JSON and INTERVAL, which Parquet cannot bring, are not."""
-        return arrow_schema(self.columns)
 
 
 def _misfit(error: Unfit) -> Misfit:

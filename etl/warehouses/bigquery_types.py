@@ -6,6 +6,7 @@ parameters), "Quotas and limits" (columns, nesting), "Loading Parquet data" (con
 
 from __future__ import annotations
 
+import reprlib
 import unicodedata
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -64,6 +65,10 @@ _CATEGORIES = ("L", "N", "M", "Pc", "Pd", "Zs")
 _SYMBOLS = frozenset("&%=+:'<>#|")
 
 
+_brief = reprlib.Repr()  # of a value that may be large, or nested without end
+_brief.maxlevel, _brief.maxstring, _brief.maxother = 3, 60, 60
+
+
 class Unfit(Exception):
     """A value does not fit its column.
 
@@ -80,7 +85,10 @@ class Unfit(Exception):
 
 def found(value: Any) -> str:
     """Write a value for a message, shortened, with its type."""
-    text = short(value) if isinstance(value, int) else " ".join(repr(value).split())
+    try:
+        text = " ".join((short(value) if isinstance(value, int) else _brief.repr(value)).split())
+    except ValueError:  # an integer within it is longer than Python prints
+        text = "a value"
     return f"{text if len(text) <= 60 else text[:57] + '…'} ({type(value).__name__})"
 
 
