@@ -11,21 +11,33 @@ import itertools
 import re
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, Literal
 from urllib.parse import quote, urlencode
 
 from etl.checkpoint import Plan
 from etl.columns import Columns
-from etl.errors import Fenced, LoadFailed, LoadMismatch, WarehouseError
+from etl.errors import LoadFailed, LoadMismatch, WarehouseError
 from etl.memory import Budget
 from etl.warehouses import bigquery_errors, bigquery_staging
 from etl.warehouses.base import Audit, Gate, Job
+from etl.warehouses.bigquery_adoption import adopt
 from etl.warehouses.bigquery_audit import audit
 from etl.warehouses.bigquery_gate import RecordGate
-from etl.warehouses.bigquery_jobs import TRIES, Client, Jobs, Outcome, burns, job_id, outcome, said
-from etl.warehouses.bigquery_parts import all_blocks, blocks, is_local
-from etl.warehouses.bigquery_schema import Schema, declared, known
+from etl.warehouses.bigquery_jobs import (
+    TRIES,
+    Client,
+    Jobs,
+    Outcome,
+    burns,
+    job_id,
+    outcome,
+    said,
+    until_when,
+)
+from etl.warehouses.bigquery_parts import blocks, is_local, sent_along
+from etl.warehouses.bigquery_schema import Schema, declared, known, to_api
 from etl.warehouses.bigquery_staging import Staging
 from etl.warehouses.bigquery_table import Table, TableOptions, connect
 from etl.warehouses.bigquery_upload import JobUpload, chunk_bytes
@@ -96,7 +108,7 @@ class BigQuery:
             BigQuery,
             table=table,
             location=location,
-            schema=schema,
+            schema=to_api(self._declared) or None,  # and no path, which another machine may not have
             partition_by=partition_by,
             partition_type=partition_type,
             cluster_by=tuple(cluster_by),
@@ -145,7 +157,7 @@ class BigQuery:
 
     def gate(self, columns: Columns | None, format: str) -> Gate:
         """Make the gate for one part; see `ChecksRecords`."""
-        return RecordGate(self._columns(self._known, columns), first=columns is None, format=format)
+        return RecordGate(self._columns(self._known, columns), format=format)
 
     def most_parts_of(self, format: str, *, local: bool) -> int:
         """Return how many parts one job can take.
@@ -169,12 +181,12 @@ class BigQuery:
         self._check(plan)
         jobs, tries = self._jobs(), 0
         for attempt in itertools.count():
-            id = job_id(job.pipeline, plan, attempt)
-            found = jobs.find(id)
+            name = job_id(job.pipeline, plan, attempt)
+            found = jobs.find(name)
             submitted = found is None
             if found is None:
                 found, ours = jobs.insert(
-                    id, self._submission(id, job, plan), f"submit job {id} to {self._options.location}"
+                    name, self._submission(name, job, plan), f"submit job {name} to {self._options.location}"
                 )
                 self.operations += ours
             self._adopt(found, plan)
@@ -185,19 +197,18 @@ class BigQuery:
                     self._clear(plan)
                     return rows
                 case Outcome.LASTING:
-                    raise LoadFailed(bigquery_errors.explain(found, plan, self._read, self._present_gate))
-                case Outcome.QUOTA if submitted:
+                    gate = partial(self._present_gate, job)
+                    raise LoadFailed(bigquery_errors.explain(found, plan, self._read, gate))
+                case Outcome.WAITING if submitted:
                     raise WarehouseError(
-                        f"job {id} failed, because a quota of {self.table} is used up ({said(found)}); nothing was "
-                        "loaded: run again when it is free again (a day after the jobs that used it up), with a lower "
-                        "`daily_operations`"
+                        f"job {name} into {self.table} failed ({said(found)}); nothing was loaded: {until_when(found)}"
                     )
                 case Outcome.PASSING if submitted:
                     tries += 1
                     if tries == TRIES:
                         raise WarehouseError(
-                            f"job {id} failed, as {TRIES - 1} before it ({said(found)}); nothing was loaded, and it may "
-                            "pass by itself: run again later"
+                            f"job {name} failed, as {TRIES - 1} before it ({said(found)}); nothing was loaded, and it "
+                            "may pass by itself: run again later"
                         )
                     jobs.pause(tries)
         raise AssertionError  # never reached: the loop has no end
@@ -211,8 +222,8 @@ class BigQuery:
         """
         jobs = self._jobs()
         for attempt in itertools.count():
-            id = job_id(job.pipeline, plan, attempt)
-            found = jobs.find(id) or jobs.burn(id, job.pipeline, plan)
+            name = job_id(job.pipeline, plan, attempt)
+            found = jobs.find(name) or jobs.burn(name, job.pipeline, plan)
             if burns(found, plan):
                 self._clear(plan)
                 return None
@@ -300,13 +311,11 @@ class BigQuery:
             "configuration": config.to_api_repr(),
         }
         resource["configuration"]["load"]["destinationTable"] = options.reference().to_api_repr()
-        sealed = [part.sealed for part in plan.parts]
         upload = JobUpload(
             client,
             project=options.project,
             resource=resource,
-            blocks=all_blocks(sealed),
-            size=sum(part.bytes for part in sealed),
+            blocks=sent_along([part.sealed for part in plan.parts], plan.format),
             chunk_bytes=self._chunk_bytes,
             retry=self._retry,
         )
@@ -316,38 +325,13 @@ class BigQuery:
             raise WarehouseError(f"plan {plan.id} cannot be uploaded: {error}") from error
 
     def _adopt(self, found: Any, plan: Plan) -> None:
-        """Make sure that a job is the load of `plan`, whoever submitted it.
-
-        Raises:
-            Fenced: it was used up by whoever gave the plan up.
-            WarehouseError: it is something else.
-        """
+        """Make sure that a job is the load of `plan`; see `adopt`."""
         if burns(found, plan):
-            raise Fenced(
-                f"plan {plan.id} was given up by another process, which has taken the job over (job {found.job_id}); "
-                "this one stops and touches nothing more"
-            )
-        wrong = self._unlike(found, plan)
-        if wrong:
-            raise WarehouseError(
-                f"job {found.job_id} is not the load of plan {plan.id} that its id stands for: {wrong}; somebody else "
-                "uses such ids: nothing was loaded; look at it with `bq show -j`, and give this job another name"
-            )
-
-    def _unlike(self, found: Any, plan: Plan) -> str:
-        if found.job_type != "load":
-            return f"it is a {found.job_type} job"
-        to = found.destination
-        if to is None or (to.project, to.dataset_id, to.table_id) != self._options.names:
-            return f"it loads into {to}"
-        if found.write_disposition != "WRITE_APPEND":
-            return f"its write disposition is {found.write_disposition}"
-        uris = list(found.source_uris or ())
-        if not is_local(plan.parts[0].sealed):
-            wanted = [part.sealed.uri for part in plan.parts]
-            return "" if uris == wanted else f"it loads {len(uris):,} other objects, {', '.join(uris[:2])} …"
-        # Parts of files may have been staged, under whatever prefix, or sent along.
-        return "" if not uris or bigquery_staging.staged(plan, uris) else f"it loads {', '.join(uris[:2])} …"
+            with suppress(
+                WarehouseError
+            ):  # nobody can load it any more: what was staged of it late is litter
+                self._clear(plan)
+        adopt(found, plan, self._options)
 
     def _rows(self, found: Any, plan: Plan) -> int:
         rows = int(found.output_rows or 0)
@@ -390,8 +374,8 @@ class BigQuery:
             while block := file.read(self._chunk_bytes):
                 yield block
 
-    def _present_gate(self) -> Gate:
-        return RecordGate(self._columns(self._table().columns(), None), first=False, format="ndjson")
+    def _present_gate(self, job: Job) -> Gate:
+        return RecordGate(self._columns(self._table().columns(), job.columns), format="ndjson")
 
     def _columns(self, table: Columns | None, pinned: Columns | None) -> Columns:
         return known(table=table, declared=self._declared, pinned=pinned, name=self.table)

@@ -9,7 +9,6 @@ with what the table's columns are now.
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
@@ -18,6 +17,7 @@ import orjson
 
 from etl.checkpoint import Part, Plan
 from etl.warehouses.base import Gate, Misfit
+from etl.warehouses.bigquery_parts import text
 from sinks.base import SealedPart
 
 # So many rows are named; there may be more.
@@ -103,7 +103,7 @@ def _row(
     with suppress(Exception):  # an explanation that is less exact is better than none
         for part in candidates:
             row = 1
-            for block in _text(plan.format, read(part.sealed)):
+            for block in text(plan.format, read(part.sealed)):
                 if position < len(block):
                     return part, row + block.count(b"\n", 0, position)
                 row += block.count(b"\n")
@@ -118,25 +118,11 @@ def _looked_through(plan: Plan, read: Read, gate: Callable[[], Gate]) -> Iterato
     with suppress(Exception):  # as above
         known = gate()
         for part in plan.parts:
-            for row, line in enumerate(_lines(_text(plan.format, read(part.sealed))), 1):
+            for row, line in enumerate(_lines(text(plan.format, read(part.sealed))), 1):
                 try:
                     known.admit(orjson.loads(line))
                 except (Misfit, orjson.JSONDecodeError) as error:
                     yield f"part {part.sequence} ({part.sealed.uri}), row {row:,}: {error}"
-
-
-def _text(format: str, blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield the lines' bytes, in blocks; gzip of any number of members is decompressed."""
-    if format != "ndjson.gz":
-        yield from blocks
-        return
-    member = zlib.decompressobj(wbits=31)
-    for block in blocks:
-        while block:
-            if member.eof:
-                member = zlib.decompressobj(wbits=31)
-            yield member.decompress(block)
-            block = member.unused_data  # noqa: PLW2901  # the next member begins here
 
 
 def _lines(blocks: Iterator[bytes]) -> Iterator[bytes]:

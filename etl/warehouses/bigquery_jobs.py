@@ -42,6 +42,16 @@ PASSING = frozenset(
 )
 QUOTA = "quotaExceeded"
 
+# What has nothing to do with the plan, and lasts until somebody does something: the next run takes the next id.
+WAITING = {
+    QUOTA: (
+        "run again when the quota is free again (a day after the jobs that used it up), with a lower "
+        "`daily_operations`"
+    ),
+    "accessDenied": "give the account that runs it roles/bigquery.dataEditor, and the right to read the bucket",
+    "billingNotEnabled": "enable billing for the project",
+}
+
 # How often one call submits a plan anew after failures that pass; each counts against the table's daily quota.
 TRIES = 5
 
@@ -61,7 +71,7 @@ class Outcome(Enum):
 
     LOADED = "loaded"
     PASSING = "failed, and may succeed under another id"
-    QUOTA = "failed, because a quota is used up"
+    WAITING = "failed, and may succeed under another id when somebody has mended what is not the plan's fault"
     LASTING = "failed, and will again"
 
 
@@ -79,9 +89,14 @@ def outcome(job: Any) -> Outcome:
     if job.error_result is None:
         return Outcome.LOADED
     reason = job.error_result.get("reason")
-    if reason == QUOTA:
-        return Outcome.QUOTA
+    if reason in WAITING:
+        return Outcome.WAITING
     return Outcome.PASSING if reason in PASSING else Outcome.LASTING
+
+
+def until_when(job: Any) -> str:
+    """Say what a job waits for whose outcome is WAITING."""
+    return WAITING[job.error_result["reason"]]
 
 
 def said(job: Any) -> str:
@@ -123,14 +138,9 @@ def explained(what: str, *, needs: str = "") -> Iterator[None]:
             raise
         if reason_of(error) == QUOTA:
             raise WarehouseError(
-                f"cannot {what}: a quota is used up ({_message(error)}); nothing was lost: run again when it is free "
-                "again, or lower `daily_operations`"
+                f"cannot {what}: a quota is used up ({google_errors.words(error)}); nothing was lost: {WAITING[QUOTA]}"
             ) from error
         raise WarehouseError(google_errors.explain(error, what, needs=needs)) from error
-
-
-def _message(error: BaseException) -> str:
-    return google_errors.without_secrets(" ".join(str(getattr(error, "message", "") or error)[:500].split()))
 
 
 class Jobs:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
 
 from sinks import checksum, page_cache
 from sinks.base import SealedPart
@@ -11,6 +12,12 @@ from sinks.local_files import locate
 
 # Read at a time, in bytes.
 BLOCK = 256 * 1024
+
+# What a block may become when it is decompressed, in bytes: the rest comes with the next one.
+TEXT = 1024 * 1024
+
+# To zlib: with the header and the checksum of gzip.
+GZIP = 31
 
 
 def is_local(part: SealedPart) -> bool:
@@ -43,11 +50,30 @@ def blocks(part: SealedPart) -> Iterator[bytes]:
         )
 
 
-def all_blocks(parts: Sequence[SealedPart]) -> Iterator[bytes]:
-    """Yield the bytes of several parts as those of one file: lines follow lines, gzip members each other.
+def text(format: str, data: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the bytes of a part's lines, in blocks of at most 1 MiB; what is no gzip passes as it is."""
+    if format != "ndjson.gz":
+        yield from data
+        return
+    member = zlib.decompressobj(wbits=GZIP)
+    for block in data:
+        rest = block
+        while rest:
+            if member.eof:
+                member = zlib.decompressobj(wbits=GZIP)  # members follow one another
+            if lines := member.decompress(rest, TEXT):
+                yield lines
+            rest = member.unused_data if member.eof else member.unconsumed_tail
+
+
+def sent_along(parts: Sequence[SealedPart], format: str) -> Iterator[bytes]:
+    """Yield parts as the bytes of the one file that goes along with a job.
+
+    Lines are sent as they are, one part's after the other's. Those of gzip are decompressed: BigQuery does not say
+    whether it reads a file of several members to its end, and a load that took a part of the rows cannot be undone.
 
     Raises:
         SinkError: as `blocks`.
     """
     for part in parts:
-        yield from blocks(part)
+        yield from text(format, blocks(part))

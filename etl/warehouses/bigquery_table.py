@@ -133,7 +133,7 @@ def connect(options: TableOptions, deadline: float) -> Client:
                     location=options.location,
                 )
             )
-        except Exception as error:  # noqa: BLE001  # raised below, in the thread that asked
+        except Exception as error:  # raised below, in the thread that asked
             failed.append(error)
 
     thread = threading.Thread(target=look, name="google-credentials", daemon=True)
@@ -170,7 +170,7 @@ class Table:
         self._request: dict[str, Any] = {"retry": None, "timeout": retry.timeout[1]}
 
     def check_dataset(self) -> None:
-        """Make sure that the dataset is there.
+        """Make sure that the dataset is there, where jobs are to run.
 
         Raises:
             WarehouseError: it is not, or cannot be seen; says how to make it.
@@ -179,7 +179,9 @@ class Table:
         name = f"{options.project}.{options.dataset}"
         with explained(f"look at the dataset {name}", needs=READ):
             try:
-                self._retry.call(lambda: self._client.get_dataset(name, **self._request), passing=passing)
+                found = self._retry.call(
+                    lambda: self._client.get_dataset(name, **self._request), passing=passing
+                )
             except Exception as error:
                 if status_of(error) != 404:
                     raise
@@ -187,6 +189,11 @@ class Table:
                     f"there is no dataset {name}; look at the names of the project and the dataset, or make it: bq "
                     f"--location={options.location} mk --dataset {options.project}:{options.dataset}"
                 ) from error
+        if found.location and found.location.lower() != options.location.lower():
+            raise WarehouseError(
+                f"the dataset {name} is in {found.location}, and jobs would run in {options.location}: set `location` "
+                f"to {found.location!r}"
+            )
 
     def look(self) -> Any | None:
         """Return the table as the client has it; None: there is none.

@@ -1,9 +1,10 @@
 """A load job whose bytes are sent along: the resumable upload of BigQuery's REST API.
 
-As documented ("Resumable uploads", BigQuery REST reference, "Upload requests"): a POST with the job begins a session,
-each PUT carries a chunk, and the answer's `Range` says what the server keeps of it; `bytes */N` asks how far it is;
-with the last byte the job is made. What the client offers (`load_table_from_file`) holds 100 MiB in memory and sends a
-chunk again without asking what became of it, so the requests are made here, over the client's own transport.
+As documented (BigQuery documentation, "Batch load data using the API", resumable upload): a POST with the job begins a
+session, each PUT carries a chunk, and the answer's `Range` says what the server keeps of it; `bytes */*` asks how far
+it is; with the last chunk, which names the total, the job is made. What the client offers (`load_table_from_file`)
+holds 100 MiB in memory and sends a chunk again without asking what became of it, so the requests are made here, over
+the client's own transport.
 
 A session that is left alone makes no job, and the job's id, which is given with the first request, is taken
 once: so an upload may be begun anew at any time, by anybody, after the job was looked up.
@@ -45,7 +46,6 @@ class JobUpload:
         project: the project in which the job runs.
         resource: the job, as the REST API takes it.
         blocks: its bytes.
-        size: how many there are.
         chunk_bytes: what is sent with one request; a multiple of 256 KiB.
         retry: how long each request is tried again; its deadline begins anew when the server has got more.
     """
@@ -57,7 +57,6 @@ class JobUpload:
         project: str,
         resource: Mapping[str, Any],
         blocks: Iterator[bytes],
-        size: int,
         chunk_bytes: int,
         retry: Retry,
     ) -> None:
@@ -69,7 +68,6 @@ class JobUpload:
         self._project = project
         self._resource = resource
         self._blocks = blocks
-        self._size = size
         self._chunk_bytes = chunk_bytes
         self._retry = retry
         self._uri = ""
@@ -101,7 +99,7 @@ class JobUpload:
         response = self._request(
             "POST",
             f"{self._host}/upload/bigquery/v2/projects/{self._project}/jobs?uploadType=resumable",
-            {"X-Upload-Content-Type": "*/*", "X-Upload-Content-Length": str(self._size)},
+            {"X-Upload-Content-Type": "*/*"},
             json=self._resource,
         )
         if response.status_code != 200:
@@ -111,22 +109,23 @@ class JobUpload:
         self._uri = response.headers["Location"]
 
     def _fill(self) -> None:
-        """Read until the chunk is full, or the end is reached, where the checksums were compared."""
-        while len(self._chunk) < self._chunk_bytes and (block := next(self._blocks, b"")):
+        """Read more than a chunk, or to the end, before which the checksums were compared."""
+        while len(self._chunk) <= self._chunk_bytes and (block := next(self._blocks, b"")):
             self._chunk += block
 
     def _advance(self) -> None:
         """Try once to get the server further; returns if it got anywhere."""
         before = self._start
+        length = min(len(self._chunk), self._chunk_bytes)
+        end = self._start + length
+        total = str(end) if length == len(self._chunk) else "*"
         if self._uncertain:
-            self._take(self._request("PUT", self._uri, {"Content-Range": f"bytes */{self._size}"}))
+            self._take(self._request("PUT", self._uri, {"Content-Range": f"bytes */{total}"}))
             if self._job is not None or self._start > before:
                 return
-        # The chunk may hold some bytes more than fit, which begin the next one.
-        length = min(len(self._chunk), self._chunk_bytes)
-        span = f"{self._start}-{self._start + length - 1}" if length else "*"
+        span = f"{self._start}-{end - 1}" if length else "*"
+        headers = {"Content-Range": f"bytes {span}/{total}", "Content-Type": "*/*"}
         self._uncertain = True
-        headers = {"Content-Range": f"bytes {span}/{self._size}", "Content-Type": "*/*"}
         self._take(self._request("PUT", self._uri, headers, data=_Body(self._chunk, length)))
         if self._job is None and self._start == before:
             raise ConnectionError("the server kept nothing of what was sent")
@@ -168,7 +167,7 @@ class JobUpload:
             if not google_errors.unanswered(error):
                 raise
             # Not `from error`: its text holds the session's address, which is a secret, and tracebacks show it.
-            raise ConnectionError(google_errors.without_secrets(str(error))) from None
+            raise ConnectionError(google_errors.words(error)) from None
 
 
 class _Body:

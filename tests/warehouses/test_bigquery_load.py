@@ -11,13 +11,23 @@ from typing import Any
 import msgspec
 import pytest
 
+from etl.checkpoint import Plan
 from etl.columns import Column
-from etl.errors import Fenced, LoadMismatch, StillLoading, WarehouseError
+from etl.errors import Fenced, LoadFailed, LoadMismatch, StillLoading, WarehouseError
 from etl.testing.fault_proxy import Answer, Delay, Drop, Truncate
-from etl.warehouses import base
+from etl.warehouses import base, bigquery_jobs
 from etl.warehouses.bigquery import BigQuery
 from tests.google import LOCATION, GoogleServers
-from tests.warehouses.bigquery_loader import COLUMNS, ID, Loader, in_background, inserting, looking_up, rows
+from tests.warehouses.bigquery_loader import (
+    COLUMNS,
+    ID,
+    Loader,
+    encoded,
+    in_background,
+    inserting,
+    looking_up,
+    rows,
+)
 
 # Records that take more than a second to load.
 MANY = 15_000_000
@@ -224,6 +234,71 @@ def test_another_load_under_the_id_is_never_adopted(
         loader.warehouse.load(loader.job, plan)
 
 
+def of_missing_object(loader: Loader) -> Plan:
+    """Return a plan whose job fails: as `invalid` here, which each test says the meaning of."""
+    part = loader.part(rows(0, 3))
+    storage = loader.servers.storage_client()
+    storage.bucket(loader.bucket).blob(part.sealed.uri.split("/", 3)[3]).delete()
+    storage.close()
+    return loader.plan(part)
+
+
+def put_back(loader: Loader, plan: Plan) -> None:
+    storage = loader.servers.storage_client()
+    blob = storage.bucket(loader.bucket).blob(plan.parts[0].sealed.uri.split("/", 3)[3])
+    blob.upload_from_string(encoded(rows(0, 3), "ndjson"))
+    storage.close()
+
+
+def test_a_failure_that_passes_takes_the_next_id_so_many_times(
+    loader: Loader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bigquery_jobs, "PASSING", frozenset({"invalid"}))
+    monkeypatch.setattr("etl.warehouses.bigquery.TRIES", 2)
+    plan = of_missing_object(loader)
+    with pytest.raises(WarehouseError, match="may pass by itself: run again later"):
+        loader.warehouse.load(loader.job, plan)
+    assert sorted(loader.jobs()) == [loader.id(plan, n) for n in range(2)]
+    assert loader.warehouse.operations == 2
+
+
+def test_the_next_run_goes_on_with_the_next_id(loader: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bigquery_jobs, "PASSING", frozenset({"invalid"}))
+    monkeypatch.setattr("etl.warehouses.bigquery.TRIES", 1)
+    plan = of_missing_object(loader)
+    with pytest.raises(WarehouseError):
+        loader.warehouse.load(loader.job, plan)
+    put_back(loader, plan)
+    assert loader.open().load(loader.job, plan) == 3
+    assert loader.open().load(loader.job, plan) == 3
+    assert sorted(loader.jobs()) == [loader.id(plan, n) for n in range(2)]
+    assert loader.count() == 3
+
+
+def test_what_somebody_must_mend_is_told_at_once_and_tried_by_the_next_run(
+    loader: Loader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bigquery_jobs, "WAITING", {"invalid": "mend the bucket"})
+    plan = of_missing_object(loader)
+    with pytest.raises(WarehouseError, match="nothing was loaded: mend the bucket") as raised:
+        loader.warehouse.load(loader.job, plan)
+    assert not isinstance(raised.value, LoadFailed)
+    assert list(loader.jobs()) == [loader.id(plan)]
+    put_back(loader, plan)
+    assert loader.open().load(loader.job, plan) == 3
+
+
+def test_whoever_leaves_does_not_pause_before_the_next_id(
+    loader: Loader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bigquery_jobs, "PASSING", frozenset({"invalid"}))
+    plan = of_missing_object(loader)
+    loader.warehouse.leave()
+    with pytest.raises(StillLoading, match="was not tried again"):
+        loader.warehouse.load(loader.job, plan)
+    assert list(loader.jobs()) == [loader.id(plan)]
+
+
 def test_another_number_of_rows_is_an_error(loader: Loader) -> None:
     part = loader.part(rows(0, 3))
     plan = loader.plan(msgspec.structs.replace(part, records=4))
@@ -289,6 +364,14 @@ def test_the_definition_can_be_pickled_and_the_client_is_not(loader: Loader) -> 
     assert again.destination == loader.warehouse.destination
     with pytest.raises(WarehouseError, match="is not open"):
         again.load(loader.job, loader.plan())
+
+
+def test_a_pickled_definition_takes_its_schema_along(tmp_path: Path) -> None:
+    path = tmp_path / "schema.json"
+    path.write_text('[{"name": "id", "type": "INT64", "mode": "REQUIRED"}]')
+    pickled = pickle.dumps(BigQuery(table="project.d.t", location="EU", schema=str(path)))
+    path.unlink()
+    assert pickle.loads(pickled)._declared == (Column(name="id", type="INTEGER", mode="REQUIRED"),)
 
 
 def test_the_destination_is_one_stable_text() -> None:
