@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from etl.testing.warehouses import WarehouseSuite
+from etl.warehouses.base import Warehouse
+from etl.warehouses.bigquery import BigQuery
+from etl.warehouses.duckdb import DuckDB
+from tests.google import LOCATION, PROJECT, GoogleServers
+
+
+class TestDuckDB(WarehouseSuite):
+    def make_warehouse(self, directory: Path) -> Warehouse:
+        return DuckDB(directory / "w.duckdb", table="t")
+
+    def rows(self, directory: Path) -> list[tuple[int, str]]:
+        with duckdb.connect(str(directory / "w.duckdb")) as connection:
+            return connection.sql("SELECT id, name FROM t ORDER BY id").fetchall()
+
+
+class TestBigQuery(WarehouseSuite):
+    staged = False
+
+    @pytest.fixture(autouse=True)
+    def _servers(self, google_environment: GoogleServers) -> None:
+        self.servers = google_environment
+        self.dataset = google_environment.new_dataset()
+        self.staging = f"gs://{google_environment.new_bucket()}/staged" if self.staged else None
+
+    def make_warehouse(self, directory: Path) -> Warehouse:
+        return BigQuery(
+            table=f"{PROJECT}.{self.dataset}.t", location=LOCATION, staging=self.staging, deadline=20.0
+        )
+
+    def rows(self, directory: Path) -> list[tuple[int, str]]:
+        client = self.servers.bigquery_client()
+        found = client.query(f"SELECT id, name FROM `{self.dataset}.t` ORDER BY id").result()
+        client.close()
+        return [(row.id, row.name) for row in found]
+
+
+class TestBigQueryStaged(TestBigQuery):
+    staged = True
