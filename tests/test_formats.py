@@ -120,6 +120,83 @@ def test_parquet_begins_a_part_again_when_a_row_group_is_too_narrow():
     assert table.column("late").null_count == 300
 
 
+EXPECTED = pyarrow.schema(
+    [
+        pyarrow.field("id", pyarrow.int64(), nullable=False),
+        ("late", pyarrow.timestamp("us", tz="UTC")),
+        ("price", pyarrow.decimal128(38, 9)),
+        (
+            "lines",
+            pyarrow.list_(
+                pyarrow.struct(
+                    [pyarrow.field("sku", pyarrow.string(), nullable=False), ("n", pyarrow.int64())]
+                )
+            ),
+        ),
+        ("r", pyarrow.struct([pyarrow.field("x", pyarrow.int64(), nullable=False)])),
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        [{"id": 1}],
+        [{"id": 1, "late": None, "price": Decimal("1.5"), "lines": None, "r": None}, {"id": 2}],
+        [
+            {"id": 1, "lines": [{"sku": "a"}, {"sku": "b", "n": 1}], "r": {"x": 1}},
+            {"id": 2, "lines": [], "r": None},
+        ],
+    ],
+)
+def test_parquet_begins_a_part_with_the_columns_that_it_is_told(records):
+    chosen = formats.make("parquet")
+    assert isinstance(chosen, formats.TakesSchema)
+    chosen.expect(EXPECTED)
+    data, count, refused = encode("parquet", records, chosen=chosen)
+    table = pyarrow.parquet.read_table(io.BytesIO(data))
+    assert (count, refused) == (len(records), [])
+    assert table.schema.equals(
+        EXPECTED.set(3, table.schema.field("lines"))
+    )  # Parquet calls its elements "element"
+    (element,) = [table.schema.field("lines").type.value_type]
+    assert element == EXPECTED.field("lines").type.value_type
+    assert [row["id"] for row in table.to_pylist()] == [record["id"] for record in records]
+
+
+def test_parquet_takes_columns_that_it_was_not_told():
+    chosen = formats.make("parquet")
+    chosen.expect(EXPECTED)
+    data, _, _ = encode("parquet", [{"id": 1, "new": "x"}], chosen=chosen)
+    assert parquet_rows(data) == [
+        {"id": 1, "late": None, "price": None, "lines": None, "r": None, "new": "x"}
+    ]
+
+
+def test_parquet_forgets_the_columns_of_other_parts_when_it_is_told_some():
+    chosen = formats.make("parquet")
+    encode("parquet", [{"old": 1}], chosen=chosen)
+    chosen.expect(pyarrow.schema([("id", pyarrow.int64())]))
+    data, _, _ = encode("parquet", [{"id": 1}], chosen=chosen)
+    assert parquet_rows(data) == [{"id": 1}]
+
+
+def test_parquet_that_begins_a_part_again_knows_the_wider_schema_and_what_it_is_told():
+    chosen = formats.make("parquet")
+    text = "x" * 100_000
+    records = [{"id": 1, "a": text} for _ in range(300)] + [{"id": 2, "a": text, "more": 0.5}]
+    chosen.expect(EXPECTED)
+    with pytest.raises(formats.SchemaWidened):
+        encode("parquet", records, chosen=chosen)
+    chosen.expect(EXPECTED)
+    data, count, _ = encode("parquet", records, chosen=chosen)
+    schema = pyarrow.parquet.read_schema(io.BytesIO(data))
+    assert count == len(records)
+    assert schema.field("more").type == pyarrow.float64()
+    assert not schema.field("id").nullable
+    assert schema.field("late").type == EXPECTED.field("late").type
+
+
 @pytest.mark.parametrize("name", formats.FORMATS)
 def test_a_part_without_records_counts_none(name):
     assert encode(name, [])[1] == 0

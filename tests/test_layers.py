@@ -44,6 +44,7 @@ LAYERS = [
     {
         "etl.columns",
         "etl.formats",
+        "etl.parquet",
         "etl.shapes",
         "etl.transforms",
         "etl.checkpoint",

@@ -1,0 +1,238 @@
+"""Parquet: the format whose parts have columns with types of their own."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from etl.formats import BATCH_BYTES, Refuse, SchemaWidened, Write
+from etl.records import Record, describe
+
+if TYPE_CHECKING:
+    import pyarrow
+
+# BigQuery and DuckDB read Parquet by row groups in parallel; below 16 MiB they are too small to pay.
+ROW_GROUP_BYTES = 16 * 1024 * 1024
+
+
+class Parquet:
+    """Parquet (pyarrow, zstd), one file a part.
+
+    The schema is inferred from the records and only ever widens: when a later record needs a wider one (a
+    new column, a float among integers) after a row group is written, the part is begun again with it. A schema that
+    is expected is where it begins.
+    """
+
+    name = "parquet"
+
+    def __init__(self) -> None:
+        self._schema: pyarrow.Schema | None = None
+        self._expected: pyarrow.Schema | None = None
+        self._begun_again = False
+        self._rows = 100  # then as many as fit the batch: the size of a record is known after the first
+
+    def expect(self, schema: pyarrow.Schema) -> None:
+        """Begin the next part with these columns; see `TakesSchema`."""
+        wider = self._schema if self._begun_again else None
+        self._begun_again = False
+        self._expected = self._schema = schema
+        if wider is not None:
+            self._widen(wider)
+
+    def encode(
+        self, records: Iterator[Record], write: Write, refuse: Refuse, batch_bytes: int
+    ) -> Generator[int, None, None]:
+        """Encode one part; see `Format`."""
+        import pyarrow as arrow
+        import pyarrow.parquet
+
+        group_bytes = min(ROW_GROUP_BYTES, max(batch_bytes, BATCH_BYTES) * 64)
+        sink = _Output(write)
+        output = arrow.PythonFile(sink, mode="w")
+        writer: pyarrow.parquet.ParquetWriter | None = None
+        group: list[pyarrow.StructArray] = []
+        held = count = 0
+
+        def flush() -> None:
+            nonlocal writer, held
+            schema = self._schema
+            assert schema is not None
+            if writer is None:
+                writer = arrow.parquet.ParquetWriter(output, schema, compression="zstd")
+            elif not writer.schema.equals(schema):
+                self._begun_again = True
+                raise SchemaWidened
+            batches = [_fitted(array, schema) for array in group]
+            table = arrow.Table.from_batches(batches, schema)
+            writer.write_table(table, row_group_size=max(1, table.num_rows))
+            group.clear()
+            held = 0
+
+        try:
+            for chunk in self._chunks(records):
+                array = self._array(chunk, refuse)
+                if not len(array):
+                    continue
+                group.append(array)
+                count += len(array)
+                held += array.nbytes
+                self._rows = min(10_000, max(1, batch_bytes * len(array) // max(1, array.nbytes)))
+                if held >= group_bytes:
+                    flush()
+                yield count
+            if group:
+                flush()
+        except BaseException:
+            sink.discard()  # closing writes a footer, also when the writer is dropped
+            raise
+        finally:
+            if writer is not None:
+                writer.close()
+        yield count
+
+    def _chunks(self, records: Iterator[Record]) -> Iterator[list[Record]]:
+        chunk: list[Record] = []
+        for record in records:
+            chunk.append(record)
+            if len(chunk) >= self._rows:
+                yield chunk
+                chunk = []
+        if chunk:
+            yield chunk
+
+    def _array(self, records: Sequence[Record], refuse: Refuse) -> pyarrow.StructArray:
+        """Make an array of the records that fit, and widen the schema to hold it."""
+        import pyarrow as arrow
+
+        for rows in (records, [parquet_ready(record) for record in records]):
+            try:
+                array = arrow.array(rows)
+                self._widen(array.type)
+            except (arrow.ArrowException, TypeError, ValueError, OverflowError):
+                continue
+            return array
+        # One record at a time finds the ones that are at fault.
+        fitting = []
+        for record in records:
+            ready = parquet_ready(record)
+            try:
+                self._widen(arrow.array([ready]).type)
+            except (arrow.ArrowException, TypeError, ValueError, OverflowError) as error:
+                refuse(record, describe(error))
+            else:
+                fitting.append(ready)
+        if not fitting:
+            return arrow.array([], arrow.struct([]))
+        return arrow.array(fitting, arrow.struct(list(self._schema or [])))
+
+    def _widen(self, found: Iterable[pyarrow.Field]) -> None:
+        """Widen the schema so that it holds these fields, too."""
+        schema = _unified(self._schema, found)
+        self._schema = schema if self._expected is None else _with_required(schema, self._expected)
+
+
+def parquet_ready(value: Any) -> Any:
+    """Return `value` as Arrow can take it: long integers and UUIDs as strings, empty objects as null.
+
+    Raises:
+        TypeError: a key is no string.
+    """
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return str(value)
+    if isinstance(value, uuid.UUID):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {key: parquet_ready(item) for key, item in value.items()} or None
+    if isinstance(value, (list, tuple)):
+        return [parquet_ready(item) for item in value]
+    return value
+
+
+class _Output:
+    """What pyarrow writes to: a part that is written from its beginning to its end."""
+
+    closed = False
+
+    def __init__(self, write: Write) -> None:
+        self._write = write
+
+    def write(self, data: bytes) -> int:
+        self._write(data)
+        return len(data)
+
+    def flush(self) -> None:
+        """Nothing is held back here."""
+
+    def discard(self) -> None:
+        """Drop what is still to come: the part is aborted."""
+        self._write = _drop
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def _drop(data: bytes | bytearray | memoryview) -> None:
+    """Take what nobody wants any more."""
+
+
+def _unified(schema: pyarrow.Schema | None, fields: Iterable[pyarrow.Field]) -> pyarrow.Schema:
+    import pyarrow as arrow
+
+    found = arrow.schema(list(fields))
+    return found if schema is None else arrow.unify_schemas([schema, found], promote_options="permissive")
+
+
+def _with_required(schema: pyarrow.Schema, expected: Iterable[pyarrow.Field]) -> pyarrow.Schema:
+    """Return `schema` with the fields that must not be null as in `expected`: those that are inferred may be."""
+    import pyarrow as arrow
+
+    return arrow.schema(_required_fields(schema, expected))
+
+
+def _required_fields(
+    fields: Iterable[pyarrow.Field], expected: Iterable[pyarrow.Field]
+) -> list[pyarrow.Field]:
+    import pyarrow as arrow
+
+    known = {field.name: field for field in expected}
+    result = []
+    for field in fields:
+        there = known.get(field.name)
+        if there is not None:
+            type_ = field.type
+            if arrow.types.is_struct(type_) and arrow.types.is_struct(there.type):
+                type_ = arrow.struct(_required_fields(type_, there.type))
+            elif arrow.types.is_list(type_) and arrow.types.is_list(there.type):
+                (element,) = _required_fields([type_.value_field], [there.type.value_field])
+                type_ = arrow.list_(element)
+            field = arrow.field(field.name, type_, nullable=there.nullable)
+        result.append(field)
+    return result
+
+
+def _fitted(array: pyarrow.StructArray, schema: pyarrow.Schema) -> pyarrow.RecordBatch:
+    """Return the columns of `array` in the order and the types of `schema`, absent ones as nulls."""
+    import pyarrow as arrow
+
+    present = {field.name for field in array.type}
+    columns = []
+    for field in schema:
+        column = array.field(field.name) if field.name in present else arrow.nulls(len(array))
+        if _holds_required(field.type):
+            # A cast fills an absent object with nulls inside, which its fields must not have.
+            columns.append(arrow.array(column.to_pylist(), field.type))
+        else:
+            columns.append(column.cast(field.type))
+    return arrow.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _holds_required(type: pyarrow.DataType) -> bool:
+    """Say whether a field within a type must not be null."""
+    import pyarrow as arrow
+
+    if arrow.types.is_list(type):
+        return _holds_required(type.value_type)
+    if not arrow.types.is_struct(type):
+        return False
+    return any(not field.nullable or _holds_required(field.type) for field in type)
