@@ -13,8 +13,8 @@ BIGNUMERIC      (BigQuery would round; of the 39th digit before the point, which
                 made); written as text where a JSON number is not safe. A float counts as the shortest number that
                 stands for it, which is what JSON has, too
 BOOLEAN         a bool; 1 and 0; the texts true, t, yes, y, 1 and their opposites
-STRING          text; a UUID, Decimal, date or time, as text. Numbers and booleans are refused: that BigQuery takes
-                them is not documented, and 7 would become "7"
+STRING          text; a UUID, Decimal, date or time, as text. Not numbers: a load of them has failed with "Could not
+                convert value to string", and 7 would be "7"
 BYTES           bytes; text that is base64
 TIMESTAMP       a datetime; text with a date and a time, with or without a zone. Without one it is UTC, as BigQuery
                 has it. Numbers are refused: seconds and milliseconds look alike
