@@ -318,6 +318,7 @@ class BigQuery:
             blocks=sent_along([part.sealed for part in plan.parts], plan.format),
             chunk_bytes=self._chunk_bytes,
             retry=self._retry,
+            sleep=self._jobs().sleep,
         )
         try:
             return client.job_from_resource(upload.send())

@@ -12,15 +12,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
-from typing import Any, TypeVar
+from typing import Any
 
 from etl.checkpoint import Plan
 from etl.errors import StillLoading, WarehouseError
 from sinks import google_errors
 from sinks.google_errors import status_of
 from sinks.retry import Retry
-
-T = TypeVar("T")
 
 # google-cloud-bigquery has types for some of what is used here.
 Client = Any
@@ -168,14 +166,6 @@ class Jobs:
         # The client writes the timeout into a header: a pair, which requests would take, is none there.
         return {**self._where, "retry": None, "timeout": self._retry.timeout[1]}
 
-    def call(self, function: Callable[[], T]) -> T:
-        """Call `function` under the retry policy; it must be fit to be repeated.
-
-        Raises:
-            Exception: what it raised last.
-        """
-        return self._retry.call(function, passing=passing)
-
     def find(self, id: str, *, expected: bool = False) -> Any | None:
         """Look a job up.
 
@@ -195,7 +185,9 @@ class Jobs:
 
         with explained(f"look up job {id}", needs="bigquery.jobs.get (roles/bigquery.jobUser)"):
             try:
-                return self._retry.call(lambda: self._client.get_job(id, **self.options), passing=may_pass)
+                return self._retry.call(
+                    lambda: self._client.get_job(id, **self.options), passing=may_pass, sleep=self.sleep
+                )
             except Exception as error:
                 if status_of(error) == 404 and not expected:
                     return None
@@ -234,7 +226,7 @@ class Jobs:
         with explained(
             what, needs="bigquery.jobs.create (roles/bigquery.jobUser) and roles/bigquery.dataEditor"
         ):
-            job = self._retry.call(once, passing=passing)
+            job = self._retry.call(once, passing=passing, sleep=self.sleep)
         if job is not None:
             return job, True
         return self.find(id, expected=True), in_doubt
@@ -263,7 +255,7 @@ class Jobs:
 
             with explained(f"list the jobs of {self._where['project']}", needs="bigquery.jobs.list"):
                 try:
-                    page, token = self._retry.call(ask, passing=passing)
+                    page, token = self._retry.call(ask, passing=passing, sleep=self.sleep)
                 except Exception as error:
                     if status_of(error) != 403 or not all_users or token is not None:
                         raise
@@ -299,6 +291,18 @@ class Jobs:
             interval = min(interval * 1.5, LAST_POLL)
         return job
 
+    def sleep(self, seconds: float) -> None:
+        """Wait before something is tried again.
+
+        Raises:
+            StillLoading: it was told to leave.
+        """
+        if self._leaving.wait(seconds):
+            raise StillLoading(
+                "a request to BigQuery failed for a reason that may pass, and was not sent again because the run ends; "
+                "the next run looks up what became of it"
+            )
+
     def pause(self, attempt: int) -> None:
         """Wait before a plan is submitted under its next id; `attempt` counts from 1.
 
@@ -308,7 +312,8 @@ class Jobs:
         seconds = min(self._retry.first_wait * 2**attempt, self._retry.longest_wait)
         if self._leaving.wait(seconds):
             raise StillLoading(
-                "a load failed for a reason that may pass, and was not tried again; the next run does"
+                "a load failed for a reason that may pass, and was not tried again because the run ends; the next run "
+                "does"
             )
 
     def burn(self, id: str, pipeline: str, plan: Plan) -> Any:

@@ -13,7 +13,7 @@ once: so an upload may be begun anew at any time, by anybody, after the job was 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from etl.warehouses.bigquery_jobs import Client, SessionLost, passing
@@ -48,6 +48,7 @@ class JobUpload:
         blocks: its bytes.
         chunk_bytes: what is sent with one request; a multiple of 256 KiB.
         retry: how long each request is tried again; its deadline begins anew when the server has got more.
+        sleep: waits so many seconds before that; what it raises ends the upload.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class JobUpload:
         blocks: Iterator[bytes],
         chunk_bytes: int,
         retry: Retry,
+        sleep: Callable[[float], object],
     ) -> None:
         connection = client._connection
         self._transport = client._http
@@ -70,6 +72,7 @@ class JobUpload:
         self._blocks = blocks
         self._chunk_bytes = chunk_bytes
         self._retry = retry
+        self._sleep = sleep
         self._uri = ""
         self._chunk = bytearray()
         self._start = 0  # how many bytes the server has; `_chunk` is what follows them
@@ -85,10 +88,10 @@ class JobUpload:
             ConnectionError: no answer until the deadline; the job may exist.
             SinkError: the bytes cannot be read; there is no job.
         """
-        self._retry.call(self._begin, passing=passing)
+        self._retry.call(self._begin, passing=passing, sleep=self._sleep)
         while self._job is None:
             self._fill()
-            self._retry.call(self._advance, passing=self._may_pass)
+            self._retry.call(self._advance, passing=self._may_pass, sleep=self._sleep)
         return self._job
 
     def _may_pass(self, error: BaseException) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -219,12 +220,23 @@ def test_the_address_of_an_upload_is_told_to_nobody(loader: Loader) -> None:
     assert "upload_id=" not in str(raised.value).replace("upload_id=(hidden)", "")
 
 
-def test_an_upload_takes_the_memory_of_a_chunk(loader: Loader) -> None:
-    part = loader.part(rows(0, 100_000), format="ndjson.gz", times=8, local=True)
-    assert chunk_bytes(None) == 8 * MIB
-    assert chunk_bytes(64 * MIB) == 2 * MIB
-    assert chunk_bytes(1 * MIB) == CHUNK_UNIT
-    assert loader.warehouse.load(loader.job, loader.plan(part, format="ndjson.gz")) == 800_000
+def test_an_upload_takes_the_memory_of_a_chunk_and_a_little_more(loader: Loader) -> None:
+    part = loader.part(rows(0, 50_000), format="ndjson.gz", times=12, local=True)
+    plan = loader.plan(part, format="ndjson.gz")
+    loader.warehouse._chunk_bytes = MIB
+    tracemalloc.start()
+    try:
+        assert loader.warehouse.load(loader.job, plan) == 600_000
+        assert tracemalloc.get_traced_memory()[1] < 8 * MIB  # of some 20 MiB of lines
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("memory", "expected"), [(None, 8 * MIB), (64 * MIB, 2 * MIB), (70 * MIB, 2 * MIB), (MIB, CHUNK_UNIT)]
+)
+def test_a_chunk_is_a_small_share_of_the_memory(memory: int | None, expected: int) -> None:
+    assert chunk_bytes(memory) == expected
 
 
 def test_a_plan_of_files_and_objects_is_refused(loader: Loader) -> None:

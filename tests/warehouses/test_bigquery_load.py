@@ -288,6 +288,18 @@ def test_what_somebody_must_mend_is_told_at_once_and_tried_by_the_next_run(
     assert loader.open().load(loader.job, plan) == 3
 
 
+@pytest.mark.parametrize("which", [inserting, looking_up])
+@pytest.mark.parametrize("local", [True, False])
+def test_whoever_leaves_does_not_try_requests_again(loader: Loader, which: Any, local: bool) -> None:
+    plan = loader.plan(local=local)
+    with loader.proxy() as (proxy, warehouse):
+        proxy.at(1, Answer(503, times=2), of=which)
+        warehouse.leave()
+        with pytest.raises(StillLoading, match="the next run looks up what became of it"):
+            warehouse.load(loader.job, plan)
+    assert loader.warehouse.load(loader.job, plan) == 7
+
+
 def test_whoever_leaves_does_not_pause_before_the_next_id(
     loader: Loader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
