@@ -170,7 +170,7 @@ def test_what_a_zombie_stages_late_does_not_stay(loader: Loader, staging: str) -
 
 def large(loader: Loader) -> Part:
     """Return a part of several chunks of the least size."""
-    return loader.part(rows(0, 50_000), local=True)
+    return loader.part(rows(0, 30_000), local=True)
 
 
 @pytest.mark.parametrize("nth", [1, 2, 99])
@@ -184,9 +184,9 @@ def test_an_upload_survives_a_fault_at_any_of_its_chunks(loader: Loader, nth: in
     with loader.proxy() as (proxy, warehouse):
         warehouse._chunk_bytes = CHUNK_UNIT
         proxy.at(min(nth, chunks), fault, of=put)
-        assert warehouse.load(loader.job, plan) == 50_000
+        assert warehouse.load(loader.job, plan) == 30_000
         assert fault.happened.is_set()
-    assert loader.fetch("COUNT(*), COUNT(DISTINCT id)", "") == [(50_000, 50_000)]
+    assert loader.fetch("COUNT(*), COUNT(DISTINCT id)", "") == [(30_000, 30_000)]
     assert list(loader.jobs()) == [loader.id(plan)]
 
 
@@ -206,8 +206,8 @@ def test_an_upload_whose_session_is_lost_is_begun_anew(loader: Loader, status: i
     with loader.proxy() as (proxy, warehouse):
         warehouse._chunk_bytes = CHUNK_UNIT
         proxy.at(2, Answer(status), of=put)
-        assert warehouse.load(loader.job, plan) == 50_000
-    assert loader.count() == 50_000
+        assert warehouse.load(loader.job, plan) == 30_000
+    assert loader.count() == 30_000
 
 
 def test_the_address_of_an_upload_is_told_to_nobody(loader: Loader) -> None:
@@ -221,13 +221,13 @@ def test_the_address_of_an_upload_is_told_to_nobody(loader: Loader) -> None:
 
 
 def test_an_upload_takes_the_memory_of_a_chunk_and_a_little_more(loader: Loader) -> None:
-    part = loader.part(rows(0, 50_000), format="ndjson.gz", times=12, local=True)
+    part = loader.part(rows(0, 30_000), format="ndjson.gz", times=12, local=True)
     plan = loader.plan(part, format="ndjson.gz")
     loader.warehouse._chunk_bytes = MIB
     tracemalloc.start()
     try:
-        assert loader.warehouse.load(loader.job, plan) == 600_000
-        assert tracemalloc.get_traced_memory()[1] < 8 * MIB  # of some 20 MiB of lines
+        assert loader.warehouse.load(loader.job, plan) == 360_000
+        assert tracemalloc.get_traced_memory()[1] < 8 * MIB  # of some 12 MiB of lines
     finally:
         tracemalloc.stop()
 

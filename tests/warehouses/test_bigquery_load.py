@@ -30,7 +30,7 @@ from tests.warehouses.bigquery_loader import (
 )
 
 # Records that take more than a second to load.
-MANY = 15_000_000
+MANY = 10_000_000
 
 
 @pytest.fixture
