@@ -25,8 +25,8 @@ from etl.columns import Columns
 from etl.records import Record
 from etl.warehouses.base import Misfit
 from etl.warehouses.bigquery_fields import Fields, Unknown
-from etl.warehouses.bigquery_growth import columns_of, grown, nodes_of
-from etl.warehouses.bigquery_types import MOST_COLUMNS, Unfit, arrow_schema, count
+from etl.warehouses.bigquery_growth import columns_of, count, grown, nodes_of
+from etl.warehouses.bigquery_types import MOST_COLUMNS, Unfit, arrow_schema
 
 if TYPE_CHECKING:
     import pyarrow
@@ -77,7 +77,7 @@ class RecordGate:
         """Let a record through that needs more columns than there are, or wider ones."""
         try:
             nodes = grown(self._nodes, record)
-            if count(columns_of(nodes)) > MOST_COLUMNS:
+            if count(nodes) > MOST_COLUMNS:
                 raise Unfit(
                     f"the table would have more than {MOST_COLUMNS:,} columns; declare objects whose names are data "
                     "as JSON"

@@ -71,6 +71,11 @@ def columns_of(nodes: tuple[Node, ...]) -> Columns:
     return tuple(msgspec.structs.replace(node.column, fields=columns_of(node.fields)) for node in nodes)
 
 
+def count(nodes: tuple[Node, ...]) -> int:
+    """Return how many columns these are for BigQuery, which counts the fields of RECORDs, too."""
+    return sum(1 + count(node.fields) if node.fields else 1 for node in nodes)
+
+
 def plain(value: Any) -> Any:
     """Return a value as one of the types that have a rule, as the formats write it: an Enum is its value.
 

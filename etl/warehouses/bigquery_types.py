@@ -162,11 +162,6 @@ def shown(column: Column) -> str:
     return text if column.mode == "NULLABLE" else f"{text} {column.mode}"
 
 
-def count(columns: Columns) -> int:
-    """Return how many columns these are for BigQuery, which counts the fields of records too."""
-    return sum(1 + count(column.fields) for column in columns)
-
-
 def arrow_schema(columns: Columns) -> pyarrow.Schema:
     """Return the columns as Arrow's, for parts in Parquet.
 
