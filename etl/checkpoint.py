@@ -389,5 +389,5 @@ class Lease:
             Fenced: another process has taken it over.
         """
         found = self._store.read()
-        if found is None or found[1] != self._version:
+        if (found[1] if found else None) != self._version:
             self._version = self._recognise(self.document)

@@ -40,6 +40,7 @@ class Takeover:
 
         Raises:
             DefinitionChanged: it does not.
+            Fenced: another process has taken the job over in the meantime.
             SinkFailed: what somebody else wrote stands where the job would write.
             CheckpointError: the checkpoint cannot be read or written.
         """
@@ -52,10 +53,11 @@ class Takeover:
                 f"{self._job.pipeline!r}: give each job its own checkpoint"
             )
         self._compare(document.fingerprint, bool(document.outstanding))
+        lease = Lease(self._store, document, found[1] if found else None)
         for key, sink in (("parts", self._job.sink), ("rejects", self._job.rejects)):
             unused = document.clean and getattr(document.state, TAILS[key]) is None
             if unused or document.fingerprint.get(key) != self._job.fingerprint[key]:
-                self._check_free(sink)
+                self._check_free(sink, lease)
         document = replace(
             document,
             state=self._own_tails(document.state, document.fingerprint),
@@ -64,14 +66,14 @@ class Takeover:
         size = min(self._job.part_bytes, document.part_bytes or self._job.part_bytes)
         if not document.clean:
             size = min(size, max(size // 2, SMALLEST_PART))
-        lease = Lease(self._store, document, found[1] if found else None)
         lease.write(document.acquired(Owner.this_process(), self._job.fingerprint, size))
         return lease
 
-    def _check_free(self, sink: Sink) -> None:
+    def _check_free(self, sink: Sink, lease: Lease) -> None:
         """Make sure that a sink that has nothing of this job yet finds nothing: that would be somebody else's."""
         with sink_errors(self._job.pipeline):
             if (path := sink.occupied_by()) is not None:
+                lease.check()  # since the checkpoint was read, another process may have begun the job
                 raise SinkFailed(
                     f"{path} stands where job {self._job.pipeline!r} would write, and its checkpoint "
                     f"({self._store.uri}) does not know it; move it away, or choose another path"

@@ -1,0 +1,203 @@
+"""The job of `tests.jobs` on Google Cloud, in processes that can be killed and stopped, and the truth about it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import count
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import etl
+from etl.errors import EtlError, Fenced
+from etl.testing.fault_proxy import Counter, Fault, FaultProxy
+from etl.warehouses.bigquery import BigQuery
+from tests import disks, jobs
+from tests.google import LOCATION, PROJECT, GoogleServers
+
+TABLE = "numbers"
+FENCED, FAILED = 9, 1
+
+# Forked from a process that has the clients imported already: importing them takes longer than the job.
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(
+    ["google.cloud.storage", "google.cloud.bigquery", "tenacity", "tests.google_jobs"]
+)
+
+NUMBERS = count(1)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One job with a bucket, a table and proxies of its own."""
+
+    servers: GoogleServers
+    bucket: str
+    dataset: str
+    directory: Path
+    storage: FaultProxy
+    bigquery: FaultProxy
+    counter: Counter
+    sink: dict[str, Any]
+    staging: bool = False
+    began: datetime = field(default_factory=lambda: datetime.now(UTC))
+    processes: list[BaseProcess] = field(default_factory=list)
+
+    @property
+    def table(self) -> str:
+        """The table's full name."""
+        return f"{PROJECT}.{self.dataset}.{TABLE}"
+
+    def environment(self) -> dict[str, str]:
+        """Return what sends the clients through the proxies."""
+        return {
+            **self.servers.environment(),
+            "STORAGE_EMULATOR_HOST": self.storage.url,
+            "BIGQUERY_EMULATOR_HOST": self.bigquery.url,
+        }
+
+    def start(self, name: str = "first") -> BaseProcess:
+        """Start the job in a process of its own, with a disk of its own: each name stands for a machine."""
+        disk = self.directory / name
+        disk.mkdir(exist_ok=True)
+        at = self.directory / "disk" if "path" in self.sink else disk
+        process = FORKS.Process(target=_work, args=(self.environment(), disk, at, self._definition(at)))
+        self.processes.append(process)
+        process.start()
+        return process
+
+    def pid(self) -> int:
+        """Return the id of the first process, which may be about to start."""
+        while not self.processes or self.processes[0].pid is None:
+            time.sleep(0.001)
+        return self.processes[0].pid
+
+    def disturb(self, nth: int, fault: Fault) -> None:
+        """Let a fault strike at the nth request of the first process."""
+        self.counter.at(nth, fault, of=lambda _head: len(self.processes) < 2)
+
+    def finish(self, name: str = "second") -> None:
+        """Run the job to its end in a fresh process, on a fresh disk."""
+        process = self.start(name)
+        process.join()
+        assert process.exitcode == 0, self.said(name)
+
+    def said(self, name: str) -> str:
+        """Return what a process had to say."""
+        return (self.directory / name / "stderr").read_text()
+
+    def _definition(self, at: Path) -> dict[str, Any]:
+        sink = dict(self.sink)
+        if sink["type"] == "gcs_stream":
+            sink["bucket"] = self.bucket
+        else:
+            sink["path"] = str(at / sink["path"])
+        warehouse = {"table": self.table, "location": LOCATION}
+        if self.staging:
+            warehouse["staging"] = f"gs://{self.bucket}/staging"
+        return {"sink": sink, "warehouse": warehouse, "checkpoint": f"gs://{self.bucket}/etl/job.json"}
+
+
+class SmallPlans(BigQuery):
+    """Takes two parts with a job, so that few parts make several plans."""
+
+    most_parts = 2
+
+
+STREAM: dict[str, Any] = {"type": "gcs_stream", "prefix": "parts/job.ndjson"}
+
+
+def pipeline(definition: dict[str, Any], **changes: Any) -> etl.Pipeline:
+    """Define the job: six parts, at least three plans."""
+    defined = {
+        "source": jobs.pull,
+        "transforms": [jobs.transform],
+        "part_records": 57,
+        **definition,
+        "warehouse": SmallPlans(**definition["warehouse"]),
+    }
+    return etl.Pipeline("job", **{**defined, **changes})
+
+
+def _work(environment: dict[str, str], disk: Path, at: Path, definition: dict[str, Any]) -> None:
+    os.environ.update(environment)
+    errors = os.open(disk / "stderr", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(errors, 2)
+    if at != disk:  # the same path on every machine, and another disk
+        disks.enter_namespace()
+        subprocess.run(["mount", "--bind", disk, at], check=True)
+    os.chdir(at)
+    try:
+        pipeline(definition).run(handle_signals=False)
+    except Fenced:
+        traceback.print_exc()
+        sys.exit(FENCED)
+    except EtlError:
+        traceback.print_exc()
+        sys.exit(FAILED)
+
+
+@contextmanager
+def case(
+    servers: GoogleServers, directory: Path, *, sink: dict[str, Any] = STREAM, staging: bool = False
+) -> Iterator[Case]:
+    """Make a bucket, a dataset and proxies; in the end kill what is left of the processes, drop the dataset."""
+    counter = Counter()
+    bucket, dataset = servers.new_bucket(), servers.new_dataset()
+    place = directory / f"case-{next(NUMBERS)}"
+    (place / "disk").mkdir(parents=True)
+    with (
+        FaultProxy(servers.gcs.url, counter=counter) as storage,
+        FaultProxy(servers.bigquery.url, counter=counter) as bigquery,
+    ):
+        made = Case(servers, bucket, dataset, place, storage, bigquery, counter, sink, staging)
+        try:
+            yield made
+        finally:
+            for process in made.processes:
+                if process.is_alive():
+                    process.kill()
+                process.join()
+    with closing(servers.bigquery_client()) as client:
+        client.delete_dataset(f"{PROJECT}.{dataset}", delete_contents=True, not_found_ok=True)
+
+
+def loaded(case: Case) -> list[int]:
+    """Return the numbers that the table holds."""
+    with closing(case.servers.bigquery_client()) as client:
+        return [row["number"] for row in client.query_and_wait(f"SELECT number FROM `{case.table}`")]
+
+
+def loads(case: Case) -> list[Any]:
+    """Return the jobs that loaded into the table."""
+    with closing(case.servers.bigquery_client()) as client:
+        return [
+            job
+            for job in client.list_jobs(state_filter="done", min_creation_time=case.began)
+            if job.job_type == "load" and job.destination.dataset_id == case.dataset and not job.error_result
+        ]
+
+
+def objects(case: Case, prefix: str) -> list[str]:
+    """Return the names of the objects below a prefix."""
+    return [name for name in case.servers.gcs.objects(case.bucket) if name.startswith(prefix)]
+
+
+def assert_exactly_once(case: Case) -> None:
+    """Compare the table, the loads, the dead letters and the bucket with the truth, record by record."""
+    assert sorted(loaded(case)) == sorted(jobs.expected())
+    assert sum(job.output_rows for job in loads(case)) == len(jobs.expected())
+    root = case.servers.gcs.root / case.bucket
+    letters = jobs.lines([root / name for name in objects(case, "etl/job-rejects/")])
+    assert sorted(letter["record"]["number"] for letter in letters) == sorted(jobs.rejected())
+    assert objects(case, "parts/") == []
+    assert objects(case, "staging/") == []

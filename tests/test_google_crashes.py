@@ -1,0 +1,117 @@
+"""Kill, stop and disturb a job on Google Cloud at every request that it makes, before and after the server saw it.
+
+The table, the loads and the bucket must be the truth each time, record by record. A killed job's disk is lost, too: the
+next process starts on an empty one.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from etl.testing.fault_proxy import Answer, CutRequest, Delay, Drop, Fault, Kill, Stop, Truncate
+from tests import disks, google_jobs
+from tests.google import GoogleServers
+from tests.google_jobs import FENCED, Case, assert_exactly_once, case
+
+pytestmark = pytest.mark.slow
+
+# The requests of one job are dealt out to the test runner's processes.
+SHARES = 2
+
+CHUNKS = {"type": "numbered_chunks", "path": "out/job.ndjson", "keep": False}
+
+JOBS = {
+    "gcs_stream": {},
+    "file_sink_without_staging": {"sink": CHUNKS},
+    "file_sink_with_staging": {"sink": CHUNKS, "staging": True},
+}
+
+EACH_JOB = pytest.mark.parametrize(
+    "job", ["gcs_stream", *(pytest.param(name, marks=disks.needs_root) for name in JOBS if "file" in name)]
+)
+
+
+def cases(
+    servers: GoogleServers, directory: Path, job: str, share: int, make: type[Fault], **options: object
+) -> Iterator[tuple[Case, Fault]]:
+    """Give a case for each request that the job makes, with a fault that will strike there; the last is not struck."""
+    nth = 1 + share
+    while True:
+        with case(servers, directory, **JOBS[job]) as made:
+            if issubclass(make, (Kill, Stop)):
+                options["pid"] = made.pid
+            fault = make(**options)
+            made.disturb(nth, fault)
+            yield made, fault
+        if not fault.happened.is_set():
+            assert nth > 30, "the job made hardly any request"
+            return
+        nth += SHARES
+
+
+def test_the_job_has_parts_and_plans_enough_to_be_worth_disturbing(google_servers, tmp_path):
+    with case(google_servers, tmp_path) as made:
+        made.finish()
+        assert_exactly_once(made)
+        assert len(google_jobs.loads(made)) >= 3
+        assert len([seen for seen in made.storage.log if "uploadType=resumable" in seen.path]) >= 6
+
+
+@pytest.mark.parametrize("share", range(SHARES))
+@pytest.mark.parametrize("when", ["before", "after"])
+@EACH_JOB
+def test_killed_at_any_request_the_job_goes_on_elsewhere_exactly_once(
+    google_servers, tmp_path, job, when, share
+):
+    for made, _ in cases(google_servers, tmp_path, job, share, Kill, when=when):
+        made.start().join()
+        made.finish()
+        assert_exactly_once(made)
+
+
+@pytest.mark.parametrize("share", range(SHARES))
+@pytest.mark.parametrize(
+    ("fault", "options"),
+    [
+        (Drop, {"when": "before"}),
+        (Drop, {"when": "after"}),
+        (Delay, {"seconds": 0.1}),
+        (Answer, {"status": 408}),
+        (Answer, {"status": 429}),
+        (Answer, {"status": 500}),
+        (Answer, {"status": 503}),
+        (Answer, {"status": 503, "when": "after"}),
+        (Truncate, {"bytes": 5}),
+        (CutRequest, {"bytes": 5}),
+    ],
+    ids=lambda value: value.__name__ if isinstance(value, type) else "-".join(map(str, value.values())),
+)
+def test_disturbed_at_any_request_the_run_gets_through(google_servers, tmp_path, fault, options, share):
+    for made, _ in cases(google_servers, tmp_path, "gcs_stream", share, fault, **options):
+        made.finish()
+        assert_exactly_once(made)
+
+
+@pytest.mark.parametrize("share", range(SHARES))
+@pytest.mark.parametrize("when", ["before", "after"])
+@EACH_JOB
+def test_a_zombie_that_wakes_up_is_fenced_and_changes_nothing(google_servers, tmp_path, job, when, share):
+    for made, fault in cases(google_servers, tmp_path, job, share, Stop, when=when):
+        zombie = made.start()
+        while not fault.happened.wait(0.01) and zombie.is_alive():
+            pass
+        made.finish()
+        if fault.happened.is_set():
+            requests = made.counter.count
+            os.kill(made.pid(), signal.SIGCONT)
+            zombie.join()
+            ended = zombie.exitcode == 0 and made.counter.count == requests  # it had nothing left to do
+            assert zombie.exitcode == FENCED or ended, made.said("first")
+        assert sorted(google_jobs.loaded(made)) == sorted(google_jobs.jobs.expected())
+        made.finish("third")  # what the zombie's open part left behind is cleared by who holds the job
+        assert_exactly_once(made)
