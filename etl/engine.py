@@ -60,6 +60,7 @@ class Engine:
         self._part_began = 0.0
         self._pressed = 0  # the working set at which the open part was cut; 0: it was not
         self._hygiene = Housekeeping(settings.pipeline, emit)
+        self._widened: Gate | None = None  # of a part that has to be begun again with a wider schema
         self._open_part = (0, 0)  # the records and the bytes of the part that is being written
         self.stopped: str | None = None
 
@@ -129,6 +130,7 @@ class Engine:
         document = self._lease.document
         sequence = document.state.sequence + 1
         writer: PartWriter | None = None
+        gate: Gate | None = None
         self._dead_letters.begin(sequence, document.epoch)
         self._reader.begin_slice()
         if self.stopped is not None:
@@ -141,7 +143,7 @@ class Engine:
             self._describe(
                 writer, epoch=document.epoch, part=sequence, first_position=document.state.position
             )
-            gate = self._gate(document)
+            gate = self._widened or self._gate(document)
             shapes = Shapes() if self._job.warehouse is not None and gate is None else None
             records = self._encode(writer, shapes, gate)
             letters = self._dead_letters.seal()
@@ -162,7 +164,9 @@ class Engine:
         except (formats.SchemaWidened, SinkFull, CheckpointFull) as error:
             self._roll_back(writer)
             self._reader.open(document.state.position)
-            if not isinstance(error, formats.SchemaWidened):
+            if isinstance(error, formats.SchemaWidened):
+                self._widened = gate  # it knows the columns that the format has learned
+            else:
                 self._shrink(error, writer)
             return
         except SinkError as error:
@@ -174,6 +178,7 @@ class Engine:
             if not isinstance(error, CheckpointError):
                 self._abort(writer)
             raise
+        self._widened = None
         if self._pressed and sealed is not None:
             self._relieve(sealed)
         else:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from etl import progress
-from etl.checkpoint import Checkpoint, Lease, Plan, replace
+from etl.checkpoint import Checkpoint, Lease, Part, Plan, replace
 from etl.errors import LoadFailed, LoadMismatch, StillLoading
 from etl.job import Counts, Settings
 from etl.quota import Quota
@@ -18,6 +18,10 @@ from etl.warehouses.base import Job, LoadsByJobs, Warehouse
 
 # One part loads while another, sealed, waits: more would only pile up on the disk.
 HANDED_OVER = 2
+
+# Where parts that wait take no room that is wanted for other things, as many may wait as a job takes (BigQuery
+# documentation, "Quotas and limits", load jobs). Each is a line in the checkpoint.
+MOST_WAITING = 10_000
 
 # Whoever waits for the quota looks this often whether the run was stopped, in seconds.
 LOOK_SECONDS = 1.0
@@ -164,10 +168,9 @@ class Loading:
     def _most(self) -> int:
         """Return how many parts may wait: more where they take no room that is wanted for other things."""
         slots, waiting = self._job.sink.slots, self._lease.document.outstanding
-        elsewhere = bool(waiting) and not any(part.sealed.uri.startswith("file:") for part in waiting)
-        if self._jobs is not None and (self._job.sink.lasting or elsewhere):
-            return min(self._jobs.most_parts, slots or self._jobs.most_parts)
-        return HANDED_OVER if slots is None else min(HANDED_OVER, slots)
+        elsewhere = bool(waiting) and not any(is_local(part) for part in waiting)
+        most = MOST_WAITING if self._jobs and (self._job.sink.lasting or elsewhere) else HANDED_OVER
+        return most if slots is None else min(most, slots)
 
     def _may_plan(self, document: Checkpoint) -> bool:
         return not self._over and self._load is None and not document.plans and bool(document.sealed)
@@ -200,7 +203,9 @@ class Loading:
         """Turn what is sealed into a plan; the job that it takes is counted before it can be submitted."""
         warehouse = self._job.warehouse
         assert warehouse is not None
-        most = self._jobs.most_parts if self._jobs else len(document.sealed)
+        most = len(document.sealed)
+        if self._jobs is not None:
+            most = self._jobs.most_parts(self._job.format.name, local=is_local(document.sealed[0]))
         plan = Plan.of(
             warehouse.destination,
             self._job.format.name,
@@ -250,6 +255,11 @@ class Loading:
                 seconds=seconds,
             )
         )
+
+
+def is_local(part: Part) -> bool:
+    """Say whether a part is a file on this machine, not an object in a bucket."""
+    return part.sealed.uri.startswith("file:")
 
 
 def _timed(warehouse: Warehouse, job: Job, plan: Plan) -> tuple[int, float]:

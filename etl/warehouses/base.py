@@ -74,7 +74,7 @@ class Warehouse(Protocol):
 
         Raises:
             SchemaMismatch: a value does not fit its column; says part, record, column and value.
-            LoadMismatch: another number of rows would have been added; nothing was.
+            LoadMismatch: another number of rows than the plan's was added, or would have been; the message says which.
             LoadFailed: the plan cannot be loaded as it is, whenever it is tried; nothing was added.
             Fenced: another process has given the plan up, so that it must not be loaded.
             WarehouseError: anything else; nothing was added.
@@ -103,13 +103,19 @@ class LoadsByJobs(Protocol):
 
     Attributes:
         daily_operations: how many jobs may change the table within 24 hours, failed ones too.
-        most_parts: how many parts one job can take.
         operations: how many such jobs this object has submitted so far.
     """
 
     daily_operations: int
-    most_parts: int
     operations: int
+
+    def most_parts(self, format: str, *, local: bool) -> int:
+        """Return how many parts one job can take.
+
+        Args:
+            format: the name of the parts' format.
+            local: whether they are files on this machine, not objects that the server can read.
+        """
 
     def settle(self, job: Job, plan: Plan) -> int | None:
         """Find out what became of `plan`, which is to be given up, and make sure that it stays so.

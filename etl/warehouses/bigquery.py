@@ -79,7 +79,6 @@ class BigQuery:
     """
 
     formats = frozenset({"ndjson", "ndjson.gz", "parquet"})
-    most_parts = MOST_URIS
 
     def __init__(
         self,
@@ -159,14 +158,9 @@ class BigQuery:
         """Make the gate for one part; see `ChecksRecords`."""
         return RecordGate(self._columns(self._known, columns), format=format)
 
-    def most_parts_of(self, format: str, *, local: bool) -> int:
-        """Return how many parts one job can take.
-
-        Args:
-            format: the parts' format.
-            local: whether they are files on this machine.
-        """
-        return 1 if local and self._staging is None and format == "parquet" else self.most_parts
+    def most_parts(self, format: str, *, local: bool) -> int:
+        """Return how many parts one job can take; of Parquet files that are sent along, one."""
+        return 1 if local and self._staging is None and format == "parquet" else MOST_URIS
 
     def load(self, job: Job, plan: Plan) -> int:
         """Load a plan by the one job that it can have; see the port. Durable on return.
@@ -276,7 +270,7 @@ class BigQuery:
     def _check(self, plan: Plan) -> None:
         """Make sure that a plan can be a job at all."""
         local = [is_local(part.sealed) for part in plan.parts]
-        most = self.most_parts_of(plan.format, local=any(local))
+        most = self.most_parts(plan.format, local=any(local))
         what = f"plan {plan.id}"
         if plan.format not in self.formats:
             raise WarehouseError(f"BigQuery loads {', '.join(sorted(self.formats))}; {what} is {plan.format}")

@@ -261,6 +261,11 @@ class Table:
                 True  # what Arrow calls a list is REPEATED, and no record of a list
             )
             config.parquet_options = parquet
+            # A decimal column is as wide as the part's own values ask, whatever the table's is.
+            config.decimal_target_types = [
+                bigquery.DecimalTargetType.NUMERIC,
+                bigquery.DecimalTargetType.BIGNUMERIC,
+            ]
         if table is None and options.partition_by is not None:
             config.time_partitioning = bigquery.TimePartitioning(
                 type_=options.partition_type, field=options.partition_by
