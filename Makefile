@@ -8,16 +8,18 @@ READY := .venv/.ready
 BIGQUERY := .venv-bigquery/.ready
 FLIGHTS := demo/flights.csv.zip
 
-.PHONY: help demo test bigquery container-test lint bench bench-cache constraints clean
+.PHONY: help demo demo-gcp test bigquery container-test lint bench bench-cache bench-gcs constraints clean
 
 help:
 	@echo 'make demo         run the main job on real data: no account, no server'
+	@echo 'make demo-gcp     run it on a Cloud Storage and a BigQuery on this machine: no account; with Python 3.13'
 	@echo 'make test         lint, type-check and run all tests, as CI does'
 	@echo 'make bigquery     install what serves as BigQuery in tests; with Python 3.13'
 	@echo 'make container-test  run the main job in a container of 128 MiB; as root, with podman'
 	@echo 'make lint         lint and type-check only'
 	@echo 'make bench        print the speed and the memory of the main job against DuckDB alone'
 	@echo 'make bench-cache  show what written files leave in the page cache; as root, ten minutes'
+	@echo 'make bench-gcs    print the speed of gcs_stream against a bare upload, and its memory; two minutes'
 	@echo 'make constraints  look for newer versions of what the tests run with'
 	@echo 'make clean        remove .venv and what the demo wrote'
 
@@ -36,6 +38,9 @@ $(FLIGHTS): | $(READY)
 demo: $(READY) $(FLIGHTS)
 	$(BIN)/etl run examples/flights.toml
 	$(BIN)/python examples/flights_answers.py
+
+demo-gcp: $(READY) $(FLIGHTS) bigquery
+	$(BIN)/python examples/demo_gcp.py
 
 test: lint $(FLIGHTS) bigquery
 	sh tests/install-debian-packages.sh
@@ -65,6 +70,9 @@ bench: $(READY)
 bench-cache: $(READY)
 	$(BIN)/python -m benchmarks.page_cache $(if $(IMAGE),--image $(IMAGE)) --json benchmarks/results/page_cache.json \
 		--markdown benchmarks/results/page_cache.md --picture benchmarks/results/page_cache.svg
+
+bench-gcs: $(READY) bigquery
+	$(BIN)/python -m benchmarks.gcs_stream --markdown benchmarks/results/gcs_stream.md
 
 constraints: $(READY)
 	$(BIN)/python -m pip install --quiet --upgrade --upgrade-strategy eager -e '.[dev]'
