@@ -67,6 +67,7 @@ class GcsStream(InOrder):
             raise ValueError(
                 f"GcsStream(bucket={bucket!r}): expected the name of a bucket alone, such as 'my-bucket'"
             )
+        prefix = prefix.removesuffix("/")
         pieces = prefix.split("/") if prefix else []
         if any(piece in ("", ".", "..") for piece in pieces) or re.search(r"[\x00-\x1f\x7f*?\[\]#]", prefix):
             raise ValueError(
