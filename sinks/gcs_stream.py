@@ -273,6 +273,9 @@ class _Object(Part):
     def _take(self, data: Data) -> None:
         self._upload.write(data)
 
+    def _checksum(self, data: Data) -> int:  # noqa: ARG002
+        return self._upload.crc32c  # made of the same bytes; to make it twice takes a tenth of the time of encoding
+
     def _uri(self) -> str:
         return self._object
 

@@ -59,7 +59,7 @@ class Part(PartContext, ABC):
         data = checksum.flat(data)
         try:
             self._take(data)
-            self._crc = checksum.extend(self._crc, data)
+            self._crc = self._checksum(data)
         except BaseException:  # an interrupt too: nobody knows how much was taken
             self._failed = True
             raise
@@ -114,6 +114,10 @@ class Part(PartContext, ABC):
     @abstractmethod
     def _take(self, data: Data) -> None:
         """Write or copy `data`."""
+
+    def _checksum(self, data: Data) -> int:
+        """Return the CRC-32C of all that was written, of which `data` is the last."""
+        return checksum.extend(self._crc, data)
 
     @abstractmethod
     def _uri(self) -> str:

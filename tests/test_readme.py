@@ -50,11 +50,12 @@ def rows(path: Path) -> int:
 
 def test_the_python_of_the_readme_runs_as_it_stands(tmp_path):
     flights(tmp_path / "flights.csv.zip")
-    main, sinks_alone, page_cache_alone = blocks("python")
+    main, sinks_alone, page_cache_alone, with_a_server = blocks("python")
     assert run(tmp_path, sys.executable, "-c", main).startswith("200 records in 1 parts, 0 rejects")
     assert rows(tmp_path / "flights.duckdb") == 200
     assert "job-000001.ndjson" in run(tmp_path, sys.executable, "-c", sinks_alone)
     assert run(tmp_path, sys.executable, "-c", page_cache_alone).split()[0] in METHODS
+    assert "'flights/000001/000001-" in run(tmp_path, sys.executable, "-c", with_a_server)
 
 
 def test_the_job_file_of_the_readme_runs_as_it_stands_with_each_command(tmp_path):

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
-from sinks import checksum, google_errors
+from sinks import google_errors
 from sinks.errors import SinkError, SinkOccupied
 from sinks.gcs.client import Client
 from sinks.gcs.objects import StoredObject, explained
@@ -27,7 +27,7 @@ from sinks.retry import Retry
 
 # Sent at a time. Python's socket counts its timeout over a whole `sendall`; one call for 8 MiB would need a line of
 # 0.8 MB/s to get through in 10 s.
-PIECE = 256 * 1024
+PIECE = 1024 * 1024
 
 # The session is not there, any more, or was ended (499): nothing can be finalised by it.
 ENDED = frozenset({404, 410, 499})
@@ -51,7 +51,7 @@ class Session:
         metadata: custom metadata; what it is when the session begins goes along. Replaced, never changed.
         described: what went along; None: the session has not begun.
         size: how many bytes were handed over to be sent.
-        crc32c: their CRC-32C.
+        crc32c: the CRC-32C of all that is to be sent, as the server must find it; set before the last chunk is sent.
         finishing: whether the object may exist, or may yet come to exist by a request that was sent.
         finished: the object, once the server has said that it is there.
     """
@@ -97,7 +97,6 @@ class Session:
         """
         start = self.size
         self.size += len(chunk)
-        self.crc32c = checksum.extend(self.crc32c, chunk)
         with explained(f"write {self.place}", "storage.objects.create"):
             if self._uri is None:
                 self._retry.call(

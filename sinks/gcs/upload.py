@@ -98,6 +98,11 @@ class Upload:
         """The number of bytes written so far."""
         return self._bytes
 
+    @property
+    def crc32c(self) -> int:
+        """The CRC-32C of the bytes written so far."""
+        return self._session.crc32c
+
     def describe(self, metadata: Mapping[str, str]) -> None:
         """Add custom metadata; later values replace earlier ones. Durable once `finish` has returned."""
         self._facts |= metadata
@@ -111,7 +116,8 @@ class Upload:
             SinkError: anything else; the upload can only be aborted.
         """
         self._check()
-        with memoryview(checksum.flat(data)).cast("B") as view:
+        data = checksum.flat(data)
+        with memoryview(data).cast("B") as view:
             taken = 0
             while taken < len(view):
                 if self._filled == self._chunk_bytes:
@@ -124,6 +130,8 @@ class Upload:
                 self._filled += count
                 taken += count
             self._bytes += taken
+        # Of what was given, not of the copy: the server is told this one, and refuses a copy that was damaged here.
+        self._session.crc32c = checksum.extend(self._session.crc32c, data)
 
     def finish(self) -> StoredObject:
         """Make the object, and return what Cloud Storage says of it. May be repeated.

@@ -36,12 +36,18 @@ class BigQueryServer:
     """
 
     def __init__(
-        self, root: Path, data: Path, *, python: Path | None = None, project: str = "test", port: int = 0
+        self,
+        root: str | os.PathLike[str],
+        data: str | os.PathLike[str],
+        *,
+        python: Path | None = None,
+        project: str = "test",
+        port: int = 0,
     ) -> None:
-        self.root = root
-        self.data = data
+        self.root = Path(root)
+        self.data = Path(data)
         self.project = project
-        self.log = data.with_name(f"{data.name}.log")
+        self.log = self.data.with_name(f"{self.data.name}.log")
         self._python = python or PYTHON
         self._port = port
         self._process: subprocess.Popen[bytes] | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import sys
 import threading
@@ -45,7 +46,9 @@ class GcsServer:
         md5: whether objects have an `md5Hash`. Without it, as composed objects are, large uploads go faster.
     """
 
-    def __init__(self, root: Path, *, port: int = 0, state: Path | None = None, md5: bool = True) -> None:
+    def __init__(
+        self, root: str | os.PathLike[str], *, port: int = 0, state: Path | None = None, md5: bool = True
+    ) -> None:
         self.root = Path(root)
         self.state = state or self.root.with_name(f"{self.root.name}.state")
         self._store = Store(self.root, self.state, md5=md5)
