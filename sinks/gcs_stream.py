@@ -116,17 +116,20 @@ class GcsStream(InOrder):
         earlier epoch only those before the first of a later one: from there on the later epoch wrote them anew. What
         a later epoch than `epoch` wrote is a successor's.
         """
-        ours = list(self._ours())
-        self._check_sealed(sealed, {each.stored.name: each.stored for each in ours})
-        self._abort_open()
-        highest = last.sequence if last else 0
         names = {self._name_of(part) for part in sealed}
         numbers = {part.sequence for part in sealed}
-        objects = self._objects
+        found: dict[str, StoredObject] = {}
         first: dict[int, int] = {}  # of each epoch, the lowest sequence that it wrote
-        for each in ours:
+        # Listed twice, and never held: a job that keeps its objects may have any number of them.
+        for each in self._ours():
             first[each.epoch] = min(first.get(each.epoch, each.sequence), each.sequence)
-        for each in ours:
+            if each.stored.name in names:
+                found[each.stored.name] = each.stored
+        self._check_sealed(sealed, found)
+        self._abort_open()
+        highest = last.sequence if last else 0
+        objects = self._objects
+        for each in self._ours() if first else ():
             if each.epoch > epoch or each.stored.name in names:
                 continue
             again = any(each.epoch < other <= epoch and first[other] <= each.sequence for other in first)
@@ -274,7 +277,9 @@ class _Object(Part):
         self._upload.write(data)
 
     def _checksum(self, data: Data) -> int:  # noqa: ARG002
-        return self._upload.crc32c  # made of the same bytes; to make it twice takes a tenth of the time of encoding
+        return (
+            self._upload.crc32c
+        )  # made of the same bytes; to make it twice takes a tenth of the time of encoding
 
     def _uri(self) -> str:
         return self._object
