@@ -100,12 +100,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         format: the name of the parts' format: `ndjson`, `ndjson.gz`, `parquet`.
         parts: at least one.
         failure: why it cannot be loaded as it is; empty: nothing is known against it.
+        abandoned: whether it is being given up: noted before anything is done that makes it impossible to load.
     """
 
     id: str
     format: str
     parts: tuple[Part, ...]
     failure: str = ""
+    abandoned: bool = False
 
     @property
     def records(self) -> int:
@@ -126,6 +128,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         *,
         columns: Columns | None = None,
         rewinds: int = 0,
+        life: str = "",
     ) -> Plan:
         """Make a plan of `parts`; no epoch, clock or chance is in its id, so that a successor makes the same.
 
@@ -135,9 +138,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             parts: the parts, in order.
             columns: the table's columns, where the job pins them.
             rewinds: how often the job gave parts up: a plan over the same parts, pulled again, is another one.
+            life: the checkpoint's: a plan of a job that was begun anew is another one, too.
         """
         digest = hashlib.blake2b(digest_size=16)
-        digest.update(msgspec.json.encode((destination, format, columns, rewinds)))
+        digest.update(msgspec.json.encode((destination, format, columns, rewinds, life)))
         for part in parts:
             sealed = part.sealed
             digest.update(
@@ -168,6 +172,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
         hygiene: how the sink kept the page cache small in this run, or the last one; None: it says nothing.
         columns: the table's columns, where the warehouse has them pinned: what every sealed part fits.
         rewinds: how often parts that were not loaded were given up, to be pulled again.
+        life: drawn when the document was made, and kept: tells a job that was begun anew from its former life.
         operations: how many jobs changed the table, in spans of ten minutes; see `etl.quota`.
         version: of this document's form.
     """
@@ -188,6 +193,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     hygiene: Hygiene | None = None
     columns: Columns | None = None
     rewinds: int = 0
+    life: str = ""
     operations: tuple[tuple[int, int], ...] = ()
     version: int = VERSION
 
@@ -195,6 +201,11 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     def outstanding(self) -> tuple[Part, ...]:
         """The parts that are sealed and not acknowledged, in order."""
         return (*(part for plan in self.plans for part in plan.parts), *self.sealed)
+
+    @classmethod
+    def new(cls, pipeline: str) -> Checkpoint:
+        """Return the document of a job that has none yet."""
+        return cls(pipeline=pipeline, life=secrets.token_hex(4))
 
     def acquired(self, owner: Owner, fingerprint: dict[str, str], part_bytes: int) -> Checkpoint:
         """Take the job over: a new epoch, not clean until it is left."""
@@ -237,6 +248,10 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     def rewound(self) -> Checkpoint:
         """Give up every part that is not loaded: they are lost, and will be pulled again."""
         return replace(self, state=self.loaded, sealed=(), plans=(), rewinds=self.rewinds + 1)
+
+    def abandoning(self) -> Checkpoint:
+        """Note that every plan is being given up, so that whoever comes next goes on with that."""
+        return replace(self, plans=tuple(replace(plan, abandoned=True) for plan in self.plans))
 
     def failed(self, plan: Plan, reason: str) -> Checkpoint:
         """Note that `plan` cannot be loaded as it is: nothing goes on before somebody says so."""

@@ -212,6 +212,7 @@ class Loading:
             document.sealed[:most],
             columns=document.columns,
             rewinds=document.rewinds,
+            life=document.life,
         )
         self._planned_at = time.monotonic()
         document = document.planned(plan)
@@ -231,9 +232,7 @@ class Loading:
     def _begin(self) -> None:
         document, warehouse = self._lease.document, self._job.warehouse
         if self._load is None and document.plans and warehouse and not self._over:
-            job = Job(
-                pipeline=self._job.pipeline, fingerprint=self._job.fingerprint, columns=document.columns
-            )
+            job = Job.of(document, self._job.fingerprint)
             plan = document.plans[0]
             self._load = plan, self._thread.submit(_timed, warehouse, job, plan)
 

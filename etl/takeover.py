@@ -45,7 +45,7 @@ class Takeover:
             CheckpointError: the checkpoint cannot be read or written.
         """
         found = self._store.read()
-        document = decode(found[0], self._store.uri) if found else Checkpoint(pipeline=self._job.pipeline)
+        document = decode(found[0], self._store.uri) if found else Checkpoint.new(self._job.pipeline)
         self.clean = document.clean
         if document.pipeline != self._job.pipeline:
             raise DefinitionChanged(
@@ -146,7 +146,8 @@ class Takeover:
             LoadFailed: it is not.
             WarehouseError: it cannot be found out what became of the plans.
         """
-        failure = next((plan.failure for plan in lease.document.plans if plan.failure), "")
+        plans = lease.document.plans
+        failure = next((plan.failure for plan in plans if plan.failure and not plan.abandoned), "")
         if not failure:
             return
         if not retry:
@@ -164,8 +165,11 @@ class Takeover:
             CheckpointError: the checkpoint cannot be written.
             WarehouseError: it cannot be found out whether parts that are lost were loaded.
         """
+        lease.check()  # what a successor wrote in the meantime must not be cleared away
         with sink_errors(self._job.pipeline):
             try:
+                if any(plan.abandoned for plan in lease.document.plans):
+                    self._give_up(lease)
                 self._recover_parts(lease)
             except PartLost as error:
                 document = lease.document
@@ -188,17 +192,18 @@ class Takeover:
         """Give up the parts that are not loaded, once it is certain that nobody can load them any more.
 
         A half-dead process may have submitted a plan, or may be about to: whoever only looked, found no job, and
-        pulled the records again would load them twice.
+        pulled the records again would load them twice. That it is being done is noted first: a plan that cannot be
+        loaded any more, in a checkpoint that does not say so, would keep the job from ever going on.
 
         Raises:
             WarehouseError: it is not certain; nothing was given up.
         """
         warehouse: object = self._job.warehouse
         document = lease.document
-        if isinstance(warehouse, LoadsByJobs):
-            job = Job(
-                pipeline=self._job.pipeline, fingerprint=self._job.fingerprint, columns=document.columns
-            )
+        if isinstance(warehouse, LoadsByJobs) and document.plans:
+            lease.write(document.abandoning())
+            document = lease.document
+            job = Job.of(document, self._job.fingerprint)
             given_up = ""
             for plan in document.plans:
                 rows = warehouse.settle(job, plan)

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Iterator
@@ -78,11 +79,11 @@ class Case:
         process.start()
         return process
 
-    def pid(self) -> int:
-        """Return the id of the first process, which may be about to start."""
-        while not self.processes or self.processes[0].pid is None:
+    def pid(self, number: int = 0) -> int:
+        """Return the id of a process, which may be about to start; they count from 0."""
+        while len(self.processes) <= number or self.processes[number].pid is None:
             time.sleep(0.001)
-        return self.processes[0].pid
+        return self.processes[number].pid
 
     def disturb(self, nth: int, fault: Fault) -> None:
         """Let a fault strike at the nth request of the first process."""
@@ -139,7 +140,8 @@ def pipeline(definition: dict[str, Any], **changes: Any) -> etl.Pipeline:
 
 
 def _work(environment: dict[str, str], disk: Path, at: Path, definition: dict[str, Any]) -> None:
-    os.environ.update(environment)
+    os.environ.update({**environment, "TMPDIR": str(disk)})  # where one machine keeps its locks
+    tempfile.tempdir = None
     errors = os.open(disk / "stderr", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(errors, 2)
     if at != disk:  # the same path on every machine, and another disk

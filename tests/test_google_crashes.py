@@ -115,3 +115,20 @@ def test_a_zombie_that_wakes_up_is_fenced_and_changes_nothing(google_servers, tm
         assert sorted(google_jobs.loaded(made)) == sorted(google_jobs.EXPECTED)
         made.finish("third")  # what the zombie's open part left behind is cleared by who holds the job
         assert_exactly_once(made)
+
+
+@disks.needs_root
+@pytest.mark.parametrize("disk", ["first", "third"])
+def test_killed_between_burning_an_id_and_giving_its_plan_up_the_job_goes_on(google_servers, tmp_path, disk):
+    """On the machine that has the parts, too: they look as if nothing had been given up."""
+    with case(google_servers, tmp_path, sink=CHUNKS) as made:
+        made.counter.at(1, Kill(made.pid), of=lambda head: head.path.startswith("/upload/bigquery/"))
+        made.start("first").join()
+        burnt = Kill(lambda: made.pid(1), when="after")
+        made.counter.at(
+            1, burnt, of=lambda head: head.method == "POST" and head.path.startswith("/bigquery/")
+        )
+        made.start("second").join()
+        assert burnt.happened.wait(10)
+        made.finish(disk)
+        assert_exactly_once(made)

@@ -261,3 +261,16 @@ def test_a_second_run_takes_what_is_new_and_nothing_twice(place):
     result = place.pipeline().run()
     assert result.records == 0
     assert place.numbers() == ALL
+
+
+def test_a_job_that_is_begun_anew_loads_everything_again(place, tmp_path):
+    """Its parts are the same files with the same content as in its former life, whose jobs BigQuery remembers."""
+    again = {"sink": {"type": "numbered_chunks", "path": str(tmp_path / "job.ndjson")}}
+    place.pipeline(**again).run()
+    with closing(place.servers.bigquery_client()) as client:
+        client.delete_table(place.table)
+    for path in tmp_path.iterdir():
+        path.unlink()
+    result = place.pipeline(**again, checkpoint=f"gs://{place.bucket}/etl/anew.json").run()
+    assert result.records == RECORDS
+    assert place.numbers() == ALL

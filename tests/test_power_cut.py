@@ -58,8 +58,6 @@ def test_whatever_a_power_cut_takes_each_record_is_loaded_once(tmp_path: Path, s
             jobs.pipeline(place, jobs.SINKS[sink]).run(listeners=[events.append])
             jobs.assert_exactly_once(place, sink)
     lost = [
-        event
-        for event in events
-        if isinstance(event, progress.Notice) and "pulling it again" in event.message
+        event for event in events if isinstance(event, progress.Notice) and "pulling again" in event.message
     ]
     assert bool(lost) == (sink != "big_file"), "parts in transit are lost, those that last are not"

@@ -116,7 +116,9 @@ def test_an_unknown_name_says_which_there_are() -> None:
 
 def test_a_missing_name_says_which_there_are() -> None:
     message = wrong("sinks", {"path": "x"})
-    assert message == "sink.type: missing; there are: big_file, gcs_stream, null, numbered_chunks, reused_file"
+    assert (
+        message == "sink.type: missing; there are: big_file, gcs_stream, null, numbered_chunks, reused_file"
+    )
 
 
 def test_a_name_that_is_no_text_is_refused() -> None:

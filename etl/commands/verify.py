@@ -73,7 +73,7 @@ def _look(pipeline: Pipeline) -> tuple[Checkpoint, Audit]:
     try:
         for _ in range(ATTEMPTS):
             before = pipeline.read_checkpoint()
-            audit = asked.audit(pipeline.name)
+            audit = asked.audit(pipeline.name, before.life if before else "")
             if pipeline.read_checkpoint() == before:
                 return before or Checkpoint(pipeline=pipeline.name), audit
     finally:

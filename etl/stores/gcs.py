@@ -11,13 +11,18 @@ so a job whose parts take less than a second each is slowed down to that.
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
+import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from etl.checkpoint import Conflict
-from etl.errors import CheckpointError
+from etl.errors import CheckpointError, Fenced
+from etl.stores.local import LocalStore
 from sinks import GcsStream, Sink, google_errors
 from sinks.errors import SinkError
 from sinks.gcs.client import connect
@@ -32,16 +37,16 @@ T = TypeVar("T")
 class GcsStore:
     """Keeps the checkpoint in one object, which should be in the region where the job runs.
 
-    There is no lock: a second run takes the job over at once, and the first one is `Fenced` at its next write. The
-    bucket must not have a retention policy, which would forbid to replace the object.
+    There is no lock between machines: a second run takes the job over at once, and the first one is `Fenced` at its
+    next write. The bucket must not have a retention policy, which would forbid to replace the object.
 
     Args:
         uri: `gs://bucket/object`.
         deadline: how long a request is tried again, in seconds.
-        client: of google-cloud-storage; default: one with Application Default Credentials.
+        client: a `google.cloud.storage.Client`; default: one with Application Default Credentials.
 
     Raises:
-        ValueError: the URI names no object.
+        ValueError: the URI names no object, or an argument makes no sense.
     """
 
     def __init__(self, uri: str, *, deadline: float = 120.0, client: Client | None = None) -> None:
@@ -61,9 +66,32 @@ class GcsStore:
         return _made, (self.uri, self.deadline)
 
     @contextmanager
-    def hold(self, *, wait: bool) -> Iterator[None]:  # noqa: ARG002 - there is nothing to wait for
-        """Do nothing: of two runs the one that swaps first goes on, and the other one is fenced."""
-        yield
+    def hold(self, *, wait: bool) -> Iterator[None]:
+        """Hold the job against other processes on this machine: they would write to the same disk.
+
+        Against other machines nothing is held: of two runs the one that swaps first goes on, and the other one is
+        fenced. Where no lock file can be made (a disk that is read-only) nothing is held at all.
+
+        Args:
+            wait: wait for the process on this machine that holds it, rather than raise.
+
+        Raises:
+            Fenced: another process on this machine holds it.
+        """
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(self._lock().hold(wait=wait))
+            except Fenced:
+                raise
+            except (CheckpointError, FileNotFoundError):
+                pass  # no lock can be made here
+            yield
+
+    def _lock(self) -> LocalStore:
+        name = hashlib.blake2b(self.uri.encode(), digest_size=16).hexdigest()
+        lock = LocalStore(Path(tempfile.gettempdir()) / f"etl-sinks-{os.getuid()}" / name)
+        lock.uri = self.uri
+        return lock
 
     def read(self) -> tuple[bytes, str] | None:
         """Return the document and its generation, or None.
@@ -135,7 +163,7 @@ class GcsStore:
     def _call(self, function: Callable[[], T], what: str, needs: str) -> T:
         try:
             return self._retry.call(function, passing=google_errors.passing)
-        except (Conflict, SinkError, AssertionError):
+        except (Conflict, CheckpointError):
             raise
         except Exception as error:
             said = google_errors.explain(error, f"{what} the checkpoint {self.uri}", needs=needs)

@@ -150,12 +150,12 @@ class WarehouseSuite:
             plans = [job.plan(range(3)), job.plan(range(3, 5))]
             for plan in plans:
                 job.load(plan)
-            audit = job.warehouse.audit("job")
+            audit = job.warehouse.audit("job", "")
             assert [(load.plan, load.last, load.rows) for load in audit.loads] == [
                 (plan.id, plan.parts[-1].sequence, plan.records) for plan in plans
             ]
             assert (audit.table_rows, audit.other_rows) == (5, 0)
-            assert job.warehouse.audit("another").loads == ()
+            assert job.warehouse.audit("another", "").loads == ()
 
     @contextmanager
     def _job(self, directory: Path, format: str = "ndjson") -> Iterator[_Loader]:

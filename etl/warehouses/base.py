@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import msgspec
 
-from etl.checkpoint import Plan, State
+from etl.checkpoint import Checkpoint, Plan, State
 from etl.columns import Columns
 from etl.memory import Budget
 from etl.records import Record
@@ -22,11 +22,20 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         pipeline: the job's name.
         fingerprint: the job's definition, as in the checkpoint.
         columns: what the checkpoint has pinned; None: nothing yet, or the warehouse looks for itself.
+        life: the checkpoint's.
     """
 
     pipeline: str
     fingerprint: dict[str, str]
     columns: Columns | None = None
+    life: str = ""
+
+    @classmethod
+    def of(cls, document: Checkpoint, fingerprint: dict[str, str]) -> Job:
+        """Take from a checkpoint what a load must know of its job."""
+        return cls(
+            pipeline=document.pipeline, fingerprint=fingerprint, columns=document.columns, life=document.life
+        )
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -211,8 +220,12 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
 class Audits(Protocol):
     """A warehouse that can be asked what it has of a job."""
 
-    def audit(self, pipeline: str) -> Audit:
+    def audit(self, pipeline: str, life: str) -> Audit:
         """Look everything up; changes nothing. Call it after `open`.
+
+        Args:
+            pipeline: the job's name.
+            life: its checkpoint's: what a job of that name loaded before it was begun anew is another job's.
 
         Raises:
             WarehouseError: it cannot be read.

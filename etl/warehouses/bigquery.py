@@ -233,13 +233,13 @@ class BigQuery:
         """Let a `load` or `settle` that waits raise `StillLoading`. From any thread; may be repeated until `open`."""
         self._leaving.set()
 
-    def audit(self, pipeline: str) -> Audit:
+    def audit(self, pipeline: str, life: str) -> Audit:
         """Look up the loads of `pipeline`, and the table; see `Audits`.
 
         Raises:
             WarehouseError: it cannot be read.
         """
-        return audit(self._jobs(), self._table(), pipeline)
+        return audit(self._jobs(), self._table(), pipeline, life)
 
     def close(self) -> None:
         """Close the clients that were made here. May be repeated."""

@@ -11,13 +11,14 @@ from etl.warehouses.bigquery_jobs import Jobs, Outcome, outcome
 from etl.warehouses.bigquery_table import Table
 
 
-def audit(jobs: Jobs, table: Table, pipeline: str) -> Audit:
+def audit(jobs: Jobs, table: Table, pipeline: str, life: str) -> Audit:
     """Look up the successful loads into the table, and how many rows it has.
 
     Args:
         jobs: of the table's project.
         table: the table.
         pipeline: the job's name.
+        life: its checkpoint's.
 
     Raises:
         WarehouseError: something cannot be read.
@@ -25,10 +26,13 @@ def audit(jobs: Jobs, table: Table, pipeline: str) -> Audit:
     ours = re.compile(rf"etl_{re.escape(pipeline)}_(\d+)_([0-9a-f]{{32}})_a\d+")
     loads: list[tuple[Any, Loaded]] = []
     other_rows = 0
+    now = table.look()
     for job in _loads(jobs, table):
+        if now is not None and job.ended and job.ended < now.created:
+            continue  # into a table of that name that was deleted
         rows = int(job.output_rows or 0)
         found = ours.fullmatch(job.job_id)
-        if not found:
+        if not found or (job.labels or {}).get("etl_life", "") != life:
             other_rows += rows
             continue
         first = (job.labels or {}).get("etl_first_part", "")
@@ -45,7 +49,6 @@ def audit(jobs: Jobs, table: Table, pipeline: str) -> Audit:
             )
         )
     loads.sort(key=lambda each: (each[0], each[1].last))
-    now = table.look()
     return Audit(
         loads=tuple(load for _, load in loads),
         loads_ever=None,

@@ -280,6 +280,7 @@ def labels(job: Job, plan: Plan) -> dict[str, str]:
     return {
         "etl_pipeline": label(job.pipeline),
         "etl_plan": plan.id,
+        "etl_life": job.life,
         "etl_first_part": str(plan.parts[0].sequence),
         "etl_last_part": str(plan.parts[-1].sequence),
         "etl_records": str(plan.records),

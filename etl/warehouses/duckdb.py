@@ -121,7 +121,7 @@ class DuckDB:
         with self._using("read the ledger") as session:
             return session.latest(pipeline)
 
-    def audit(self, pipeline: str) -> Audit:
+    def audit(self, pipeline: str, life: str) -> Audit:  # noqa: ARG002 - the ledger goes with its table
         """Look up what the ledger has of `pipeline`, and what the table holds.
 
         Raises:

@@ -125,3 +125,21 @@ def test_dead_letters_go_beside_the_checkpoint(tmp_path: Path) -> None:
 def test_a_wrong_uri_in_a_job_is_a_configuration_error() -> None:
     with pytest.raises(ConfigError, match="gs://bucket/object"):
         Pipeline("job", source=iter, sink={"type": "null"}, checkpoint="gs://bucket")
+
+
+def test_two_processes_of_one_machine_do_not_hold_a_job_at_once() -> None:
+    with (
+        store().hold(wait=False),
+        pytest.raises(Fenced, match=r"gs://checkpoints/job\.json"),
+        store().hold(wait=False),
+    ):
+        pass
+
+
+def test_where_no_lock_can_be_made_a_job_is_held_without(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "file"))
+    with store().hold(wait=False):
+        pass
