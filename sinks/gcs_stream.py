@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sinks.base import Data, SealedPart
 from sinks.errors import PartLost, SinkError
-from sinks.gcs.client import connect
+from sinks.gcs.client import checked, connect
 from sinks.gcs.objects import Objects, StoredObject
 from sinks.gcs.upload import CHUNK_BYTES, CHUNK_UNIT, Upload, check_chunk_bytes
 from sinks.parts import InOrder, Part
@@ -87,7 +87,7 @@ class GcsStream(InOrder):
         self.chunk_bytes = chunk_bytes
         self.deadline = deadline
         self._chunk_bytes = chunk_bytes or CHUNK_BYTES
-        self._client = client
+        self._client = checked(client, "bucket")
         self._own: Client | None = None
         self._spare: list[bytearray] = []
         stem, dot, suffix = (pieces[-1] if pieces else "").partition(".")

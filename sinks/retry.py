@@ -6,12 +6,20 @@ host that cannot be reached, or a bucket that is overloaded, from being silence 
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from sinks import google_errors
+
 T = TypeVar("T")
+
+LOG = logging.getLogger("sinks.retry")
+
+# Trouble that passes sooner, in seconds, is not told.
+SILENT_SECONDS = 5.0
 
 # One request may take this long at most, in seconds: to connect, and between two of its bytes.
 CONNECT_SECONDS = 10.0
@@ -63,11 +71,21 @@ class Retry:
         def pause(seconds: float) -> None:
             sleep(seconds)
 
+        def tell(state: tenacity.RetryCallState) -> None:
+            elapsed = state.seconds_since_start or 0.0
+            error = state.outcome.exception() if state.outcome else None
+            if elapsed >= SILENT_SECONDS and error is not None:
+                left = self.deadline - elapsed
+                LOG.warning(
+                    "a request fails (%s); tried again for %.0f s more", google_errors.words(error), left
+                )
+
         attempts = tenacity.Retrying(
             stop=tenacity.stop_before_delay(self.deadline),
             wait=tenacity.wait_random_exponential(multiplier=self.first_wait, max=self.longest_wait),
             retry=tenacity.retry_if_exception(passing),
             sleep=pause,
+            before_sleep=tell,
             reraise=True,
         )
         return attempts(function)

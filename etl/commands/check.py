@@ -35,11 +35,8 @@ def check(job: str) -> None:
     click.echo(_describe(definition, pipeline, budget), err=True)
     for warning in advice.about_limit(budget) if pipeline.warehouse is not None else ():
         click.echo(f"warning: {warning}", err=True)
-    if pipeline.read_checkpoint() is None and (path := pipeline.sink.occupied_by()) is not None:
-        click.echo(
-            f"warning: {path} stands where the sink would write; `etl run` will refuse to overwrite it",
-            err=True,
-        )
+    if (obstacle := _occupied(pipeline)) is not None:
+        click.echo(f"warning: {obstacle}", err=True)
     records = pipeline.check(SAMPLE)
 
     def refuse(record: Any, reason: str) -> NoReturn:
@@ -56,6 +53,19 @@ def check(job: str) -> None:
         f"{job} is right; the source's first records ({SAMPLE} at most) gave {count(len(records), 'record')}",
         err=True,
     )
+
+
+def _occupied(pipeline: Pipeline) -> str | None:
+    """Say what stands in the way of a first run; where that cannot be found out, why: the definition may be right."""
+    from etl.errors import CheckpointError
+    from sinks.errors import SinkError
+
+    try:
+        if pipeline.read_checkpoint() is None and (path := pipeline.sink.occupied_by()) is not None:
+            return f"{path} stands where the sink would write; `etl run` will refuse to overwrite it"
+    except (CheckpointError, SinkError) as error:
+        return str(error)
+    return None
 
 
 def _describe(job: Job, pipeline: Pipeline, budget: Any) -> str:

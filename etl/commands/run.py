@@ -53,6 +53,11 @@ def run(
         handler.setFormatter(formatter)
         root = logging.getLogger()
         root.addHandler(handler)
+        for noisy in (
+            "google",
+            "urllib3",
+        ):  # what they warn of is tried again, or arrives as an error of ours
+            logging.getLogger(noisy).setLevel(logging.ERROR)
         logger.setLevel(logging.WARNING if quiet else logging.INFO)
         try:
             result = pipeline.run(

@@ -25,7 +25,7 @@ from etl.errors import CheckpointError, Fenced
 from etl.stores.local import LocalStore
 from sinks import GcsStream, Sink, google_errors
 from sinks.errors import SinkError
-from sinks.gcs.client import connect
+from sinks.gcs.client import checked, connect
 from sinks.retry import Retry
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class GcsStore:
         self.deadline = deadline
         self._bucket, self._name = match[1], match[2]
         self._retry = Retry(deadline=deadline)
-        self._client = client
+        self._client = checked(client, "bucket")
 
     def __repr__(self) -> str:
         return f"GcsStore({self.uri!r})"

@@ -124,7 +124,7 @@ class BigQuery:
         self.destination = f"bigquery://{path}?" + urlencode(
             {"location": location.lower(), "disposition": disposition}
         )
-        self._injected = client
+        self._injected = gcs.client.checked(client, "load_table_from_uri")
         self._client: Client | None = None
         self._storage: Any = None
         self._chunk_bytes = chunk_bytes(None)

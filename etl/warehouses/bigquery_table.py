@@ -266,6 +266,8 @@ class Table:
                 bigquery.DecimalTargetType.NUMERIC,
                 bigquery.DecimalTargetType.BIGNUMERIC,
             ]
+        if table is None:
+            self._check_new(columns)
         if table is None and options.partition_by is not None:
             config.time_partitioning = bigquery.TimePartitioning(
                 type_=options.partition_type, field=options.partition_by
@@ -273,6 +275,23 @@ class Table:
         if table is None and options.cluster_by:
             config.clustering_fields = list(options.cluster_by)
         return config
+
+    def _check_new(self, columns: Columns) -> None:
+        """Make sure that the table that a load will create has the columns that it is to be laid out by.
+
+        Raises:
+            WarehouseError: it has not; no job was submitted.
+        """
+        names = {column.name.lower() for column in columns}
+        wanted = {"partition_by": [self.options.partition_by or ""], "cluster_by": self.options.cluster_by}
+        for key, fields in wanted.items():
+            missing = [field for field in fields if field and field.lower() not in names]
+            if missing:
+                raise WarehouseError(
+                    f"{key}: {self.options} would have no column {', '.join(map(repr, missing))}: the records so far "
+                    f"have {', '.join(column.name for column in columns[:20]) or 'none'}; mend the name, or declare "
+                    "the column in [warehouse.schema], and run again"
+                )
 
 
 def labels(job: Job, plan: Plan) -> dict[str, str]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
@@ -25,9 +26,12 @@ from sinks.gcs.client import Client
 from sinks.gcs.objects import StoredObject, explained
 from sinks.retry import Retry
 
-# Sent at a time. Python's socket counts its timeout over a whole `sendall`; one call for 8 MiB would need a line of
-# 0.8 MB/s to get through in 10 s.
-PIECE = 1024 * 1024
+# Sent at a time, at least. Python's socket counts its timeout over a whole `sendall`; one call for 8 MiB would need a
+# line of 0.8 MB/s to get through in 10 s. So the first piece is small, and each that goes quickly is followed by one
+# twice as large: at every call and return of the socket, this thread waits for its turn with the thread that encodes.
+PIECE = 256 * 1024
+LARGEST_PIECE = 8 * 1024 * 1024
+QUICK_SECONDS = 0.1
 
 # The session is not there, any more, or was ended (499): nothing can be finalised by it.
 ENDED = frozenset({404, 410, 499})
@@ -64,6 +68,7 @@ class Session:
         self._content_type = content_type
         self._retry = retry
         self._stop = threading.Event()
+        self._pace = _Pace()
         self._stored = 0
         self._uncertain = False
         self.place = f"gs://{bucket}/{name}"
@@ -213,7 +218,7 @@ class Session:
             return self._transport.request(
                 method,
                 self._uri,
-                data=_Body(body, self._stop) if body else None,
+                data=_Body(body, self._pace, self._stop) if body else None,
                 headers=headers,
                 timeout=(retry or self._retry).timeout,
                 allow_redirects=False,
@@ -235,21 +240,40 @@ class Session:
         )
 
 
+class _Pace:
+    """How much is sent at a time, by how long the last piece took."""
+
+    def __init__(self) -> None:
+        self.piece = PIECE
+
+    def note(self, seconds: float) -> None:
+        if seconds < QUICK_SECONDS:
+            self.piece = min(self.piece * 2, LARGEST_PIECE)
+        else:
+            self.piece = max(self.piece // 2, PIECE)
+
+
 class _Body:
     """A request's body that is sent in pieces, is not copied, and may be called off."""
 
-    def __init__(self, data: memoryview, stop: threading.Event) -> None:
+    def __init__(self, data: memoryview, pace: _Pace, stop: threading.Event) -> None:
         self._data = data
+        self._pace = pace
         self._stop = stop
 
     def __len__(self) -> int:
         return len(self._data)
 
     def __iter__(self) -> Iterator[memoryview]:
-        for start in range(0, len(self._data), PIECE):
+        start = 0
+        while start < len(self._data):
             if self._stop.is_set():
                 raise Stopped
-            yield self._data[start : start + PIECE]
+            end = min(start + self._pace.piece, len(self._data))
+            began = time.monotonic()
+            yield self._data[start:end]
+            self._pace.note(time.monotonic() - began)
+            start = end
 
 
 def _encoded(crc: int) -> str:

@@ -19,6 +19,7 @@ from typing import Self
 from sinks import checksum
 from sinks.base import Data
 from sinks.errors import SinkError
+from sinks.gcs import turns
 from sinks.gcs.client import Client
 from sinks.gcs.objects import Objects, StoredObject
 from sinks.gcs.session import Session
@@ -83,6 +84,9 @@ class Upload:
         self._spare = [] if spare is None else spare
         self._buffer: bytearray | None = None
         self._filled = 0
+        # The first chunk is half of one: the parts of a job are mostly a whole number of chunks long, and so the last
+        # request, which nothing is encoded beside, has half a chunk and not a whole one.
+        self._wanted = max(chunk_bytes // 2 // CHUNK_UNIT, 1) * CHUNK_UNIT
         self._bytes = 0
         self._flight: _Flight | None = None
         self._tasks: SimpleQueue[_Flight | bool] = SimpleQueue()
@@ -120,11 +124,11 @@ class Upload:
         with memoryview(data).cast("B") as view:
             taken = 0
             while taken < len(view):
-                if self._filled == self._chunk_bytes:
+                if self._filled == self._wanted:
                     self._launch()
                 if self._buffer is None:
                     self._buffer = self._spare.pop() if self._spare else bytearray(self._chunk_bytes)
-                count = min(self._chunk_bytes - self._filled, len(view) - taken)
+                count = min(self._wanted - self._filled, len(view) - taken)
                 with memoryview(self._buffer) as room:  # a slice of the bytearray itself would copy twice
                     room[self._filled : self._filled + count] = view[taken : taken + count]
                 self._filled += count
@@ -217,7 +221,7 @@ class Upload:
         self._land()
         assert self._buffer is not None  # it is full
         self._flight = _Flight(self._buffer, self._filled)
-        self._buffer, self._filled = None, 0
+        self._buffer, self._filled, self._wanted = None, 0, self._chunk_bytes
         if self._thread is None:
             # A daemon: a host that does not answer must not keep the process from ending.
             self._thread = threading.Thread(
@@ -304,7 +308,7 @@ def _carry(session: Session, tasks: SimpleQueue[_Flight | bool]) -> None:
     """Send what comes, in a thread; it must not know the upload, which could not be dropped then."""
     while isinstance(task := tasks.get(), _Flight):
         try:
-            with memoryview(task.buffer) as buffer:
+            with turns.often(), memoryview(task.buffer) as buffer:
                 session.send(buffer[: task.length])
         except BaseException as error:  # raised in the thread that writes
             task.error = error

@@ -8,6 +8,8 @@ import re
 from collections.abc import Mapping
 
 import pytest
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import storage
 
 from etl.testing.gcs_server import GcsServer
 from sinks import GcsStream, PartLost, SealedPart, Sink, TakesBudget, TakesFacts
@@ -105,7 +107,8 @@ def test_chunks_that_were_asked_for_stay() -> None:
 
 
 def test_all_arguments_but_the_client_survive_pickling() -> None:
-    sink = GcsStream(BUCKET, prefix="job.ndjson", keep=True, chunk_bytes=CHUNK, deadline=7.0, client=object())
+    client = storage.Client("project", credentials=AnonymousCredentials())
+    sink = GcsStream(BUCKET, prefix="job.ndjson", keep=True, chunk_bytes=CHUNK, deadline=7.0, client=client)
     copy = pickle.loads(pickle.dumps(sink))
     assert (copy.path, copy.lasting, copy.chunk_bytes, copy.deadline) == (sink.path, True, CHUNK, 7.0)
     assert copy._client is None
@@ -254,3 +257,8 @@ def test_objects_are_found_on_all_pages(gcs: GcsServer, monkeypatch: pytest.Monk
 
 def test_a_slash_at_the_end_of_a_prefix_says_nothing_more() -> None:
     assert GcsStream("bucket", prefix="job/").path == GcsStream("bucket", prefix="job").path
+
+
+def test_what_is_no_client_is_refused() -> None:
+    with pytest.raises(ValueError, match="in Python alone"):
+        GcsStream("bucket", client="a client")

@@ -74,11 +74,12 @@ def test_another_process_takes_the_job_as_its_own(loader: Loader) -> None:
 
 def test_a_job_has_the_labels_that_say_whose_it_is(loader: Loader) -> None:
     plan = loader.plan()
-    loader.warehouse.load(base.Job(pipeline="Job-1", fingerprint={}, columns=COLUMNS), plan)
+    loader.warehouse.load(base.Job(pipeline="Job-1", fingerprint={}, columns=COLUMNS, life="1a2b"), plan)
     job = loader.client.get_job(f"etl_Job-1_2_{plan.id}_a0", location=LOCATION)
     assert job.labels == {
         "etl_pipeline": "job-1",
         "etl_plan": plan.id,
+        "etl_life": "1a2b",
         "etl_first_part": "1",
         "etl_last_part": "2",
         "etl_records": "7",
