@@ -360,16 +360,23 @@ def test_a_table_is_created_with_partitions_and_clusters(
 
 
 def test_whoever_leaves_does_not_wait_and_a_successor_takes_the_running_job(loader: Loader) -> None:
-    # The server answers an insertion after a second at the latest: this load takes longer.
-    plan = loader.plan(
-        loader.part([b'{"id": 1}'] * 100_000, format="ndjson.gz", times=MANY // 100_000), format="ndjson.gz"
-    )
+    # The server answers an insertion after a second at the latest: one of these loads takes longer.
     loader.warehouse.leave()
-    with pytest.raises(StillLoading, match="goes on in BigQuery"):
-        loader.warehouse.load(loader.job, plan)
+    before = 0
+    for records in (MANY, 4 * MANY, 16 * MANY):
+        part = loader.part([b'{"id": 1}'] * 100_000, format="ndjson.gz", times=records // 100_000)
+        plan = loader.plan(part, format="ndjson.gz")
+        try:
+            loader.warehouse.load(loader.job, plan)
+        except StillLoading as error:
+            assert "goes on in BigQuery" in str(error)
+            break
+        before += records
+    else:
+        pytest.fail("every load was done at once")
     successor = loader.open()
-    assert successor.load(loader.job, plan) == MANY
-    assert (loader.count(), successor.operations) == (MANY, 0)
+    assert successor.load(loader.job, plan) == records
+    assert (loader.count(), successor.operations) == (before + records, 0)
 
 
 def test_the_definition_can_be_pickled_and_the_client_is_not(loader: Loader) -> None:
