@@ -32,7 +32,7 @@ BUCKET = "bench"
 PROJECT = "test"
 TABLE = f"{PROJECT}.bench.flights"
 CHUNK = 8 * 1024 * 1024  # what `GcsStream` sends with one request, by default
-PART = int(os.environ.get("PARTS","8")) * CHUNK  # what a job writes to one object, by default
+PART = 8 * CHUNK  # what a job writes to one object, by default
 MARKED = 10_000  # records between two marks of the job's source
 TIMEOUT = 60.0  # seconds for a request of the bare loop
 

@@ -68,7 +68,7 @@ class Session:
         self._content_type = content_type
         self._retry = retry
         self._stop = threading.Event()
-        self._pace = _Pace()
+        self._pace = Pace()
         self._stored = 0
         self._uncertain = False
         self.place = f"gs://{bucket}/{name}"
@@ -240,13 +240,14 @@ class Session:
         )
 
 
-class _Pace:
+class Pace:
     """How much is sent at a time, by how long the last piece took."""
 
     def __init__(self) -> None:
         self.piece = PIECE
 
     def note(self, seconds: float) -> None:
+        """Choose the length of the next piece, in bytes."""
         if seconds < QUICK_SECONDS:
             self.piece = min(self.piece * 2, LARGEST_PIECE)
         else:
@@ -256,7 +257,7 @@ class _Pace:
 class _Body:
     """A request's body that is sent in pieces, is not copied, and may be called off."""
 
-    def __init__(self, data: memoryview, pace: _Pace, stop: threading.Event) -> None:
+    def __init__(self, data: memoryview, pace: Pace, stop: threading.Event) -> None:
         self._data = data
         self._pace = pace
         self._stop = stop

@@ -306,14 +306,15 @@ def fitting(metadata: Mapping[str, str]) -> dict[str, str]:
 
 def _carry(session: Session, tasks: SimpleQueue[_Flight | bool]) -> None:
     """Send what comes, in a thread; it must not know the upload, which could not be dropped then."""
-    while isinstance(task := tasks.get(), _Flight):
-        try:
-            with turns.often(), memoryview(task.buffer) as buffer:
-                session.send(buffer[: task.length])
-        except BaseException as error:  # raised in the thread that writes
-            task.error = error
-        task.done.set()
-        del task
+    with turns.often():
+        while isinstance(task := tasks.get(), _Flight):
+            try:
+                with memoryview(task.buffer) as buffer:
+                    session.send(buffer[: task.length])
+            except BaseException as error:  # raised in the thread that writes
+                task.error = error
+            task.done.set()
+            del task
     if task:
         _end(session)
 
