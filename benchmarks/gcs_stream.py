@@ -106,8 +106,8 @@ def run(what: str, url: str, length: int) -> Run:
 @contextmanager
 def storage(root: Path) -> Iterator[str]:
     """Run the strict server in a process of its own; yield its address."""
-    command = [sys.executable, "-m", "etl.testing.gcs_server", "--no-md5", "--bucket", BUCKET, "--root", root]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, "-m", "etl.testing.gcs_server", "--no-md5", "--bucket", BUCKET]
+    with subprocess.Popen([*command, "--root", str(root)], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
             url = process.stdout.readline().strip()
