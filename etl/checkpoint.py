@@ -24,6 +24,9 @@ from sinks.base import Hygiene, SealedPart, Sink
 
 VERSION = 2  # 1 knew no columns, quotas and failures; it is read as a document without them
 
+# Up to this many bytes a document is indented, for people: that makes it half as long again.
+READABLE = 64 * 1024
+
 S = TypeVar("S", bound=msgspec.Struct)
 
 
@@ -77,7 +80,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         sealed: what the sink says of it.
         records: how many records it holds.
-        after: the job's state after it.
+        after: the job's state after it, but for `tail`, which is this part; see `state`.
         fields: the kinds of the values of its fields (see `etl.shapes`); None: they are not known.
     """
 
@@ -90,6 +93,18 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     def sequence(self) -> int:
         """The part's number."""
         return self.sealed.sequence
+
+    @property
+    def state(self) -> State:
+        """The job's state after it."""
+        return replace(self.after, tail=self.sealed)
+
+    @classmethod
+    def of(
+        cls, sealed: SealedPart, records: int, after: State, fields: dict[str, tuple[str, ...]] | None
+    ) -> Part:
+        """Make a part; thousands of them may wait in one document, so nothing stands in it twice."""
+        return cls(sealed=sealed, records=records, after=replace(after, tail=None), fields=fields)
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,7 +132,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def after(self) -> State:
         """The job's state once this plan is loaded."""
-        return self.parts[-1].after
+        return self.parts[-1].state
 
     @classmethod
     def of(
@@ -225,9 +240,8 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
         return replace(self, state=state, sealed=self.sealed if part is None else (*self.sealed, part))
 
     def planned(self, plan: Plan) -> Checkpoint:
-        """Turn the sealed parts that `plan` holds into it."""
-        rest = tuple(part for part in self.sealed if part not in plan.parts)
-        return replace(self, plans=(*self.plans, plan), sealed=rest)
+        """Turn the sealed parts that `plan` holds, which are the first ones, into it."""
+        return replace(self, plans=(*self.plans, plan), sealed=self.sealed[len(plan.parts) :])
 
     def acknowledged(self, plan: Plan) -> Checkpoint:
         """Note that `plan` is in the warehouse: its parts may be released now, not before."""
@@ -246,8 +260,12 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def rewound(self) -> Checkpoint:
-        """Give up every part that is not loaded: they are lost, and will be pulled again."""
-        return replace(self, state=self.loaded, sealed=(), plans=(), rewinds=self.rewinds + 1)
+        """Give up every part that is not loaded: they are lost, and will be pulled again.
+
+        What they pinned goes with them, so that a schema or a transform may be mended: the columns that loaded
+        parts need are the table's.
+        """
+        return replace(self, state=self.loaded, sealed=(), plans=(), columns=None, rewinds=self.rewinds + 1)
 
     def abandoning(self) -> Checkpoint:
         """Note that every plan is being given up, so that whoever comes next goes on with that."""
@@ -265,8 +283,9 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
         return replace(self, clean=True, finished=finished)
 
     def encode(self) -> bytes:
-        """Return the document as indented JSON."""
-        return msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n"
+        """Return the document as JSON; indented, unless thousands of parts wait."""
+        data = msgspec.json.encode(self)
+        return (msgspec.json.format(data, indent=1) if len(data) <= READABLE else data) + b"\n"
 
 
 def decode(data: bytes, uri: str) -> Checkpoint:

@@ -274,7 +274,7 @@ class Engine:
             # Where nothing is loaded, a sealed part is the result.
             document = replace(document.committed(after, None), loaded=after)
         else:
-            part = Part(sealed=sealed, records=records, after=after, fields=fields) if sealed else None
+            part = Part.of(sealed, records, after, fields) if sealed else None
             document = document.committed(after, part)
             if sealed and columns is not None:
                 document = replace(document, columns=columns)

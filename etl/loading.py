@@ -6,6 +6,7 @@ The checkpoint is written by the thread of the run alone: it acknowledges a load
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -15,6 +16,7 @@ from etl.errors import LoadFailed, LoadMismatch, StillLoading
 from etl.job import Counts, Settings
 from etl.quota import Quota
 from etl.warehouses.base import Job, LoadsByJobs, Warehouse
+from sinks import SealedPart
 
 # One part loads while another, sealed, waits: more would only pile up on the disk.
 HANDED_OVER = 2
@@ -25,6 +27,9 @@ MOST_WAITING = 10_000
 
 # Whoever waits for the quota looks this often whether the run was stopped, in seconds.
 LOOK_SECONDS = 1.0
+
+# A plan may have had thousands of objects: they are deleted a few at a time, between batches of records.
+RELEASED_AT_ONCE = 4
 
 OUT_OF_QUOTA = "quota"
 
@@ -57,6 +62,7 @@ class Loading:
         self._operations = self._jobs.operations if self._jobs else 0  # those that are noted
         self._planned_at = float("-inf")
         self._over = False  # nothing more is begun: a load failed, or was left
+        self._loaded: deque[SealedPart] = deque()  # objects that are not released yet
 
     @property
     def under_way(self) -> bool:
@@ -90,6 +96,8 @@ class Loading:
         while self.under_way:
             self.advance(wait=True)
             self._plan_now()
+        while not self._over and self._loaded:
+            self._release_some()
 
     def let_go(self) -> None:
         """Begin no other load of those that go on without this process, and wait for none. From any thread."""
@@ -144,12 +152,13 @@ class Loading:
         if self._may_plan(document) and self._due(document):
             document = self._planned(document)
         self._write(document)
+        self._begin()
         if loaded is not None:
             self._release(*loaded)
-        self._begin()
 
     def advance_if_done(self) -> None:
-        """Advance if the load that is under way has ended, or one that waited for the quota is due; cheap."""
+        """Advance if the load that is under way has ended, or one that waited for the quota is due; cheap if not."""
+        self._release_some()
         if self._load is not None:
             if self._load[1].done():
                 self.advance()
@@ -157,7 +166,11 @@ class Loading:
             self.advance()
 
     def close(self) -> None:
-        """Wait for the load that is under way, whatever interrupts: its warehouse is closed after that."""
+        """Wait for the load that is under way, whatever interrupts: its warehouse is closed after that.
+
+        One that goes on without this process is not waited for.
+        """
+        self.let_go()
         while True:
             try:
                 self._thread.shutdown(wait=True)
@@ -240,9 +253,18 @@ class Loading:
         if document is not self._lease.document:
             self._lease.write(document)
 
+    def _release_some(self) -> None:
+        """Release a few of the objects that are loaded; those that a run leaves are cleared away by the next."""
+        for _ in range(min(RELEASED_AT_ONCE, len(self._loaded))):
+            self._job.sink.release(self._loaded[0])
+            self._loaded.popleft()
+
     def _release(self, plan: Plan, seconds: float) -> None:
         for part in plan.parts:
-            self._job.sink.release(part.sealed)
+            if is_local(part):
+                self._job.sink.release(part.sealed)
+            else:
+                self._loaded.append(part.sealed)
         self._counts.loaded += len(plan.parts)
         self._emit(
             progress.PlanLoaded(

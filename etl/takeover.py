@@ -55,8 +55,8 @@ class Takeover:
         self._compare(document.fingerprint, bool(document.outstanding))
         lease = Lease(self._store, document, found[1] if found else None)
         for key, sink in (("parts", self._job.sink), ("rejects", self._job.rejects)):
-            unused = document.clean and getattr(document.state, TAILS[key]) is None
-            if unused or document.fingerprint.get(key) != self._job.fingerprint[key]:
+            # Once the job was acquired with a sink, what stands there is its own, sealed or not.
+            if document.fingerprint.get(key) != self._job.fingerprint[key]:
                 self._check_free(sink, lease)
         document = replace(
             document,

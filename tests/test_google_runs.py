@@ -13,7 +13,8 @@ import pytest
 
 import etl
 from etl import progress
-from etl.errors import LoadFailed, RecordError
+from etl.errors import LoadFailed, RecordError, SinkFailed
+from etl.testing.fault_proxy import Answer, FaultProxy
 from tests.google import LOCATION, PROJECT, TIMEOUT, GoogleServers
 
 RECORDS = 60
@@ -143,14 +144,15 @@ def test_once_the_quota_is_free_again_all_that_waits_goes_with_one_job(place):
 
 
 class Spoil:
-    """Spoils the first part in the bucket once it is sealed, so that BigQuery refuses it."""
+    """Spoils a part in the bucket once it is sealed, so that BigQuery refuses it."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, sequence: int = 3) -> None:
         self.place = place
+        self.sequence = sequence
         self.done = False
 
     def __call__(self, event: progress.Event) -> None:
-        if isinstance(event, progress.PartSealed) and event.sequence == 3 and not self.done:
+        if isinstance(event, progress.PartSealed) and event.sequence == self.sequence and not self.done:
             path = self.place.servers.gcs.root / event.uri.removeprefix("gs://")
             data = path.read_bytes()
             path.write_bytes(b"!" * 10 + data[10:])
@@ -274,3 +276,31 @@ def test_a_job_that_is_begun_anew_loads_everything_again(place, tmp_path):
     result = place.pipeline(**again, checkpoint=f"gs://{place.bucket}/etl/anew.json").run()
     assert result.records == RECORDS
     assert place.numbers() == ALL
+
+
+def test_a_schema_that_is_mended_helps_also_where_the_first_load_failed(place):
+    with pytest.raises(LoadFailed):
+        place.pipeline(part_records=20, transforms=[days]).run(listeners=[Spoil(place, sequence=1)])
+    mended = {"schema": {"day": "DATE"}}
+    place.pipeline(part_records=20, transforms=[days], warehouse=mended).run(retry_failed=True)
+    assert place.numbers() == ALL
+    assert {str(row["day"]) for row in place.rows()} == {"2026-11-23"}
+
+
+def days(records: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for record in records:
+        yield {**record, "day": "2026-11-23"}
+
+
+def test_what_an_interrupted_run_left_is_the_jobs_own_and_no_strangers(place):
+    """After a first part that was given up the checkpoint knows of no part, and the bucket may hold some."""
+    with pytest.raises(LoadFailed):
+        place.pipeline().run(listeners=[Spoil(place, sequence=1)])
+    with FaultProxy(place.servers.gcs.url) as proxy, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STORAGE_EMULATOR_HOST", proxy.url)
+        proxy.at(1, Answer(403), of=lambda head: head.method == "DELETE")
+        with pytest.raises(SinkFailed):
+            place.pipeline().run(retry_failed=True)
+    place.pipeline().run()
+    assert place.numbers() == ALL
+    assert place.objects() == []

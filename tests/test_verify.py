@@ -100,8 +100,9 @@ def test_a_checkpoint_that_was_put_back_is_behind_the_loads(done: Path) -> None:
     assert "was an older copy of it put back?" in found.stdout
 
 
-def document(records: int, sequence: int) -> Checkpoint:
-    return Checkpoint(pipeline="job", loaded=State(sequence=sequence, totals=Totals(records=records)))
+def document(records: int, sequence: int, loads: int = 2) -> Checkpoint:
+    state = State(sequence=sequence, totals=Totals(records=records))
+    return Checkpoint(pipeline="job", loaded=state, loads=loads)
 
 
 def audit(*loads: Loaded, table_rows: int | None = None) -> Audit:
@@ -133,7 +134,13 @@ def test_parts_that_two_plans_loaded_are_found() -> None:
     assert "parts 2 to 3 were loaded by a_a0 and by b_a0" in findings[0].text
 
 
-def test_a_load_that_is_missing_is_found_with_its_parts() -> None:
-    findings = compare(document(30, 5), audit(load("a", 1, 2), load("c", 5, 5)))
-    assert [finding.kind for finding in findings] == ["missing"]
-    assert "10 are missing; no load took parts 3 to 4" in findings[0].text
+def test_a_load_whose_rows_are_missing_too_is_found_with_its_parts() -> None:
+    findings = compare(document(30, 5, loads=3), audit(load("a", 1, 2), load("c", 5, 5)))
+    assert [finding.kind for finding in findings] == ["forgotten", "missing"]
+    assert "no load took parts 3 to 4" in findings[0].text
+    assert "10 were deleted or lost" in findings[1].text
+
+
+def test_a_load_that_the_warehouse_has_forgotten_is_no_fault_if_its_rows_are_there() -> None:
+    findings = compare(document(30, 5, loads=3), audit(load("a", 1, 2), load("c", 5, 5), table_rows=30))
+    assert [finding.kind for finding in findings] == ["forgotten"]

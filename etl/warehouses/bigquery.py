@@ -18,7 +18,7 @@ from urllib.parse import quote, urlencode
 
 from etl.checkpoint import Plan
 from etl.columns import Columns
-from etl.errors import LoadFailed, LoadMismatch, WarehouseError
+from etl.errors import LoadFailed, LoadMismatch, StillLoading, WarehouseError
 from etl.memory import Budget
 from etl.warehouses import bigquery_errors, bigquery_staging
 from etl.warehouses.base import Audit, Gate, Job
@@ -309,7 +309,7 @@ class BigQuery:
             client,
             project=options.project,
             resource=resource,
-            blocks=sent_along([part.sealed for part in plan.parts], plan.format),
+            blocks=self._until_left(sent_along([part.sealed for part in plan.parts], plan.format)),
             chunk_bytes=self._chunk_bytes,
             retry=self._retry,
             sleep=self._jobs().sleep,
@@ -342,8 +342,26 @@ class BigQuery:
             raise AssertionError  # never reached: asked before
         bucket, prefix = self._staging
         return Staging(
-            self._storage_client(), bucket, prefix, retry=self._retry, chunk_bytes=self._chunk_bytes
+            self._storage_client(),
+            bucket,
+            prefix,
+            retry=self._retry,
+            chunk_bytes=self._chunk_bytes,
+            reading=self._until_left,
         )
+
+    def _until_left(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
+        """Pass on what is read of a part, until `leave` is called.
+
+        Raises:
+            StillLoading: it was; no job was submitted.
+        """
+        for block in blocks:
+            if self._leaving.is_set():
+                raise StillLoading(
+                    "a load was being prepared, and is left to the next run; nothing was submitted"
+                )
+            yield block
 
     def _clear(self, plan: Plan) -> None:
         """Delete what is staged of a plan that no job will read any more."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -62,14 +62,25 @@ class Staging:
         prefix: what names begin with; empty: nothing.
         retry: how long each request is tried again.
         chunk_bytes: what is sent with one request; two such chunks are in memory.
+        reading: passes on the blocks of a part as they are read; what it raises ends the staging.
     """
 
-    def __init__(self, client: Any, bucket: str, prefix: str, *, retry: Retry, chunk_bytes: int) -> None:
+    def __init__(
+        self,
+        client: Any,
+        bucket: str,
+        prefix: str,
+        *,
+        retry: Retry,
+        chunk_bytes: int,
+        reading: Callable[[Iterator[bytes]], Iterator[bytes]],
+    ) -> None:
         self._client = client
         self._bucket = bucket
         self._prefix = prefix
         self._retry = retry
         self._chunk_bytes = chunk_bytes
+        self._reading = reading
         self._objects = Objects(client, bucket, retry=retry)
 
     def put(self, plan: Plan) -> list[str]:
@@ -130,7 +141,7 @@ class Staging:
                 retry=self._retry,
                 spare=spare,
             ) as upload:
-                for block in blocks(part):
+                for block in self._reading(blocks(part)):
                     upload.write(block)
         except SinkOccupied:
             # Another process that holds the same plan was faster: it staged the same bytes.

@@ -362,18 +362,17 @@ def test_a_table_is_created_with_partitions_and_clusters(
 def test_whoever_leaves_does_not_wait_and_a_successor_takes_the_running_job(loader: Loader) -> None:
     # The server answers an insertion after a second at the latest: one of these loads takes longer.
     loader.warehouse.leave()
-    before = 0
+    before, left = 0, ""
     for records in (MANY, 4 * MANY, 16 * MANY):
         part = loader.part([b'{"id": 1}'] * 100_000, format="ndjson.gz", times=records // 100_000)
         plan = loader.plan(part, format="ndjson.gz")
         try:
             loader.warehouse.load(loader.job, plan)
         except StillLoading as error:
-            assert "goes on in BigQuery" in str(error)
+            left = str(error)
             break
         before += records
-    else:
-        pytest.fail("every load was done at once")
+    assert "goes on in BigQuery" in left
     successor = loader.open()
     assert successor.load(loader.job, plan) == records
     assert (loader.count(), successor.operations) == (before + records, 0)
