@@ -341,9 +341,9 @@ class Engine:
     def _shrink(self, error: Exception, writer: PartWriter | None) -> None:
         """Without space: free what can be freed, and make parts smaller; at the smallest, give up."""
         before = self._lease.document.part_bytes
-        freed = self._loading.under_way
-        if freed:
-            self._loading.advance(wait=True)
+        waiting = len(self._lease.document.outstanding)
+        self._loading.drain()
+        freed = len(self._lease.document.outstanding) < waiting
         written = writer.bytes if writer is not None else before
         smallest = min(SMALLEST_PART, self._job.part_bytes)
         after = max(smallest, min(before, written) // 2)
@@ -362,7 +362,7 @@ class Engine:
         self.counts.cut_for_memory += 1
         smallest = min(SMALLEST_PART, self._job.part_bytes)
         self._lease.document = replace(document, part_bytes=max(smallest, document.part_bytes // 2))
-        if sealed.uri.startswith("file:"):
+        if sealed.is_local:
             with suppress(SinkError):  # loaded and deleted by now; else it was synced before, or is made anew
                 page_cache.drop(locate(sealed.uri).path)
             self._loading.drain()

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from etl import progress
-from etl.checkpoint import Checkpoint, Lease, Part, Plan, replace
+from etl.checkpoint import Checkpoint, Lease, Plan, replace
 from etl.errors import LoadFailed, LoadMismatch, StillLoading
 from etl.job import Counts, Settings
 from etl.quota import Quota
@@ -62,6 +62,7 @@ class Loading:
         self._operations = self._jobs.operations if self._jobs else 0  # those that are noted
         self._planned_at = float("-inf")
         self._over = False  # nothing more is begun: a load failed, or was left
+        self._left = False
         self._loaded: deque[SealedPart] = deque()  # objects that are not released yet
 
     @property
@@ -101,8 +102,8 @@ class Loading:
 
     def let_go(self) -> None:
         """Begin no other load of those that go on without this process, and wait for none. From any thread."""
-        if self._jobs is not None:
-            self._over = True
+        if self._jobs is not None and not self._left:
+            self._left = self._over = True  # first: a signal may come in the middle of the next line
             self._jobs.leave()
 
     def leave(self) -> None:
@@ -181,7 +182,7 @@ class Loading:
     def _most(self) -> int:
         """Return how many parts may wait: more where they take no room that is wanted for other things."""
         slots, waiting = self._job.sink.slots, self._lease.document.outstanding
-        elsewhere = bool(waiting) and not any(is_local(part) for part in waiting)
+        elsewhere = bool(waiting) and not any(part.sealed.is_local for part in waiting)
         most = MOST_WAITING if self._jobs and (self._job.sink.lasting or elsewhere) else HANDED_OVER
         return most if slots is None else min(most, slots)
 
@@ -218,7 +219,7 @@ class Loading:
         assert warehouse is not None
         most = len(document.sealed)
         if self._jobs is not None:
-            most = self._jobs.most_parts(self._job.format.name, local=is_local(document.sealed[0]))
+            most = self._jobs.most_parts(self._job.format.name, local=document.sealed[0].sealed.is_local)
         plan = Plan.of(
             warehouse.destination,
             self._job.format.name,
@@ -261,7 +262,7 @@ class Loading:
 
     def _release(self, plan: Plan, seconds: float) -> None:
         for part in plan.parts:
-            if is_local(part):
+            if part.sealed.is_local:
                 self._job.sink.release(part.sealed)
             else:
                 self._loaded.append(part.sealed)
@@ -276,11 +277,6 @@ class Loading:
                 seconds=seconds,
             )
         )
-
-
-def is_local(part: Part) -> bool:
-    """Say whether a part is a file on this machine, not an object in a bucket."""
-    return part.sealed.uri.startswith("file:")
 
 
 def _timed(warehouse: Warehouse, job: Job, plan: Plan) -> tuple[int, float]:

@@ -35,6 +35,11 @@ class SealedPart:
     crc32c: int
     generation: int = 0
 
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a file on this machine, or a range of one, and goes with its disk."""
+        return self.uri.startswith("file:")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hygiene:

@@ -36,7 +36,7 @@ from etl.warehouses.bigquery_jobs import (
     said,
     until_when,
 )
-from etl.warehouses.bigquery_parts import blocks, is_local, sent_along
+from etl.warehouses.bigquery_parts import blocks, sent_along
 from etl.warehouses.bigquery_schema import Schema, declared, known, to_api
 from etl.warehouses.bigquery_staging import Staging
 from etl.warehouses.bigquery_table import Table, TableOptions, connect
@@ -269,7 +269,7 @@ class BigQuery:
 
     def _check(self, plan: Plan) -> None:
         """Make sure that a plan can be a job at all."""
-        local = [is_local(part.sealed) for part in plan.parts]
+        local = [part.sealed.is_local for part in plan.parts]
         most = self.most_parts(plan.format, local=any(local))
         what = f"plan {plan.id}"
         if plan.format not in self.formats:
@@ -290,7 +290,7 @@ class BigQuery:
         """Return what submits the job of a plan for which there is none."""
         client, jobs, options = self._connected(), self._jobs(), self._options
         config = self._table().load_config(job, plan, self._declared)
-        local = is_local(plan.parts[0].sealed)
+        local = plan.parts[0].sealed.is_local
         if local and self._staging is None:
             return partial(self._send_along, id, plan, config)
         uris = self._staged().put(plan) if local else [part.sealed.uri for part in plan.parts]
@@ -365,7 +365,7 @@ class BigQuery:
 
     def _clear(self, plan: Plan) -> None:
         """Delete what is staged of a plan that no job will read any more."""
-        if self._staging is not None and is_local(plan.parts[0].sealed):
+        if self._staging is not None and plan.parts[0].sealed.is_local:
             self._staged().clear(plan)
 
     def _storage_client(self) -> Any:
@@ -378,14 +378,14 @@ class BigQuery:
 
     def _read(self, part: SealedPart) -> Iterator[bytes]:
         """Yield a part's bytes, wherever it is."""
-        if is_local(part):
-            yield from blocks(part)
+        if part.is_local:
+            yield from self._until_left(blocks(part))
             return
         bucket, name = re.fullmatch(r"gs://([^/]+)/(.+)", part.uri).groups()  # type: ignore[union-attr]
         blob = self._storage_client().bucket(bucket).blob(name, generation=part.generation or None)
-        with blob.open("rb", chunk_size=self._chunk_bytes, timeout=self._retry.timeout) as file:
-            while block := file.read(self._chunk_bytes):
-                yield block
+        timeout = self._retry.timeout
+        with blob.open("rb", chunk_size=self._chunk_bytes, timeout=timeout, retry=None) as file:
+            yield from self._until_left(iter(partial(file.read, self._chunk_bytes), b""))
 
     def _present_gate(self, job: Job) -> Gate:
         return RecordGate(self._columns(self._table().columns(), job.columns), format="ndjson")

@@ -7,7 +7,6 @@ from typing import Any
 from etl.checkpoint import Plan
 from etl.errors import Fenced, WarehouseError
 from etl.warehouses.bigquery_jobs import burns
-from etl.warehouses.bigquery_parts import is_local
 from etl.warehouses.bigquery_staging import staged
 from etl.warehouses.bigquery_table import TableOptions
 
@@ -46,7 +45,7 @@ def _wrong(job: Any, plan: Plan, table: TableOptions) -> str:
     if job.write_disposition != "WRITE_APPEND":
         return f"its write disposition is {job.write_disposition}"
     uris = list(job.source_uris or ())
-    if is_local(plan.parts[0].sealed):
+    if plan.parts[0].sealed.is_local:
         # Parts of files may have been staged, under whatever prefix, or sent along.
         return "" if not uris or staged(plan, uris) else f"it loads {', '.join(uris[:2])} …"
     if uris == [part.sealed.uri for part in plan.parts]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -22,6 +23,9 @@ from sinks.base import SealedPart
 
 # So many rows are named; there may be more.
 MOST = 5
+
+# Parts of so many bytes are looked through for what does not fit, where the job names no row.
+LOOKED_THROUGH = 256 * 1024 * 1024
 
 _POSITION = re.compile(r"row starting at position (\d+)")
 _FIELD = re.compile(r"Field: ([^;]+?)(?:;|\. |\.?$| File: )")
@@ -43,7 +47,7 @@ def explain(job: Any, plan: Plan, read: Read, gate: Callable[[], Gate]) -> str:
     """
     found = list(_told(job, plan, read))
     if not any(" row " in each for each in found):
-        found = list(_looked_through(plan, read, gate))[:MOST] or found
+        found = list(islice(_looked_through(plan, read, gate), MOST)) or found
     result = job.error_result or {}
     if not found:
         message = " ".join(str(result.get("message") or "BigQuery does not say why").split())
@@ -117,7 +121,11 @@ def _looked_through(plan: Plan, read: Read, gate: Callable[[], Gate]) -> Iterato
         return
     with suppress(Exception):  # as above
         known = gate()
+        looked_through = 0
         for part in plan.parts:
+            looked_through += part.sealed.bytes
+            if looked_through > LOOKED_THROUGH and part is not plan.parts[0]:
+                return
             for row, line in enumerate(_lines(text(plan.format, read(part.sealed))), 1):
                 try:
                     known.admit(orjson.loads(line))

@@ -20,11 +20,6 @@ TEXT = 1024 * 1024
 GZIP = 31
 
 
-def is_local(part: SealedPart) -> bool:
-    """Say whether the part is a file, or a range of one, and no object in a bucket."""
-    return not part.uri.startswith("gs://")
-
-
 def blocks(part: SealedPart) -> Iterator[bytes]:
     """Yield a part's bytes. The last of them come only when all of them have the checksum that was sealed.
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from etl.checkpoint import Part, State
-from etl.errors import Fenced, WarehouseError
+from etl.errors import Fenced, StillLoading, WarehouseError
 from etl.testing.fault_proxy import Answer, CutRequest, Drop, Fault, FaultProxy, Head, Truncate
 from etl.warehouses.bigquery_upload import CHUNK_UNIT, chunk_bytes
 from sinks import BigFile, NumberedChunks, ReusedFile
@@ -271,3 +271,16 @@ def test_staging_survives_a_lost_answer_at_any_request(
         assert proxy.log[nth - 1 :], "there were fewer requests: lower the range"
     assert loader.count() == 7
     assert loader.objects() == []
+
+
+@pytest.mark.parametrize("staged", [False, True])
+def test_whoever_leaves_while_files_are_sent_submits_nothing(
+    loader: Loader, staging: str, staged: bool
+) -> None:
+    plan = loader.plan(local=True)
+    warehouse = loader.open(staging=staging if staged else None)
+    warehouse.leave()
+    with pytest.raises(StillLoading, match="nothing was submitted"):
+        warehouse.load(loader.job, plan)
+    assert loader.open(staging=staging if staged else None).load(loader.job, plan) == 7
+    assert (loader.count(), loader.objects()) == (7, [])
