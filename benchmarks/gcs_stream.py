@@ -86,13 +86,13 @@ class Target:
         return "reached" if self.reached else "MISSED"
 
 
-def run(what: str, url: str, length: int) -> Run:
+def run(what: str, url: str, length: int, part: int = PART) -> Run:
     """Start a process that does it, and wait for its end.
 
     Raises:
         subprocess.CalledProcessError: it failed; it has said why.
     """
-    command = [sys.executable, "-m", "benchmarks.one_upload", what, url, str(length)]
+    command = [sys.executable, "-m", "benchmarks.one_upload", what, url, str(length), str(part)]
     said = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
     done = Run(what=what, **json.loads(said))
     print(
@@ -139,7 +139,7 @@ def measure(options: argparse.Namespace) -> tuple[list[Run], list[Run]]:
         work = Path(running.enter_context(tempfile.TemporaryDirectory(dir=options.directory, prefix="run-")))
         url = running.enter_context(storage(work / "gcs"))
         print(f"\nspeed: {options.rounds} rounds")
-        speed = [run(what, url, options.bytes) for _ in range(options.rounds) for what in SPEED]
+        speed = [run(what, url, options.bytes, options.part) for _ in range(options.rounds) for what in SPEED]
         workers = ["stream"]
         if warehouse(work / "gcs", work / "bigquery", running):
             workers.append("job")
@@ -201,8 +201,9 @@ def notes(options: argparse.Namespace, memory: Sequence[Run]) -> list[str]:
     said = [
         f"{datetime.now(UTC):%Y-%m-%d}, Linux {platform.release()}, {os.cpu_count()} processors, "
         f"Python {platform.python_version()}.",
-        f"{size(options.bytes)} a run, in objects of {size(PART)} and chunks of {size(CHUNK)}; {options.rounds} "
-        "rounds, the three in turn, each in a process of its own; the clock runs without its start. Medians.",
+        f"{size(options.bytes)} a run, in objects of {size(options.part)}, each sealed before the next one is begun, "
+        f"and chunks of {size(CHUNK)}; {options.rounds} rounds, the three in turn, each in a process of its own; "
+        "the clock runs without its start. Medians.",
         f"The records: NDJSON by `etl.formats`, {len(lines(records)) / len(records):.0f} bytes each, out of "
         f"{len(records):,} that are in memory.",
         "*Encoding alone* drops the bytes. *Sending alone* is a loop over one `requests.Session` that puts bytes which "
@@ -248,6 +249,12 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--bytes", type=parse_bytes, default="512MiB", help="of each run for the speed (512MiB)")
+    add(
+        "--part",
+        type=parse_bytes,
+        default="64MiB",
+        help="of each object for the speed (64MiB)",
+    )
     add("--rounds", type=int, default=5, help="for the speed (5)")
     add("--small", type=parse_bytes, default="10MiB", help="output of the first run for the memory (10MiB)")
     add("--large", type=parse_bytes, default="1000MiB", help="and of the second (1000MiB)")

@@ -1,6 +1,6 @@
 """Write records to Cloud Storage in one way; the process that the benchmark of `gcs_stream` starts and measures.
 
-python -m benchmarks.one_upload WHAT URL BYTES
+python -m benchmarks.one_upload WHAT URL BYTES [PART]
 
 WHAT is one of
 
@@ -9,8 +9,8 @@ bare     send bytes that are ready by the plain protocol: requests, one session,
 stream   encode the records into `sinks.GcsStream`
 job      the whole job: `gcs_stream`, a checkpoint in the bucket, BigQuery
 
-URL is that of a Cloud Storage server with the bucket `bench`; BigQuery is where the environment says. It prints a
-line of JSON, and leaves the bucket as it was, but for the checkpoint of `job`.
+URL is that of a Cloud Storage server with the bucket `bench`, PART the length of an object in bytes; BigQuery is where
+the environment says. It prints a line of JSON, and leaves the bucket as it was, but for the checkpoint of `job`.
 """
 
 from __future__ import annotations
@@ -85,10 +85,9 @@ def encode(records: list[Record], size: int, write: Callable[[Any], None]) -> No
         pass
 
 
-def parts(size: int) -> Iterator[int]:
-    """Yield the lengths of the objects that `size` bytes become."""
-    for start in range(0, size, PART):
-        yield min(PART, size - start)
+def parts(size: int, part: int) -> list[int]:
+    """Return the lengths of the objects that `size` bytes become."""
+    return [min(part, size - start) for start in range(0, size, part)]
 
 
 class Clock:
@@ -103,7 +102,7 @@ class Clock:
         self.seconds += time.perf_counter()
 
 
-def encoded(records: list[Record], size: int, clock: Clock) -> int:
+def encoded(records: list[Record], lengths: list[int], clock: Clock) -> int:
     """Encode alone; return how many bytes it made."""
     made = 0
 
@@ -112,21 +111,21 @@ def encoded(records: list[Record], size: int, clock: Clock) -> int:
         made += len(data)
 
     with clock:
-        for length in parts(size):
+        for length in lengths:
             encode(records, length, count)
     return made
 
 
-def bare(url: str, records: list[Record], size: int, clock: Clock) -> int:
+def bare(url: str, records: list[Record], lengths: list[int], clock: Clock) -> int:
     """Send ready bytes in chunks as large as ours, to objects as large as ours; return how many were sent."""
     import requests
 
     ready = lines(records)
     chunk = (ready * (CHUNK // len(ready) + 1))[:CHUNK]
-    names = [f"bare/{number}.ndjson" for number, _ in enumerate(parts(size))]
+    names = [f"bare/{number}.ndjson" for number, _ in enumerate(lengths)]
     with requests.Session() as session:
         with clock:
-            for name, length in zip(names, parts(size), strict=True):
+            for name, length in zip(names, lengths, strict=True):
                 begun = session.post(
                     f"{url}/upload/storage/v1/b/{BUCKET}/o",
                     params={"uploadType": "resumable", "name": name, "ifGenerationMatch": "0"},
@@ -147,10 +146,10 @@ def bare(url: str, records: list[Record], size: int, clock: Clock) -> int:
         for name in names:
             address = f"{url}/storage/v1/b/{BUCKET}/o/{name.replace('/', '%2F')}"
             session.delete(address, timeout=TIMEOUT).raise_for_status()
-    return size
+    return sum(lengths)
 
 
-def stream(records: list[Record], size: int, clock: Clock) -> int:
+def stream(records: list[Record], lengths: list[int], clock: Clock) -> int:
     """Encode into the sink; return how many bytes it wrote."""
     from sinks import GcsStream, SealedPart
 
@@ -160,7 +159,7 @@ def stream(records: list[Record], size: int, clock: Clock) -> int:
             [], None
         )  # makes the client, whose first connection and credentials are not the question
         with clock:
-            for sequence, length in enumerate(parts(size), 1):
+            for sequence, length in enumerate(lengths, 1):
                 with sink.open_part(sequence) as part:
                     encode(records, length, part.write)
                 if part.sealed is None:
@@ -204,14 +203,14 @@ def resident(name: str) -> int:
     raise LookupError(f"/proc/self/status has no {name}")
 
 
-def main(what: str, url: str, size: int) -> None:
+def main(what: str, url: str, size: int, part: int = PART) -> None:
     """Do it, and print what it took."""
     os.environ |= {
         "STORAGE_EMULATOR_HOST": url,
         "NO_GCE_CHECK": "true",
         "GCE_METADATA_HOST": "127.0.0.1:9",
     }
-    records = flights()
+    records, lengths = flights(), parts(size, part)
     clock = Clock()
     if what in ("stream", "job"):
         from google.cloud import bigquery, storage  # noqa: F401 - what a worker's memory is compared with
@@ -220,9 +219,9 @@ def main(what: str, url: str, size: int) -> None:
     # Importing takes more for a moment than it leaves; from here on the peak is that of the work (proc(5)).
     Path("/proc/self/clear_refs").write_text("5")
     done = {
-        "encode": lambda: encoded(records, size, clock),
-        "bare": lambda: bare(url, records, size, clock),
-        "stream": lambda: stream(records, size, clock),
+        "encode": lambda: encoded(records, lengths, clock),
+        "bare": lambda: bare(url, records, lengths, clock),
+        "stream": lambda: stream(records, lengths, clock),
         "job": lambda: job(records, size, clock),
     }[what]()
     print(
@@ -231,4 +230,4 @@ def main(what: str, url: str, size: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    main(sys.argv[1], sys.argv[2], *map(int, sys.argv[3:]))
