@@ -35,8 +35,6 @@ def check(job: str) -> None:
     click.echo(_describe(definition, pipeline, budget), err=True)
     for warning in advice.about_limit(budget) if pipeline.warehouse is not None else ():
         click.echo(f"warning: {warning}", err=True)
-    if (obstacle := _occupied(pipeline)) is not None:
-        click.echo(f"warning: {obstacle}", err=True)
     records = pipeline.check(SAMPLE)
 
     def refuse(record: Any, reason: str) -> NoReturn:
@@ -49,6 +47,8 @@ def check(job: str) -> None:
         pass
     if sys.stdout is not None:
         sys.stdout.flush()
+    if (obstacle := _occupied(pipeline)) is not None:
+        click.echo(f"warning: {obstacle}", err=True)
     click.echo(
         f"{job} is right; the source's first records ({SAMPLE} at most) gave {count(len(records), 'record')}",
         err=True,
