@@ -44,7 +44,7 @@ demo-gcp: $(READY) $(FLIGHTS) bigquery
 
 test: lint $(FLIGHTS) bigquery
 	sh tests/install-debian-packages.sh
-	$(BIN)/python -m pytest -n 2 --durations=10
+	$(BIN)/python -m pytest -n 3 --dist worksteal --durations=10
 
 # Without Python 3.13 it says so, and the tests that take BigQuery are skipped; not where ETL_REQUIRE_BIGQUERY is set.
 bigquery: $(BIGQUERY)

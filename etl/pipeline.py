@@ -196,13 +196,17 @@ class Pipeline:
                     if self.warehouse is not None:
                         self.warehouse.open(budget)
                     takeover.follow_ledger(lease)
+                    takeover.look_back(lease)
                     takeover.settle_failures(lease, retry=retry_failed)
                     takeover.recover(lease)
                 except CheckpointError:
                     raise
-                except Exception:
+                except Exception as error:
                     # Nothing was written by this run: what the one before left is no worse for it.
-                    lease.write(replace(lease.document, clean=takeover.clean))
+                    try:
+                        lease.write(replace(lease.document, clean=takeover.clean))
+                    except CheckpointError as other:  # which must not hide the first
+                        error.add_note(f"and while the run was being ended: {other}")
                     raise
                 document = lease.document
                 self._engine = engine = Engine(job, lease, emit)

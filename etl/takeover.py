@@ -135,6 +135,17 @@ class Takeover:
                 "table dropped; going on from what the warehouse has"
             )
 
+    def look_back(self, lease: Lease) -> None:
+        """Where no ledger tells what is loaded, make sure that the table fits the checkpoint.
+
+        Raises:
+            WarehouseError: it does not.
+        """
+        warehouse: object = self._job.warehouse
+        if isinstance(warehouse, LoadsByJobs):
+            document = lease.document
+            warehouse.look_back(Job.of(document, self._job.fingerprint), loads=document.loads)
+
     def settle_failures(self, lease: Lease, *, retry: bool) -> None:
         """Where a plan could not be loaded as it was, stop, or give up what is not loaded.
 

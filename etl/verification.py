@@ -12,10 +12,10 @@ import msgspec
 from etl.checkpoint import Checkpoint
 from etl.warehouses.base import Audit, Loaded
 
-Kind = Literal["missing", "twice", "unknown", "waits", "forgotten"]
+Kind = Literal["missing", "twice", "unknown", "failed", "waits", "forgotten"]
 
 # What of it is wrong; the rest is only told.
-WRONG = frozenset({"missing", "twice", "unknown"})
+WRONG = frozenset({"missing", "twice", "unknown", "failed"})
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,8 +23,9 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         kind: `missing`: rows that should be there are not; `twice`: rows were loaded more than once; `unknown`:
-            rows or loads that the checkpoint knows nothing of; `waits`: not loaded yet, which is no fault;
-            `forgotten`: the warehouse does not remember all loads, so less could be compared.
+            rows or loads that the checkpoint knows nothing of; `failed`: a plan cannot be loaded; `waits`: not
+            loaded yet, which is no fault; `forgotten`: the warehouse does not remember all loads, so less could
+            be compared.
         text: what, how much of it, and where to look.
     """
 
@@ -97,7 +98,17 @@ def _rows(document: Checkpoint, audit: Audit) -> Iterator[Finding]:
             text=f"the checkpoint counts {document.loads:,} loads, the warehouse tells of {loads:,}: it has forgotten "
             f"the others, or may not tell you of them; only the table's rows are compared{_gaps(audit)}",
         )
-    in_table = audit.other_rows + (remembered if all_remembered else max(expected + early, remembered))
+    if audit.former_rows:
+        yield Finding(
+            kind="twice",
+            text=f"{audit.table} holds {audit.former_rows:,} rows that this job loaded before its checkpoint was lost "
+            "or begun anew: what it has loaded since may be there twice",
+        )
+    in_table = (
+        audit.other_rows
+        + audit.former_rows
+        + (remembered if all_remembered else max(expected + early, remembered))
+    )
     if audit.table_rows < in_table:
         yield Finding(
             kind="missing",
@@ -114,13 +125,10 @@ def _rows(document: Checkpoint, audit: Audit) -> Iterator[Finding]:
 
 def _waiting(document: Checkpoint) -> Iterator[Finding]:
     for plan in document.plans:
-        what = (
-            f"failed: {plan.failure}"
-            if plan.failure
-            else "is not acknowledged yet; the next run looks for it"
-        )
         yield Finding(
-            kind="waits", text=f"plan {plan.id} ({plan.records:,} records in {len(plan.parts)} parts) {what}"
+            kind="failed" if plan.failure else "waits",
+            text=f"plan {plan.id} ({plan.records:,} records in parts {plan.parts[0].sequence} to "
+            f"{plan.parts[-1].sequence}): {plan.failure or 'not acknowledged yet; the next run looks for it'}",
         )
     if document.sealed:
         records = sum(part.records for part in document.sealed)

@@ -102,7 +102,7 @@ def _reason(error: BaseException, needs: str) -> str:
     said = words(error) or type(error).__name__
     if isinstance(error, google.auth.exceptions.DefaultCredentialsError):
         return (
-            f"there are no Google credentials ({said}): run `gcloud auth application-default login`, or let "
+            f"no Google credentials can be used ({said}): run `gcloud auth application-default login`, or let "
             "GOOGLE_APPLICATION_CREDENTIALS name a key file, or run where a service account is attached"
         )
     if isinstance(error, google.auth.exceptions.RefreshError):

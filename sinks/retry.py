@@ -46,8 +46,11 @@ class Retry:
 
     @property
     def timeout(self) -> tuple[float, float]:
-        """What one request may take, in seconds: to connect, and between two bytes; as requests wants it."""
-        return min(CONNECT_SECONDS, self.deadline), min(READ_SECONDS, self.deadline)
+        """What one request may take, in seconds: to connect, and between two bytes; as requests wants it.
+
+        A request that hangs may take half of the deadline, so that there is time for another one.
+        """
+        return min(CONNECT_SECONDS, self.deadline / 2), min(READ_SECONDS, self.deadline / 2)
 
     def call(
         self,

@@ -12,9 +12,12 @@ from typing import Any
 import pytest
 
 import etl
-from etl import progress
-from etl.errors import LoadFailed, RecordError, SinkFailed
+from etl import memory, progress
+from etl.checkpoint import Checkpoint
+from etl.errors import LoadFailed, RecordError, SinkFailed, WarehouseError
 from etl.testing.fault_proxy import Answer, FaultProxy
+from etl.verification import compare
+from etl.warehouses.base import Audit
 from tests.google import LOCATION, PROJECT, TIMEOUT, GoogleServers
 
 RECORDS = 60
@@ -52,6 +55,12 @@ class Place:
             "part_records": 10,
         }
         return etl.Pipeline("job", **{**definition, **changes})
+
+    def audit(self, life: str) -> Audit:
+        warehouse = self.pipeline().warehouse
+        warehouse.open(memory.budget())
+        with closing(warehouse):
+            return warehouse.audit("job", life)
 
     def rows(self) -> list[dict[str, Any]]:
         with closing(self.servers.bigquery_client()) as client:
@@ -304,3 +313,38 @@ def test_what_an_interrupted_run_left_is_the_jobs_own_and_no_strangers(place):
     place.pipeline().run()
     assert place.numbers() == ALL
     assert place.objects() == []
+
+
+def test_a_lost_checkpoint_does_not_let_everything_be_loaded_twice(place):
+    place.pipeline().run()
+    anew = place.pipeline(checkpoint=f"gs://{place.bucket}/etl/anew.json")
+    with pytest.raises(WarehouseError, match="would be loaded twice"):
+        anew.run()
+    assert place.numbers() == ALL
+
+
+def test_a_table_that_is_gone_is_not_made_anew_half_full(place):
+    place.pipeline().run()
+    with closing(place.servers.bigquery_client()) as client:
+        client.delete_table(place.table)
+    with pytest.raises(WarehouseError, match="is gone, into which job 'job' has loaded"):
+        place.pipeline().run()
+
+
+def test_verify_tells_what_a_former_life_has_loaded(place):
+    place.pipeline().run()
+    audit = place.audit("another life")
+    assert audit.former_rows == RECORDS
+    found = compare(Checkpoint(pipeline="job"), audit)
+    assert [finding.kind for finding in found] == ["twice"]
+
+
+def test_verify_counts_the_rows_that_are_there(place):
+    place.pipeline().run()
+    document = place.pipeline().read_checkpoint()
+    assert compare(document, place.audit(document.life)) == []
+    with closing(place.servers.bigquery_client()) as client:
+        client.query_and_wait(f"DELETE FROM `{place.table}` WHERE number < 5")
+    findings = compare(document, place.audit(document.life))
+    assert [finding.kind for finding in findings] == ["missing"]
+    assert "5 were deleted or lost" in findings[0].text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -13,6 +13,7 @@ from etl.commands import debug_option, job_argument, lines
 if TYPE_CHECKING:
     from etl.config import Job
     from etl.pipeline import Pipeline
+    from etl.records import Record
 
 SAMPLE = 10
 
@@ -47,12 +48,29 @@ def check(job: str) -> None:
         pass
     if sys.stdout is not None:
         sys.stdout.flush()
+    for misfit in _misfits(pipeline, records):
+        click.echo(f"warning: {misfit}", err=True)
     if (obstacle := _occupied(pipeline)) is not None:
         click.echo(f"warning: {obstacle}", err=True)
     click.echo(
         f"{job} is right; the source's first records ({SAMPLE} at most) gave {count(len(records), 'record')}",
         err=True,
     )
+
+
+def _misfits(pipeline: Pipeline, records: list[Record]) -> Iterator[str]:
+    """Say which of the records a warehouse would refuse, by the columns that the job declares."""
+    from etl.warehouses.base import ChecksRecords, Misfit
+
+    warehouse: object = pipeline.warehouse
+    if not isinstance(warehouse, ChecksRecords):
+        return
+    gate = warehouse.gate(None, pipeline.format)
+    for number, record in enumerate(records, 1):
+        try:
+            gate.admit(record)
+        except Misfit as misfit:
+            yield f"record {number} would not fit the table: {misfit}"
 
 
 def _occupied(pipeline: Pipeline) -> str | None:

@@ -36,8 +36,9 @@ def run(
     """Run a job: from its checkpoint, or the beginning, to the end of its source.
 
     In a terminal one line shows how it goes, elsewhere a line of log comes every ten seconds.
-    SIGTERM and SIGINT (Ctrl-C) stop it in order: the open part is sealed, committed and loaded. A second one
-    stops it at once. Either way, running it again goes on without loss and without duplicates.
+    SIGTERM and SIGINT (Ctrl-C) stop it in order: the open part is sealed and committed, and loaded where the
+    warehouse is on this machine; a load in BigQuery goes on by itself. A second one stops it at once. Either way,
+    running it again goes on without loss and without duplicates.
     """
     from etl import config, display
 

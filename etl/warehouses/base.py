@@ -126,6 +126,20 @@ class LoadsByJobs(Protocol):
             local: whether they are files on this machine, not objects that the server can read.
         """
 
+    def look_back(self, job: Job, *, loads: int) -> None:
+        """Make sure that the table can be what the checkpoint says; call it after `open`.
+
+        There is no ledger to follow: where the two do not fit, only a person knows what is meant.
+
+        Args:
+            job: whose table it is.
+            loads: how many plans the checkpoint says are loaded.
+
+        Raises:
+            WarehouseError: plans were loaded, and there is no table; or none was, and the table holds what this job
+                loaded in a former life, before its checkpoint was lost.
+        """
+
     def settle(self, job: Job, plan: Plan) -> int | None:
         """Find out what became of `plan`, which is to be given up, and make sure that it stays so.
 
@@ -204,6 +218,7 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
         loads_ever: how many there were, if the warehouse counts; else None.
         rows_ever: how many rows they added, if the warehouse counts; else None: the sum over `loads`.
         other_rows: how many rows loads of other jobs added to the table, as far as the warehouse remembers.
+        former_rows: how many rows this very job added before its checkpoint was lost, or begun anew.
         table: the table, for messages.
         table_rows: how many rows it holds; None: there is no table.
     """
@@ -212,6 +227,7 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
     loads_ever: int | None
     rows_ever: int | None
     other_rows: int
+    former_rows: int = 0
     table: str
     table_rows: int | None
 

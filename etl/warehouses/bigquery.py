@@ -20,10 +20,9 @@ from etl.checkpoint import Plan
 from etl.columns import Columns
 from etl.errors import LoadFailed, LoadMismatch, StillLoading, WarehouseError
 from etl.memory import Budget
-from etl.warehouses import bigquery_errors, bigquery_staging
+from etl.warehouses import bigquery_audit, bigquery_errors, bigquery_staging
 from etl.warehouses.base import Audit, Gate, Job
 from etl.warehouses.bigquery_adoption import adopt
-from etl.warehouses.bigquery_audit import audit
 from etl.warehouses.bigquery_gate import RecordGate
 from etl.warehouses.bigquery_jobs import (
     TRIES,
@@ -229,6 +228,27 @@ class BigQuery:
                 return rows
         raise AssertionError  # never reached: the loop has no end
 
+    def look_back(self, job: Job, *, loads: int) -> None:
+        """Make sure that the table can be what the checkpoint says; see `LoadsByJobs`.
+
+        Raises:
+            WarehouseError: it cannot.
+        """
+        table = self._table().look()
+        if loads and table is None:
+            raise WarehouseError(
+                f"{self.table} is gone, into which job {job.pipeline!r} has loaded; put it back (BigQuery keeps a "
+                "deleted table for some days), or delete the checkpoint too, to load everything anew"
+            )
+        if loads or table is None or not table.num_rows:
+            return
+        if former := bigquery_audit.former_load(self._jobs(), self._table(), table, job.pipeline, job.life):
+            raise WarehouseError(
+                f"{self.table} holds what job {job.pipeline!r} has loaded already ({former}), and its checkpoint knows "
+                "nothing of that: everything would be loaded twice. Put the checkpoint back, or delete the table, or "
+                "give the job another name"
+            )
+
     def leave(self) -> None:
         """Let a `load` or `settle` that waits raise `StillLoading`. From any thread; may be repeated until `open`."""
         self._leaving.set()
@@ -239,7 +259,7 @@ class BigQuery:
         Raises:
             WarehouseError: it cannot be read.
         """
-        return audit(self._jobs(), self._table(), pipeline, life)
+        return bigquery_audit.audit(self._jobs(), self._table(), pipeline, life)
 
     def close(self) -> None:
         """Close the clients that were made here. May be repeated."""

@@ -8,7 +8,9 @@ impossible by using up the id that its job would have.
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
@@ -56,6 +58,11 @@ TRIES = 5
 # A job is looked at in such intervals, in seconds: from the first, growing by half, up to the last.
 FIRST_POLL = 0.1
 LAST_POLL = 10.0
+
+# Whoever waits is told so, each time after so many seconds.
+TOLD_SECONDS = 30.0
+
+LOG = logging.getLogger("etl.warehouses.bigquery")
 
 # So many jobs are listed with one request, which is the most there may be.
 PAGE = 1000
@@ -281,7 +288,16 @@ class Jobs:
             WarehouseError: the job cannot be looked at.
         """
         interval = FIRST_POLL
+        began = told = time.monotonic()
         while job.state != "DONE":
+            if (now := time.monotonic()) - told >= TOLD_SECONDS:
+                told = now
+                LOG.info(
+                    "waiting for job %s in BigQuery (%s for %.0f s)",
+                    job.job_id,
+                    job.state.lower(),
+                    now - began,
+                )
             if self._leaving.wait(interval):
                 raise StillLoading(
                     f"job {job.job_id} goes on in BigQuery ({str(job.state).lower()}) and was not waited for; the next "

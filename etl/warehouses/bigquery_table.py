@@ -211,6 +211,28 @@ class Table:
                     raise
                 return None
 
+    def count(self) -> int:
+        """Return how many rows the table holds; the query reads no data, and costs nothing.
+
+        Raises:
+            WarehouseError: they cannot be counted.
+        """
+        with explained(
+            f"count the rows of {self.options}", needs="bigquery.jobs.create and bigquery.tables.getData"
+        ):
+            rows = self._retry.call(
+                lambda: self._client.query_and_wait(
+                    f"SELECT COUNT(*) FROM `{'.'.join(self.options.names)}`",  # noqa: S608 - checked names
+                    location=self.options.location,
+                    api_timeout=self._retry.timeout[1],
+                    wait_timeout=self._retry.deadline,
+                    retry=None,
+                    job_retry=None,
+                ),
+                passing=passing,
+            )
+            return int(next(iter(rows))[0])
+
     def columns(self) -> Columns | None:
         """Return the table's columns; None: there is no table.
 

@@ -69,7 +69,7 @@ def test_a_missing_bucket_is_named(gcs: GcsServer, call: str) -> None:
 def test_credentials_that_are_not_accepted_are_named(proxy: FaultProxy, call: str) -> None:
     proxy.at(1, Answer(401))  # the server's credentials here are none, and cannot be renewed
     said = error_of(call, GcsStream(BUCKET, prefix="job"))
-    assert "no Google credentials (Anonymous credentials cannot be refreshed.)" in said
+    assert "no Google credentials can be used (Anonymous credentials cannot be refreshed.)" in said
     assert "gcloud auth application-default login" in said
 
 
@@ -160,7 +160,7 @@ def connecting(tmp_path: Path, deadline: float, **environment: str) -> str:
 
 def test_without_credentials_it_says_how_to_get_some(tmp_path: Path) -> None:
     said = connecting(tmp_path, 20.0, NO_GCE_CHECK="true")
-    assert said.startswith("cannot reach Cloud Storage: there are no Google credentials")
+    assert said.startswith("cannot reach Cloud Storage: no Google credentials can be used")
     assert "gcloud auth application-default login" in said
 
 

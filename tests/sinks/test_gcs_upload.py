@@ -169,6 +169,6 @@ def test_a_file_in_the_place_of_a_key_is_one_clear_error(
 ) -> None:
     monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "missing.json"))
-    with pytest.raises(SinkError, match="there are no Google credentials") as caught:
+    with pytest.raises(SinkError, match="no Google credentials can be used") as caught:
         connect(5.0)
     assert "\n" not in str(caught.value)
