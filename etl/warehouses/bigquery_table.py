@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,8 @@ from etl.errors import WarehouseError
 from etl.warehouses.base import Job
 from etl.warehouses.bigquery_jobs import Client, explained, label, passing
 from etl.warehouses.bigquery_schema import from_api, known, to_api
-from sinks.google_errors import known as known_failure
+from sinks.errors import SinkError
+from sinks.google_clients import made
 from sinks.google_errors import status_of
 from sinks.retry import Retry
 
@@ -117,41 +117,22 @@ def connect(options: TableOptions, deadline: float) -> Client:
     Raises:
         WarehouseError: there are none, or they were not found by then.
     """
-    found: list[Client] = []
-    failed: list[Exception] = []
 
-    def look() -> None:
+    def make() -> Client:
         from google.auth.credentials import AnonymousCredentials
         from google.cloud import bigquery
 
         emulator = bool(os.environ.get("BIGQUERY_EMULATOR_HOST"))
-        try:
-            found.append(
-                bigquery.Client(
-                    options.project,
-                    credentials=AnonymousCredentials() if emulator else None,  # type: ignore[no-untyped-call]
-                    location=options.location,
-                )
-            )
-        except Exception as error:  # raised below, in the thread that asked
-            failed.append(error)
-
-    thread = threading.Thread(target=look, name="google-credentials", daemon=True)
-    thread.start()
-    thread.join(deadline)
-    if found:
-        return found[0]
-    if not failed:
-        raise WarehouseError(
-            f"cannot reach BigQuery: no Google credentials were found in {deadline:g} s; run `gcloud auth "
-            "application-default login`, or let GOOGLE_APPLICATION_CREDENTIALS name a key file"
+        return bigquery.Client(
+            options.project,
+            credentials=AnonymousCredentials() if emulator else None,  # type: ignore[no-untyped-call]
+            location=options.location,
         )
-    with explained("reach BigQuery"):
-        if not known_failure(failed[0]) and isinstance(failed[0], (OSError, ValueError)):
-            raise WarehouseError(
-                f"cannot reach BigQuery: {failed[0]}; look at BIGQUERY_EMULATOR_HOST and GOOGLE_APPLICATION_CREDENTIALS"
-            ) from failed[0]
-        raise failed[0]
+
+    try:
+        return made(make, service="BigQuery", emulator="BIGQUERY_EMULATOR_HOST", deadline=deadline)
+    except SinkError as error:
+        raise WarehouseError(str(error)) from error
 
 
 class Table:

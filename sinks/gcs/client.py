@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
-from sinks import google_errors
-from sinks.errors import SinkError
+from sinks.google_clients import made
 
 # google-cloud-storage publishes no types.
 Client = Any
@@ -40,35 +38,13 @@ def connect(deadline: float = 120.0) -> Client:
     Raises:
         SinkError: there are no credentials, or they were not found by then.
     """
-    found: list[Client] = []
-    failed: list[Exception] = []
 
-    def look() -> None:
+    def make() -> Client:
         from google.cloud import storage
 
-        try:
-            found.append(_without_traces(storage.Client(project=None)))
-        except Exception as error:  # raised below, in the thread that asked
-            failed.append(error)
+        return _without_traces(storage.Client(project=None))
 
-    thread = threading.Thread(target=look, name="google-credentials", daemon=True)
-    thread.start()
-    thread.join(deadline)
-    if found:
-        return found[0]
-    if not failed:
-        raise SinkError(
-            f"cannot reach Cloud Storage: no Google credentials were found in {deadline:g} s; run `gcloud auth "
-            "application-default login`, or let GOOGLE_APPLICATION_CREDENTIALS name a key file"
-        )
-    if google_errors.known(failed[0]):
-        raise SinkError(google_errors.explain(failed[0], "reach Cloud Storage")) from failed[0]
-    if isinstance(failed[0], (OSError, ValueError)):
-        raise SinkError(
-            f"cannot reach Cloud Storage: {failed[0]}; look at STORAGE_EMULATOR_HOST and "
-            "GOOGLE_APPLICATION_CREDENTIALS"
-        ) from failed[0]
-    raise failed[0]
+    return made(make, service="Cloud Storage", emulator="STORAGE_EMULATOR_HOST", deadline=deadline)
 
 
 def _without_traces(client: Client) -> Client:
