@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 from etl.warehouses.base import Audit, Loaded
 from etl.warehouses.bigquery_jobs import Jobs, Outcome, outcome
 from etl.warehouses.bigquery_table import Table
+
+# A job that creates its table is older than that (BigQuery documentation, "Quotas and limits", load jobs: 6 hours).
+LONGEST_JOB = timedelta(hours=6)
 
 
 def audit(jobs: Jobs, table: Table, pipeline: str, life: str) -> Audit:
@@ -84,7 +88,7 @@ def _life(job: Any) -> str:
 
 def _loads(jobs: Jobs, table: Table, now: Any) -> Iterator[Any]:
     """Yield the load jobs that added to the table as it is now, newest first."""
-    for job in jobs.listed():
+    for job in jobs.listed(now.created - LONGEST_JOB):
         if job.job_type != "load" or job.state != "DONE" or job.destination is None:
             continue
         if job.ended and job.ended < now.created:

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from enum import Enum
 from typing import Any
 
@@ -238,8 +239,11 @@ class Jobs:
             return job, True
         return self.find(id, expected=True), in_doubt
 
-    def listed(self) -> Iterator[Any]:
+    def listed(self, since: datetime) -> Iterator[Any]:
         """Yield the jobs of the project, of all its users where that is permitted, newest first.
+
+        Args:
+            since: those that were made from then on.
 
         Raises:
             WarehouseError: they cannot be listed.
@@ -253,6 +257,7 @@ class Jobs:
                 found = self._client.list_jobs(
                     self._where["project"],
                     all_users=all_users,
+                    min_creation_time=since,
                     max_results=PAGE,
                     page_token=token,
                     retry=None,
