@@ -222,6 +222,8 @@ def _fitted(array: pyarrow.StructArray, schema: pyarrow.Schema) -> pyarrow.Recor
         if _holds_required(field.type):
             # A cast fills an absent object with nulls inside, which its fields must not have.
             columns.append(arrow.array(column.to_pylist(), field.type))
+        elif column.type.equals(field.type):
+            columns.append(column)  # pyarrow 26 damages [{}, {"a": None}] when it casts it to its own type
         else:
             columns.append(column.cast(field.type))
     return arrow.RecordBatch.from_arrays(columns, schema=schema)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from etl.warehouses import duckdb_file
+from etl.warehouses.duckdb import file as duckdb_file
 from tests import jobs
 from tests.tracing import KILLED_OR_DONE, calls_in, killing_at, strace
 

@@ -23,7 +23,7 @@ from etl.memory import Budget
 from etl.testing.fault_proxy import FaultProxy, Head
 from etl.warehouses.base import Job
 from etl.warehouses.bigquery import BigQuery
-from etl.warehouses.bigquery_jobs import job_id
+from etl.warehouses.bigquery.jobs import job_id
 from sinks.base import SealedPart
 from tests.google import LOCATION, PROJECT, TIMEOUT, GoogleServers, bigquery_client
 

@@ -9,8 +9,8 @@ import pytest
 
 from etl.errors import WarehouseError
 from etl.testing.fault_proxy import Answer, Drop
-from etl.warehouses import bigquery_jobs
 from etl.warehouses.base import Job, Loaded
+from etl.warehouses.bigquery import jobs as bigquery_jobs
 from tests.google import GoogleServers
 from tests.warehouses.bigquery_loader import COLUMNS, Loader, rows
 

@@ -15,10 +15,10 @@ from etl.checkpoint import Plan
 from etl.columns import Column
 from etl.errors import LoadFailed, WarehouseError
 from etl.testing.fault_proxy import Answer, FaultProxy
-from etl.warehouses import bigquery_errors
 from etl.warehouses.base import Misfit
 from etl.warehouses.bigquery import BigQuery
-from etl.warehouses.bigquery_jobs import Outcome, label, outcome
+from etl.warehouses.bigquery import errors as bigquery_errors
+from etl.warehouses.bigquery.jobs import Outcome, label, outcome
 from tests.google import LOCATION, GoogleServers
 from tests.warehouses.bigquery_loader import BUDGET, Loader, inserting, looking_up, rows
 

@@ -12,7 +12,7 @@ import pytest
 from etl.checkpoint import Part, State
 from etl.errors import Fenced, StillLoading, WarehouseError
 from etl.testing.fault_proxy import Answer, CutRequest, Drop, Fault, FaultProxy, Head, Truncate
-from etl.warehouses.bigquery_upload import CHUNK_UNIT, chunk_bytes
+from etl.warehouses.bigquery.upload import CHUNK_UNIT, chunk_bytes
 from sinks import BigFile, NumberedChunks, ReusedFile
 from tests.google import GoogleServers
 from tests.warehouses.bigquery_loader import Loader, encoded, inserting, looking_up, rows

@@ -8,8 +8,8 @@ import pytest
 from google.cloud import bigquery
 
 from etl import formats
-from etl.warehouses.bigquery_gate import RecordGate
-from etl.warehouses.bigquery_schema import declared, to_api
+from etl.warehouses.bigquery.gate import RecordGate
+from etl.warehouses.bigquery.schema import declared, to_api
 from tests.google import LOCATION, PROJECT, TIMEOUT
 
 SCHEMA = {

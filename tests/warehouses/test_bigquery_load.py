@@ -15,8 +15,9 @@ from etl.checkpoint import Plan
 from etl.columns import Column
 from etl.errors import Fenced, LoadFailed, LoadMismatch, StillLoading, WarehouseError
 from etl.testing.fault_proxy import Answer, Delay, Drop, Truncate
-from etl.warehouses import base, bigquery_jobs
+from etl.warehouses import base
 from etl.warehouses.bigquery import BigQuery
+from etl.warehouses.bigquery import jobs as bigquery_jobs
 from tests.google import LOCATION, GoogleServers
 from tests.warehouses.bigquery_loader import (
     COLUMNS,
@@ -255,7 +256,7 @@ def test_a_failure_that_passes_takes_the_next_id_so_many_times(
     loader: Loader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bigquery_jobs, "PASSING", frozenset({"invalid"}))
-    monkeypatch.setattr("etl.warehouses.bigquery.TRIES", 2)
+    monkeypatch.setattr("etl.warehouses.bigquery.warehouse.TRIES", 2)
     plan = of_missing_object(loader)
     with pytest.raises(WarehouseError, match="may pass by itself: run again later"):
         loader.warehouse.load(loader.job, plan)
@@ -265,7 +266,7 @@ def test_a_failure_that_passes_takes_the_next_id_so_many_times(
 
 def test_the_next_run_goes_on_with_the_next_id(loader: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bigquery_jobs, "PASSING", frozenset({"invalid"}))
-    monkeypatch.setattr("etl.warehouses.bigquery.TRIES", 1)
+    monkeypatch.setattr("etl.warehouses.bigquery.warehouse.TRIES", 1)
     plan = of_missing_object(loader)
     with pytest.raises(WarehouseError):
         loader.warehouse.load(loader.job, plan)

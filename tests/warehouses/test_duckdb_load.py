@@ -16,9 +16,9 @@ from conftest import BUDGET, encoded
 from etl.checkpoint import Part, State
 from etl.errors import LoadMismatch, SchemaMismatch, WarehouseError
 from etl.memory import Budget
-from etl.warehouses import duckdb_ledger
 from etl.warehouses.base import Job, Warehouse
 from etl.warehouses.duckdb import DuckDB
+from etl.warehouses.duckdb import ledger as duckdb_ledger
 from sinks import ReusedFile
 
 

@@ -1,8 +1,8 @@
 """BigQuery: plans become load jobs, each in the table once or not at all.
 
 A load job lands whole or not at all, and its id follows from the plan, so that whoever holds the plan can only submit
-the same job. `bigquery_jobs` has that protocol, `bigquery_gate` what fits a column, `bigquery_staging` and
-`bigquery_upload` the two ways of parts that are files on this machine.
+the same job. `jobs` has that protocol, `gate` what fits a column, `staging` and
+`upload` the two ways of parts that are files on this machine.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ from etl.checkpoint import Plan
 from etl.columns import Columns
 from etl.errors import LoadFailed, LoadMismatch, StillLoading, WarehouseError
 from etl.memory import Budget
-from etl.warehouses import bigquery_audit, bigquery_errors, bigquery_staging
 from etl.warehouses.base import Audit, Gate, Job
-from etl.warehouses.bigquery_adoption import adopt
-from etl.warehouses.bigquery_gate import RecordGate
-from etl.warehouses.bigquery_jobs import (
+from etl.warehouses.bigquery import audit as audits
+from etl.warehouses.bigquery import errors
+from etl.warehouses.bigquery import staging as stagings
+from etl.warehouses.bigquery.adoption import adopt
+from etl.warehouses.bigquery.gate import RecordGate
+from etl.warehouses.bigquery.jobs import (
     TRIES,
     Client,
     Jobs,
@@ -35,11 +37,11 @@ from etl.warehouses.bigquery_jobs import (
     said,
     until_when,
 )
-from etl.warehouses.bigquery_parts import blocks, sent_along
-from etl.warehouses.bigquery_schema import Schema, declared, known, to_api
-from etl.warehouses.bigquery_staging import Staging
-from etl.warehouses.bigquery_table import Table, TableOptions, connect
-from etl.warehouses.bigquery_upload import JobUpload, chunk_bytes
+from etl.warehouses.bigquery.parts import blocks, sent_along
+from etl.warehouses.bigquery.schema import Schema, declared, known, to_api
+from etl.warehouses.bigquery.staging import Staging
+from etl.warehouses.bigquery.table import Table, TableOptions, connect
+from etl.warehouses.bigquery.upload import JobUpload, chunk_bytes
 from sinks import gcs
 from sinks.base import SealedPart
 from sinks.errors import SinkError
@@ -63,7 +65,7 @@ class BigQuery:
     Args:
         table: `project.dataset.table`.
         location: where the dataset is: `EU`, `US`, `europe-west3`; jobs run there.
-        schema: types of columns, as `bigquery_schema.declared` takes them; others are inferred.
+        schema: types of columns, as `schema.declared` takes them; others are inferred.
         partition_by: a column of type TIMESTAMP, DATETIME or DATE, when the table is created; None: no partitions.
         partition_type: how much time a partition holds.
         cluster_by: up to four columns, when the table is created.
@@ -99,7 +101,7 @@ class BigQuery:
             raise ValueError(f"disposition is {disposition!r}; BigQuery knows 'append'")
         if daily_operations < 1:
             raise ValueError(f"daily_operations is {daily_operations}; it must be 1 or more")
-        self._staging = None if staging is None else bigquery_staging.checked(staging)
+        self._staging = None if staging is None else stagings.checked(staging)
         self._retry = Retry(deadline=deadline)
         self._declared: Columns = declared(schema)
         self._made = partial(
@@ -191,7 +193,7 @@ class BigQuery:
                     return rows
                 case Outcome.LASTING:
                     gate = partial(self._present_gate, job)
-                    raise LoadFailed(bigquery_errors.explain(found, plan, self._read, gate))
+                    raise LoadFailed(errors.explain(found, plan, self._read, gate))
                 case Outcome.WAITING if submitted:
                     raise WarehouseError(
                         f"job {name} into {self.table} failed ({said(found)}); nothing was loaded: {until_when(found)}"
@@ -242,7 +244,7 @@ class BigQuery:
             )
         if loads or table is None or not table.num_rows:
             return
-        if former := bigquery_audit.former_load(self._jobs(), self._table(), table, job.pipeline, job.life):
+        if former := audits.former_load(self._jobs(), self._table(), table, job.pipeline, job.life):
             raise WarehouseError(
                 f"{self.table} holds what job {job.pipeline!r} has loaded already ({former}), and its checkpoint knows "
                 "nothing of that: everything would be loaded twice. Put the checkpoint back, or delete the table, or "
@@ -259,7 +261,7 @@ class BigQuery:
         Raises:
             WarehouseError: it cannot be read.
         """
-        return bigquery_audit.audit(self._jobs(), self._table(), pipeline, life)
+        return audits.audit(self._jobs(), self._table(), pipeline, life)
 
     def close(self) -> None:
         """Close the clients that were made here. May be repeated."""

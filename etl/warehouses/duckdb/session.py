@@ -13,13 +13,13 @@ from etl.checkpoint import Part, Plan
 from etl.errors import ConfigError, WarehouseError
 from etl.memory import Budget
 from etl.records import describe
-from etl.warehouses import duckdb_file
 from etl.warehouses.base import Audit, Entry, Job
-from etl.warehouses.duckdb_ledger import Ledger, Newest
-from etl.warehouses.duckdb_parts import PartReader
-from etl.warehouses.duckdb_table import Decisions, Misfit, Table
-from etl.warehouses.duckdb_types import Columns, Kind, lower
-from etl.warehouses.part_files import PartFiles, location
+from etl.warehouses.duckdb import file as duckdb_file
+from etl.warehouses.duckdb.ledger import Ledger, Newest
+from etl.warehouses.duckdb.part_files import PartFiles, location
+from etl.warehouses.duckdb.parts import PartReader
+from etl.warehouses.duckdb.table import Decisions, Misfit, Table
+from etl.warehouses.duckdb.types import Columns, Kind, lower
 from sinks.errors import SinkError
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from etl.warehouses.duckdb_types import DOUBLE, HUGEINT, JSON, NULL, VARCHAR, Kind, Path, literal, quoted
+from etl.warehouses.duckdb.types import DOUBLE, HUGEINT, JSON, NULL, VARCHAR, Kind, Path, literal, quoted
 
 INTEGERS = frozenset(
     {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT"}

@@ -11,8 +11,8 @@ from etl.checkpoint import Plan
 from etl.columns import Columns
 from etl.errors import WarehouseError
 from etl.warehouses.base import Job
-from etl.warehouses.bigquery_jobs import Client, explained, label, passing
-from etl.warehouses.bigquery_schema import from_api, known, to_api
+from etl.warehouses.bigquery.jobs import Client, explained, label, passing
+from etl.warehouses.bigquery.schema import from_api, known, to_api
 from sinks.errors import SinkError
 from sinks.google_clients import made
 from sinks.google_errors import status_of

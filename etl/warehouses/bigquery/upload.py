@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from etl.warehouses.bigquery_jobs import Client, SessionLost, passing
+from etl.warehouses.bigquery.jobs import Client, SessionLost, passing
 from sinks import google_errors
 from sinks.retry import Retry
 

@@ -24,7 +24,7 @@ import msgspec
 from etl.columns import Column, Columns
 from etl.errors import ConfigError, WarehouseError
 from etl.tables import did_you_mean, join, show
-from etl.warehouses.bigquery_types import (
+from etl.warehouses.bigquery.types import (
     DIGITS,
     MODES,
     TYPES,

@@ -1,4 +1,4 @@
-"""Which dates and times a BigQuery column takes: the part of `bigquery_values` with a clock.
+"""Which dates and times a BigQuery column takes: the part of `values` with a clock.
 
 The forms of text are those of "Loading JSON data", details of loading JSON data, in BigQuery's documentation; the T
 of a DATETIME is from "Data types", canonical format. Years are 1 to 9999, fractions have six digits at most.
@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime, time, timedelta, timezone
 from typing import Any
 
 from etl.columns import Column
-from etl.warehouses.bigquery_types import Check, Unfit, found
+from etl.warehouses.bigquery.types import Check, Unfit, found
 
 _MINUTES = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]"
 _SECONDS = r":[0-5][0-9](?:\.[0-9]{1,6})?"

@@ -1,9 +1,9 @@
 """The gate before a BigQuery table: which records fit, what they are written as, which columns they need.
 
 A load is refused as a whole for one row that does not fit, hours after the record was read. So each record is looked
-at before it is encoded, with the rules of `bigquery_values` for values, and these for the rest:
+at before it is encoded, with the rules of `values` for values, and these for the rest:
 
-- a field without a column gets one, NULLABLE, or REPEATED for an array; see `bigquery_growth`. As long as it held only
+- a field without a column gets one, NULLABLE, or REPEATED for an array; see `growth`. As long as it held only
   null, [] or {} it has none, and is left out of what is written;
 - a name that differs from a column's in case only is that column, and written as it; two such names in one record
   do not fit;
@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING
 from etl.columns import Columns
 from etl.records import Record
 from etl.warehouses.base import Misfit
-from etl.warehouses.bigquery_fields import Fields, Unknown
-from etl.warehouses.bigquery_growth import columns_of, count, grown, nodes_of
-from etl.warehouses.bigquery_types import MOST_COLUMNS, Unfit, arrow_schema
+from etl.warehouses.bigquery.fields import Fields, Unknown
+from etl.warehouses.bigquery.growth import columns_of, count, grown, nodes_of
+from etl.warehouses.bigquery.types import MOST_COLUMNS, Unfit, arrow_schema
 
 if TYPE_CHECKING:
     import pyarrow
@@ -39,7 +39,7 @@ class RecordGate:
     those that are known before never do.
 
     Args:
-        columns: all that are known: the table's own, the declared and the pinned ones (`bigquery_schema.known`).
+        columns: all that are known: the table's own, the declared and the pinned ones (`schema.known`).
         format: the name of the format that the records will be encoded in.
     """
 

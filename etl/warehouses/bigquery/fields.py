@@ -1,4 +1,4 @@
-"""The columns of a BigQuery table, ready to look at records: the part of `bigquery_gate` that is run for each one."""
+"""The columns of a BigQuery table, ready to look at records: the part of `gate` that is run for each one."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from decimal import Decimal
 from types import NoneType
 from typing import Any, NamedTuple
 
-from etl.warehouses.bigquery_decimals import SAFE, least_type
-from etl.warehouses.bigquery_growth import (
+from etl.warehouses.bigquery.decimals import SAFE, least_type
+from etl.warehouses.bigquery.growth import (
     PLAIN,
     Node,
     is_typeless,
     not_an_element,
     plain,
 )
-from etl.warehouses.bigquery_types import (
+from etl.warehouses.bigquery.types import (
     Check,
     Unfit,
     digits,
@@ -24,7 +24,7 @@ from etl.warehouses.bigquery_types import (
     found,
     shown,
 )
-from etl.warehouses.bigquery_values import check_for
+from etl.warehouses.bigquery.values import check_for
 
 # Plans are kept for shapes that have this many names and types together; then they are forgotten, and made again.
 MOST_CELLS = 50_000

@@ -8,8 +8,8 @@ from datetime import timedelta
 from typing import Any
 
 from etl.warehouses.base import Audit, Loaded
-from etl.warehouses.bigquery_jobs import Jobs, Outcome, outcome
-from etl.warehouses.bigquery_table import Table
+from etl.warehouses.bigquery.jobs import Jobs, Outcome, outcome
+from etl.warehouses.bigquery.table import Table
 
 # A job that creates its table is older than that (BigQuery documentation, "Quotas and limits", load jobs: 6 hours).
 LONGEST_JOB = timedelta(hours=6)

@@ -1,7 +1,7 @@
 """How the columns of a BigQuery table grow with the records: new columns, and types that widen until they are pinned.
 
 Nothing is guessed from text, and nothing is changed in place: a record that turns out not to fit has then taught
-nothing. What fits is not decided here; `bigquery_gate` looks at the record again with the columns that it led to.
+nothing. What fits is not decided here; `gate` looks at the record again with the columns that it led to.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from typing import Any
 import msgspec
 
 from etl.columns import Column, Columns
-from etl.warehouses.bigquery_decimals import SAFE, least_type
-from etl.warehouses.bigquery_types import MOST_LEVELS, Unfit, folded, found, wrong_with_name
+from etl.warehouses.bigquery.decimals import SAFE, least_type
+from etl.warehouses.bigquery.types import MOST_LEVELS, Unfit, folded, found, wrong_with_name
 
 # What has a rule of its own; other values are made into one of these, if they can be.
 PLAIN: frozenset[type] = frozenset(

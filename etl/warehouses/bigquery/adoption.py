@@ -6,9 +6,9 @@ from typing import Any
 
 from etl.checkpoint import Plan
 from etl.errors import Fenced, WarehouseError
-from etl.warehouses.bigquery_jobs import burns
-from etl.warehouses.bigquery_staging import staged
-from etl.warehouses.bigquery_table import TableOptions
+from etl.warehouses.bigquery.jobs import burns
+from etl.warehouses.bigquery.staging import staged
+from etl.warehouses.bigquery.table import TableOptions
 
 
 def adopt(job: Any, plan: Plan, table: TableOptions) -> None:

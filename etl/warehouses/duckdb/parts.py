@@ -15,8 +15,9 @@ import orjson
 from etl.checkpoint import Part
 from etl.errors import SchemaMismatch
 from etl.records import kind_of
-from etl.warehouses.duckdb_convert import TEXTS, Check, text_rule
-from etl.warehouses.duckdb_types import (
+from etl.warehouses.duckdb.convert import TEXTS, Check, text_rule
+from etl.warehouses.duckdb.part_files import Location
+from etl.warehouses.duckdb.types import (
     BIGINT,
     BOOLEAN,
     DOUBLE,
@@ -31,7 +32,6 @@ from etl.warehouses.duckdb_types import (
     quoted,
     shown,
 )
-from etl.warehouses.part_files import Location
 
 if TYPE_CHECKING:
     import duckdb

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from etl.errors import LoadMismatch, SchemaMismatch
-from etl.warehouses.duckdb_convert import Check, Conversion, Instead, failed_check, infer
-from etl.warehouses.duckdb_ledger import exists
-from etl.warehouses.duckdb_parts import GUESSES, PartReader
-from etl.warehouses.duckdb_types import (
+from etl.warehouses.duckdb.convert import Check, Conversion, Instead, failed_check, infer
+from etl.warehouses.duckdb.ledger import exists
+from etl.warehouses.duckdb.parts import GUESSES, PartReader
+from etl.warehouses.duckdb.types import (
     BIGINT,
     HUGEINT,
     VARCHAR,
@@ -48,7 +48,7 @@ class Decisions:
     """What is decided while one plan is loaded.
 
     Attributes:
-        instead: what to do at some paths, after a value there did not fit; see `duckdb_convert`.
+        instead: what to do at some paths, after a value there did not fit; see `convert`.
         guessed: the paths of new columns whose type was guessed from some of their values.
     """
 

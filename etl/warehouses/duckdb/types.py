@@ -77,7 +77,7 @@ def grown(
 ) -> dict[str, Kind]:
     """Return `columns` with all that a part holds besides: new columns, new fields, a type where none was.
 
-    Nothing else changes: whether values fit the types that there are is for `duckdb_convert` to see.
+    Nothing else changes: whether values fit the types that there are is for `convert` to see.
 
     Args:
         columns: the columns, or the fields of a STRUCT.

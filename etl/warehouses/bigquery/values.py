@@ -41,10 +41,9 @@ from decimal import Decimal
 from typing import Any
 
 from etl.columns import Column
-from etl.warehouses import bigquery_decimals as decimals
-from etl.warehouses import bigquery_times as times
-from etl.warehouses.bigquery_decimals import NUMBER, SAFE
-from etl.warehouses.bigquery_types import Check, Maker, Unfit, found, short
+from etl.warehouses.bigquery import decimals, times
+from etl.warehouses.bigquery.decimals import NUMBER, SAFE
+from etl.warehouses.bigquery.types import Check, Maker, Unfit, found, short
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,40}")
 _INTERVAL = re.compile(

@@ -1,8 +1,8 @@
 """DuckDB, embedded: the default warehouse.
 
 One transaction takes a plan's rows, the columns that they need, and a row of the ledger `_etl_loads`; so a
-plan is in the table once or not at all, whatever was killed and when. `duckdb_table` says how a table grows,
-`duckdb_convert` what fits a column.
+plan is in the table once or not at all, whatever was killed and when. `table` says how a table grows,
+`convert` what fits a column.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from etl.checkpoint import Plan
 from etl.errors import WarehouseError
 from etl.memory import Budget
 from etl.warehouses.base import Audit, Entry, Job
-from etl.warehouses.duckdb_session import Session, drop_cache, free_space, said
-from etl.warehouses.duckdb_types import lower
+from etl.warehouses.duckdb.session import Session, drop_cache, free_space, said
+from etl.warehouses.duckdb.types import lower
 from sinks import page_cache
 from sinks.errors import SinkError
 from sinks.local_files import make_directory, sync_directory

@@ -18,7 +18,7 @@ import orjson
 
 from etl.checkpoint import Part, Plan
 from etl.warehouses.base import Gate, Misfit
-from etl.warehouses.bigquery_parts import text
+from etl.warehouses.bigquery.parts import text
 from sinks.base import SealedPart
 
 # So many rows are named; there may be more.

@@ -1,4 +1,4 @@
-"""Which numbers a NUMERIC or BIGNUMERIC column takes: the part of `bigquery_values` with decimal digits."""
+"""Which numbers a NUMERIC or BIGNUMERIC column takes: the part of `values` with decimal digits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from etl.columns import Column
-from etl.warehouses.bigquery_types import DIGITS, Check, Maker, Unfit, digits, found, short
+from etl.warehouses.bigquery.types import DIGITS, Check, Maker, Unfit, digits, found, short
 
 # Up to here a double holds every integer: JSON numbers are safe (RFC 8259, section 6).
 SAFE = 2**53 - 1

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from etl.checkpoint import Part, Plan
 from etl.errors import WarehouseError
-from etl.warehouses.bigquery_parts import blocks
+from etl.warehouses.bigquery.parts import blocks
 from sinks.base import SealedPart
 from sinks.errors import SinkError, SinkOccupied
 from sinks.gcs.objects import Objects, StoredObject
