@@ -1,7 +1,8 @@
-"""The checkpoint: the one small JSON document that says how far a job is, and the port of its store.
+"""The checkpoint: the one small JSON document that says how far a job is.
 
 Every change is a new frozen value, made by a method named after the step of the protocol (acquired, sealed,
-planned, loaded …) and written by a compare-and-swap. The document does not grow with the data.
+planned, loaded …) and written by a compare-and-swap (`etl.lease`). The document does not grow with the data: what
+stands in it besides the position are the parts that wait to be loaded.
 """
 
 from __future__ import annotations
@@ -12,15 +13,14 @@ import secrets
 import socket
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, TypeVar
 
 import msgspec
 
 from etl.columns import Columns
-from etl.errors import CheckpointCorrupt, CheckpointTooNew, Fenced
+from etl.errors import CheckpointCorrupt, CheckpointTooNew
 from etl.records import Position
-from sinks.base import Hygiene, SealedPart, Sink
+from sinks.base import Hygiene, SealedPart
 
 VERSION = 2  # 1 knew no columns, quotas and failures; it is read as a document without them
 
@@ -321,107 +321,3 @@ class _Version(msgspec.Struct):
 def replace(value: S, **changes: Any) -> S:
     """Return `value` with some fields changed."""
     return msgspec.structs.replace(value, **changes)
-
-
-class Conflict(Exception):
-    """The document is not at the version that a write expected; nothing was written."""
-
-
-class Store(Protocol):
-    """Where the checkpoint lives: a local file, a GCS object.
-
-    Attributes:
-        uri: where, for messages.
-    """
-
-    uri: str
-
-    def hold(self, *, wait: bool) -> AbstractContextManager[None]:
-        """Hold the job for this process while the context lasts.
-
-        Where the store can, that is a lock that the kernel drops with the process; a store that cannot
-        relies on `swap` alone.
-
-        Args:
-            wait: wait for a process that holds it, for any time, rather than raise.
-
-        Raises:
-            Fenced: another process holds it.
-        """
-
-    def read(self) -> tuple[bytes, str] | None:
-        """Return the document and its version (a word only this store understands), or None: there is none.
-
-        Raises:
-            CheckpointError: it cannot be read.
-        """
-
-    def swap(self, data: bytes, expected: str | None) -> str:
-        """Replace the document if it is still at version `expected` (None: if there is none).
-
-        On return it is durable, and the new version is returned. After a crash in between, the store holds
-        the old document or the new one, whole.
-
-        Raises:
-            Conflict: the document is at another version; nothing was written.
-            CheckpointError: the write failed; it may or may not have landed.
-        """
-
-
-@runtime_checkable
-class KeepsDeadLetters(Protocol):
-    """A store beside whose document dead letters can be kept; a second, optional protocol."""
-
-    def dead_letters(self, pipeline: str) -> Sink:
-        """Return the sink for the dead letters of `pipeline`, where its job file names none."""
-
-
-class Lease:
-    """The document as this process last wrote it, and the way to write the next one.
-
-    Args:
-        store: where it lives.
-        document: what was read from it, or a new one.
-        version: the version read; None: there was none.
-    """
-
-    def __init__(self, store: Store, document: Checkpoint, version: str | None) -> None:
-        self._store = store
-        self._version = version
-        self.document = document
-
-    def write(self, document: Checkpoint) -> None:
-        """Swap `document` in; durable on return.
-
-        Raises:
-            Fenced: another process has taken the job over.
-            CheckpointError: the write failed.
-        """
-        document = replace(document, write_nonce=secrets.token_hex(8))
-        try:
-            self._version = self._store.swap(document.encode(), self._version)
-        except Conflict:
-            self._version = self._recognise(document)
-        self.document = document
-
-    def _recognise(self, document: Checkpoint) -> str:
-        """Find out who wrote: this process, whose answer was lost, or another."""
-        found = self._store.read()
-        current = decode(found[0], self._store.uri) if found else None
-        if found and current and current.write_nonce == document.write_nonce:
-            return found[1]
-        by = f"{current.owner}, epoch {current.epoch}" if current else "somebody who deleted the checkpoint"
-        raise Fenced(
-            f"job {document.pipeline!r} was taken over by {by} ({self._store.uri}); this process, epoch "
-            f"{document.epoch}, stops and touches nothing more"
-        )
-
-    def check(self) -> None:
-        """Make sure that the job is still this process's.
-
-        Raises:
-            Fenced: another process has taken it over.
-        """
-        found = self._store.read()
-        if (found[1] if found else None) != self._version:
-            self._version = self._recognise(self.document)

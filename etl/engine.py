@@ -14,12 +14,13 @@ from contextlib import AbstractContextManager, closing, suppress
 from typing import Any
 
 from etl import formats, progress
-from etl.checkpoint import Checkpoint, Lease, Part, State, replace
+from etl.checkpoint import Checkpoint, Part, State, replace
 from etl.columns import Columns
 from etl.dead_letters import DeadLetters
 from etl.errors import CheckpointError, CheckpointFull, NoSpace, RecordError, SchemaMismatch, SinkFailed
 from etl.housekeeping import Housekeeping
 from etl.job import Counts, Settings
+from etl.lease import Lease
 from etl.loading import OUT_OF_QUOTA, Loading
 from etl.records import Reader, Record, Unreadable, describe
 from etl.repeating import repeated

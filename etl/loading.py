@@ -11,9 +11,10 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from etl import progress
-from etl.checkpoint import Checkpoint, Lease, Plan, replace
+from etl.checkpoint import Checkpoint, Plan, replace
 from etl.errors import LoadFailed, LoadMismatch, StillLoading
 from etl.job import Counts, Settings
+from etl.lease import Lease
 from etl.quota import Quota
 from etl.warehouses.base import Job, LoadsByJobs, Warehouse
 from sinks import SealedPart

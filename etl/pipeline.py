@@ -13,12 +13,13 @@ from itertools import islice
 from typing import Any, Literal, NoReturn
 
 from etl import formats, memory, progress, registry
-from etl.checkpoint import Checkpoint, KeepsDeadLetters, Store, decode, replace
+from etl.checkpoint import Checkpoint, decode, replace
 from etl.engine import Engine
 from etl.errors import CheckpointError, ConfigError, RecordError
 from etl.governor import Governor
 from etl.interrupts import stopped_by_signals
 from etl.job import Settings
+from etl.lease import KeepsDeadLetters, Store
 from etl.loading import HANDED_OVER
 from etl.records import Position, Reader, Record, Transform, Unreadable, name_of, puller
 from etl.takeover import Takeover, sink_errors

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from etl import progress
-from etl.checkpoint import Checkpoint, Lease, Owner, State, Store, decode, replace
+from etl.checkpoint import Checkpoint, Owner, State, decode, replace
 from etl.engine import SMALLEST_PART
 from etl.errors import DefinitionChanged, LoadFailed, LoadMismatch, SinkFailed, WarehouseError
 from etl.job import Settings
+from etl.lease import Lease, Store
 from etl.warehouses.base import Entry, Job, KeepsLedger, LoadsByJobs
 from sinks import PartLost, Sink, SinkError
 

@@ -48,6 +48,7 @@ LAYERS = [
         "etl.shapes",
         "etl.transforms",
         "etl.checkpoint",
+        "etl.lease",
         "etl.memory",
         "etl.progress",
         "etl.governor",

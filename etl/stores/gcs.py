@@ -20,8 +20,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from etl.checkpoint import Conflict
 from etl.errors import CheckpointError, Fenced
+from etl.lease import Conflict
 from etl.stores.local import LocalStore
 from sinks import GcsStream, Sink, google_errors
 from sinks.errors import SinkError

@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from etl.checkpoint import Conflict, Owner
+from etl.checkpoint import Owner
 from etl.errors import CheckpointError, CheckpointFull, Fenced
+from etl.lease import Conflict
 from sinks import NumberedChunks, Sink
 from sinks.errors import SinkError
 from sinks.local_files import make_directory, sync_directory

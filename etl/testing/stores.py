@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from etl.checkpoint import Checkpoint, Conflict, Lease, Store, replace
+from etl.checkpoint import Checkpoint, replace
 from etl.errors import Fenced
+from etl.lease import Conflict, Lease, Store
 
 
 class StoreSuite:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from etl.checkpoint import Checkpoint, Conflict, Lease, replace
+from etl.checkpoint import Checkpoint, replace
 from etl.errors import CheckpointError, ConfigError, Fenced
+from etl.lease import Conflict, Lease
 from etl.pipeline import Pipeline
 from etl.stores.gcs import GcsStore
 from etl.testing.fault_proxy import Answer, Drop, FaultProxy
