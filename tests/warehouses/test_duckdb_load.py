@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import os
 import pickle
+import subprocess
+import sys
 from dataclasses import replace
 from urllib.parse import parse_qs, urlsplit
 
@@ -250,3 +252,14 @@ def test_a_part_in_transit_that_lost_its_pages_is_not_loaded(loader, tmp_path):
     with pytest.raises(WarehouseError, match=r"cannot be read: .*CRC-32C"):
         loader.warehouse.load(loader.job, plan)
     assert loader.warehouse.latest("job") is None
+
+
+def test_nothing_is_drawn_on_standard_output_however_long_a_load_takes(tmp_path):
+    """DuckDB takes `python -c`, a notebook and the interpreter's prompt for somebody who wants a progress bar."""
+    script = (
+        "import sys; from etl.memory import budget; from etl.warehouses import DuckDB; "
+        "warehouse = DuckDB(sys.argv[1], table='t'); warehouse.open(budget()); "
+        "print(*warehouse._session._connection.execute(\"SELECT current_setting('enable_progress_bar')\").fetchone())"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "warehouse.duckdb")]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "False\n"

@@ -73,6 +73,8 @@ class Session:
         self.close = weakref.finalize(self, _disconnect, self._connection, self._files)
         try:
             self._connection.execute("SET TimeZone = 'UTC'")
+            # A query of more than 2 s would draw one on standard output, which is the user's.
+            self._connection.execute("SET enable_progress_bar = false")
             self._declared = {name: self._kind(name, text) for name, text in declared.items()}
         except BaseException:
             self.close()
