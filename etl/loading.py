@@ -183,7 +183,7 @@ class Loading:
     def _most(self) -> int:
         """Return how many parts may wait: more where they take no room that is wanted for other things."""
         slots, waiting = self._job.sink.slots, self._lease.document.outstanding
-        elsewhere = bool(waiting) and not any(part.sealed.is_local for part in waiting)
+        elsewhere = bool(waiting) and not waiting[0].sealed.is_local  # they are all in one place
         most = MOST_WAITING if self._jobs and (self._job.sink.lasting or elsewhere) else HANDED_OVER
         return most if slots is None else min(most, slots)
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sinks.base import Data, SealedPart
 from sinks.errors import PartLost
-from sinks.gcs.client import checked, connect
+from sinks.gcs.client import connect
 from sinks.gcs.objects import Objects, StoredObject
 from sinks.gcs.upload import CHUNK_BYTES, CHUNK_UNIT, Upload, check_chunk_bytes
+from sinks.google_clients import checked
 from sinks.parts import InOrder, Part
 from sinks.retry import Retry
 

@@ -12,6 +12,21 @@ from sinks.errors import SinkError
 C = TypeVar("C")
 
 
+def checked(client: C | None, method: str) -> C | None:
+    """Return a client that was handed over.
+
+    Args:
+        client: a client, or None.
+        method: what a client of that kind has.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if client is not None and not hasattr(client, method):
+        raise ValueError(f"client: expected a client object, in Python alone, found {client!r}")
+    return client
+
+
 def made(make: Callable[[], C], *, service: str, emulator: str, deadline: float) -> C:
     """Make a client; sends no request to its service.
 

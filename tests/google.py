@@ -101,6 +101,16 @@ def google(directory: Path) -> Iterator[GoogleServers]:
         yield GoogleServers(gcs, bigquery)
 
 
+@contextmanager
+def storage_alone(directory: Path, bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[GcsServer]:
+    """Start a GCS server with a bucket, and lead Google's clients there."""
+    with GcsServer(directory / "gcs") as server:
+        server.create_bucket(bucket)
+        for name, value in server.environment().items():
+            monkeypatch.setenv(name, value)
+        yield server
+
+
 def need_bigquery() -> None:
     """Skip the test where local-bigquery is not installed; where it must be, fail."""
     if (BIGQUERY / ".ready").exists():

@@ -7,9 +7,10 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 import traceback
+from collections import defaultdict
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -55,6 +56,7 @@ class Case:
     staging: bool = False
     began: datetime = field(default_factory=lambda: datetime.now(UTC))
     processes: list[BaseProcess] = field(default_factory=list)
+    pids: defaultdict[int, Future[int]] = field(default_factory=lambda: defaultdict(Future))
 
     @property
     def table(self) -> str:
@@ -75,15 +77,15 @@ class Case:
         disk.mkdir(exist_ok=True)
         at = self.directory / "disk" if "path" in self.sink else disk
         process = FORKS.Process(target=_work, args=(self.environment(), disk, at, self._definition(at)))
+        number = len(self.processes)
         self.processes.append(process)
         process.start()
+        self.pids[number].set_result(process.pid)
         return process
 
     def pid(self, number: int = 0) -> int:
         """Return the id of a process, which may be about to start; they count from 0."""
-        while len(self.processes) <= number or self.processes[number].pid is None:
-            time.sleep(0.001)
-        return self.processes[number].pid
+        return self.pids[number].result(timeout=60)
 
     def disturb(self, nth: int, fault: Fault) -> None:
         """Let a fault strike at the nth request of the first process."""

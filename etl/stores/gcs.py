@@ -25,7 +25,8 @@ from etl.lease import Conflict
 from etl.stores.local import LocalStore
 from sinks import GcsStream, Sink, google_errors
 from sinks.errors import SinkError
-from sinks.gcs.client import checked, connect
+from sinks.gcs.client import connect
+from sinks.google_clients import checked
 from sinks.retry import Retry
 
 if TYPE_CHECKING:

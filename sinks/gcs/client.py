@@ -10,21 +10,6 @@ from sinks.google_clients import made
 Client = Any
 
 
-def checked(client: Client | None, method: str) -> Client | None:
-    """Return a client that was handed over.
-
-    Args:
-        client: a client, or None.
-        method: what a client of that kind has.
-
-    Raises:
-        ValueError: it is none.
-    """
-    if client is not None and not hasattr(client, method):
-        raise ValueError(f"client: expected a client object, in Python alone, found {client!r}")
-    return client
-
-
 def connect(deadline: float = 120.0) -> Client:
     """Make a `google.cloud.storage.Client`; sends no request to Cloud Storage.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from etl.testing.gcs_server import GcsServer
+from tests.google import storage_alone
 
 BUCKET = "parts"
 
@@ -15,8 +16,5 @@ BUCKET = "parts"
 @pytest.fixture
 def gcs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[GcsServer]:
     """Start a server with a bucket, and lead Google's clients there."""
-    with GcsServer(tmp_path / "gcs") as server:
-        server.create_bucket(BUCKET)
-        for name, value in server.environment().items():
-            monkeypatch.setenv(name, value)
+    with storage_alone(tmp_path, BUCKET, monkeypatch) as server:
         yield server

@@ -16,16 +16,14 @@ from etl.testing.fault_proxy import Answer, Drop, FaultProxy
 from etl.testing.gcs_server import GcsServer
 from etl.testing.stores import StoreSuite
 from sinks.gcs.client import connect
+from tests.google import storage_alone
 
 BUCKET = "checkpoints"
 
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[GcsServer]:
-    with GcsServer(tmp_path / "gcs") as server:
-        server.create_bucket(BUCKET)
-        for name, value in server.environment().items():
-            monkeypatch.setenv(name, value)
+    with storage_alone(tmp_path, BUCKET, monkeypatch) as server:
         yield server
 
 

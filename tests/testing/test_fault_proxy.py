@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -18,29 +17,10 @@ import pytest
 import requests
 
 from etl.testing.fault_proxy import Answer, Counter, CutRequest, Delay, Drop, FaultProxy, Truncate
-from tests.testing.http_target import Target, serving, wait_until
+from tests.testing.http_target import Target, wait_until
 
 MANY = 300
 LARGE = 20 * 1024 * 1024
-
-
-@pytest.fixture
-def target() -> Iterator[Target]:
-    with serving() as target:
-        yield target
-
-
-@pytest.fixture
-def proxy(target: Target) -> Iterator[FaultProxy]:
-    with FaultProxy(target.url) as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def session() -> Iterator[requests.Session]:
-    with requests.Session() as session:
-        session.trust_env = False
-        yield session
 
 
 def sent(body: bytes) -> str:

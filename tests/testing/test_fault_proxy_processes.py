@@ -14,7 +14,7 @@ import requests
 
 from etl.testing.fault_proxy import Fault, FaultProxy, Kill, Stop
 from etl.testing.fault_proxy.faults import thread_states
-from tests.testing.http_target import Target, serving, wait_until
+from tests.testing.http_target import Target, wait_until
 
 WORKER = """
 import http.client, sys
@@ -23,25 +23,6 @@ for number in range(3):
     connection.request("PUT", f"/{number}", body=b"x")
     print(connection.getresponse().read().decode(), flush=True)
 """
-
-
-@pytest.fixture
-def target() -> Iterator[Target]:
-    with serving() as target:
-        yield target
-
-
-@pytest.fixture
-def proxy(target: Target) -> Iterator[FaultProxy]:
-    with FaultProxy(target.url) as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def session() -> Iterator[requests.Session]:
-    with requests.Session() as session:
-        session.trust_env = False
-        yield session
 
 
 @pytest.fixture

@@ -214,18 +214,15 @@ class Table:
             )
             return int(next(iter(rows))[0])
 
-    def columns(self) -> Columns | None:
-        """Return the table's columns; None: there is no table.
+    def columns(self, found: Any | None) -> Columns | None:
+        """Return the columns of the table as `look` found it; None: there was no table.
 
         Raises:
-            WarehouseError: it cannot be seen, or has a column that cannot be loaded.
+            WarehouseError: it has a column that cannot be loaded.
         """
-        return self._columns(self.look())
-
-    def _columns(self, table: Any | None) -> Columns | None:
-        if table is None:
+        if found is None:
             return None
-        return from_api([field.to_api_repr() for field in table.schema], str(self.options))
+        return from_api([field.to_api_repr() for field in found.schema], str(self.options))
 
     def load_config(self, job: Job, plan: Plan, declared: Columns) -> LoadJobConfig:
         """Return the configuration of a plan's load job, with the table as it is now.
@@ -245,7 +242,7 @@ class Table:
 
         options = self.options
         table = self.look()
-        columns = known(table=self._columns(table), declared=declared, pinned=job.columns, name=str(options))
+        columns = known(table=self.columns(table), declared=declared, pinned=job.columns, name=str(options))
         config = bigquery.LoadJobConfig(
             source_format=FORMATS[plan.format],
             write_disposition="WRITE_APPEND",

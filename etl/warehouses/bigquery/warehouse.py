@@ -42,7 +42,7 @@ from etl.warehouses.bigquery.schema import Schema, declared, known, to_api
 from etl.warehouses.bigquery.staging import Staging
 from etl.warehouses.bigquery.table import Table, TableOptions, connect
 from etl.warehouses.bigquery.upload import JobUpload, chunk_bytes
-from sinks import gcs
+from sinks import gcs, google_clients
 from sinks.base import SealedPart
 from sinks.errors import SinkError
 from sinks.retry import Retry
@@ -125,11 +125,12 @@ class BigQuery:
         self.destination = f"bigquery://{path}?" + urlencode(
             {"location": location.lower(), "disposition": disposition}
         )
-        self._injected = gcs.client.checked(client, "load_table_from_uri")
+        self._injected = google_clients.checked(client, "load_table_from_uri")
         self._client: Client | None = None
         self._storage: Any = None
         self._chunk_bytes = chunk_bytes(None)
-        self._known: Columns | None = None
+        self._present: Any | None = None  # the table, as it was when the run began
+        self._known: Columns | None = None  # its columns then
         self._leaving = threading.Event()
 
     def __repr__(self) -> str:
@@ -152,7 +153,8 @@ class BigQuery:
         self._client = self._injected or connect(self._options, self._retry.deadline)
         table = self._table()
         table.check_dataset()
-        self._known = table.columns()
+        self._present = table.look()
+        self._known = table.columns(self._present)
         self._columns(self._known, None)  # a contradiction is told before any record
 
     def gate(self, columns: Columns | None, format: str) -> Gate:
@@ -236,7 +238,7 @@ class BigQuery:
         Raises:
             WarehouseError: it cannot.
         """
-        table = self._table().look()
+        table = self._present
         if loads and table is None:
             raise WarehouseError(
                 f"{self.table} is gone, into which job {job.pipeline!r} has loaded; put it back (BigQuery keeps a "
@@ -344,9 +346,8 @@ class BigQuery:
     def _adopt(self, found: Any, plan: Plan) -> None:
         """Make sure that a job is the load of `plan`; see `adopt`."""
         if burns(found, plan):
-            with suppress(
-                WarehouseError
-            ):  # nobody can load it any more: what was staged of it late is litter
+            # Nobody can load it any more: what was staged of it late is litter.
+            with suppress(WarehouseError):
                 self._clear(plan)
         adopt(found, plan, self._options)
 
@@ -410,7 +411,8 @@ class BigQuery:
             yield from self._until_left(iter(partial(file.read, self._chunk_bytes), b""))
 
     def _present_gate(self, job: Job) -> Gate:
-        return RecordGate(self._columns(self._table().columns(), job.columns), format="ndjson")
+        table = self._table()
+        return RecordGate(self._columns(table.columns(table.look()), job.columns), format="ndjson")
 
     def _columns(self, table: Columns | None, pinned: Columns | None) -> Columns:
         return known(table=table, declared=self._declared, pinned=pinned, name=self.table)
