@@ -22,7 +22,7 @@ from etl.errors import CheckpointCorrupt, CheckpointTooNew
 from etl.records import Position
 from sinks.base import Hygiene, SealedPart
 
-VERSION = 2  # 1 knew no columns, quotas and failures; it is read as a document without them
+VERSION = 3  # 1 knew no columns, quotas and failures, 2 no refreshes; both are read as documents without them
 
 # Up to this many bytes a document is indented, for people: that makes it half as long again.
 READABLE = 64 * 1024
@@ -167,6 +167,20 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return cls(id=digest.hexdigest(), format=format, parts=tuple(parts))
 
 
+class Refresh(msgspec.Struct, frozen=True, kw_only=True):
+    """A refresh that is under way: the table is filled anew beside the old one.
+
+    Attributes:
+        id: drawn when it began: the new table is called after it.
+        base: the state with which it began: at the source's beginning, with nothing loaded.
+        complete: whether all is loaded, so that nothing but the exchange of the tables is left.
+    """
+
+    id: str
+    base: State
+    complete: bool = False
+
+
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     """The document.
 
@@ -188,6 +202,8 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
         columns: the table's columns, where the warehouse has them pinned: what every sealed part fits.
         rewinds: how often parts that were not loaded were given up, to be pulled again.
         life: drawn when the document was made, and kept: tells a job that was begun anew from its former life.
+        refresh: the refresh that is under way; None: loads go into the table itself.
+        moved: where somebody told the job to go on from, until something from there is loaded; None: nowhere.
         operations: how many jobs changed the table, in spans of ten minutes; see `etl.quota`.
         version: of this document's form.
     """
@@ -209,6 +225,8 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     columns: Columns | None = None
     rewinds: int = 0
     life: str = ""
+    refresh: Refresh | None = None
+    moved: Position | None = None
     operations: tuple[tuple[int, int], ...] = ()
     version: int = VERSION
 
@@ -246,7 +264,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     def acknowledged(self, plan: Plan) -> Checkpoint:
         """Note that `plan` is in the warehouse: its parts may be released now, not before."""
         rest = tuple(other for other in self.plans if other.id != plan.id)
-        return replace(self, plans=rest, loaded=plan.after, loads=self.loads + 1)
+        return replace(self, plans=rest, loaded=plan.after, loads=self.loads + 1, moved=None)
 
     def advanced(self, loaded: State, loads: int) -> Checkpoint:
         """Catch up with a warehouse whose own ledger is ahead of this document."""
@@ -257,7 +275,31 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
             state=loaded if loaded.sequence > self.state.sequence else self.state,
             sealed=tuple(part for part in self.sealed if part.sequence > loaded.sequence),
             plans=tuple(plan for plan in self.plans if plan.after.sequence > loaded.sequence),
+            moved=None,
         )
+
+    def moved_to(self, position: Position) -> Checkpoint:
+        """Go on from another position of the source, where no part waits to be loaded."""
+        return replace(self, state=replace(self.state, position=position), moved=position)
+
+    def refreshing(self) -> Checkpoint:
+        """Begin a refresh: from the source's beginning, with nothing loaded; what was not loaded is given up.
+
+        Parts go on being counted, so that their names are new; the totals are those of the refresh.
+        """
+        position = Position()
+        base = replace(self.state, position=position, totals=Totals())
+        rest = replace(self, loaded=base, loads=0, moved=None).rewound()
+        return replace(rest, refresh=Refresh(id=secrets.token_hex(4), base=base))
+
+    def refresh_complete(self) -> Checkpoint:
+        """Note that all of a refresh is loaded: from now on its table is only ever exchanged."""
+        assert self.refresh is not None
+        return replace(self, refresh=replace(self.refresh, complete=True))
+
+    def refreshed(self) -> Checkpoint:
+        """Note that the new table has taken the old one's place: loads go into it from now on."""
+        return replace(self, refresh=None)
 
     def rewound(self) -> Checkpoint:
         """Give up every part that is not loaded: they are lost, and will be pulled again.
@@ -265,7 +307,8 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
         What they pinned goes with them, so that a schema or a transform may be mended: the columns that loaded
         parts need are the table's.
         """
-        return replace(self, state=self.loaded, sealed=(), plans=(), columns=None, rewinds=self.rewinds + 1)
+        state = self.loaded if self.moved is None else replace(self.loaded, position=self.moved)
+        return replace(self, state=state, sealed=(), plans=(), columns=None, rewinds=self.rewinds + 1)
 
     def abandoning(self) -> Checkpoint:
         """Note that every plan is being given up, so that whoever comes next goes on with that."""

@@ -119,7 +119,9 @@ class Takeover:
         if not isinstance(warehouse, KeepsLedger):
             return
         document = lease.document
-        entry = warehouse.latest(self._job.pipeline) or Entry(fingerprint={}, state=State(), loads=0)
+        entry = warehouse.latest(Job.of(document, self._job.fingerprint)) or Entry(
+            fingerprint={}, state=State(), loads=0
+        )
         self._compare(entry.fingerprint, outstanding=False)
         if _same(entry.state, document.loaded):
             return

@@ -17,7 +17,7 @@ from etl.checkpoint import Checkpoint
 from etl.errors import LoadFailed, RecordError, SinkFailed, WarehouseError
 from etl.testing.fault_proxy import Answer, FaultProxy
 from etl.verification import compare
-from etl.warehouses.base import Audit
+from etl.warehouses.base import Audit, Job
 from tests.google import LOCATION, PROJECT, TIMEOUT, GoogleServers
 
 RECORDS = 60
@@ -60,7 +60,7 @@ class Place:
         warehouse = self.pipeline().warehouse
         warehouse.open(memory.budget())
         with closing(warehouse):
-            return warehouse.audit("job", life)
+            return warehouse.audit(Job(pipeline="job", fingerprint={}, life=life))
 
     def rows(self) -> list[dict[str, Any]]:
         with closing(self.servers.bigquery_client()) as client:

@@ -62,7 +62,7 @@ def _look(pipeline: Pipeline) -> tuple[Checkpoint, Audit]:
     from etl import memory
     from etl.checkpoint import Checkpoint
     from etl.errors import ConfigError, Fenced
-    from etl.warehouses.base import Audits
+    from etl.warehouses.base import Audits, Job
 
     warehouse = pipeline.warehouse
     asked: object = warehouse
@@ -73,9 +73,10 @@ def _look(pipeline: Pipeline) -> tuple[Checkpoint, Audit]:
     try:
         for _ in range(ATTEMPTS):
             before = pipeline.read_checkpoint()
-            audit = asked.audit(pipeline.name, before.life if before else "")
+            document = before or Checkpoint(pipeline=pipeline.name)
+            audit = asked.audit(Job.of(document, pipeline.fingerprint))
             if pipeline.read_checkpoint() == before:
-                return before or Checkpoint(pipeline=pipeline.name), audit
+                return document, audit
     finally:
         warehouse.close()
     raise Fenced(f"job {pipeline.name!r} is being run; verify it when it has ended")

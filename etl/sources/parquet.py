@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import IO, Any
 
 from etl.errors import SourceChanged, SourceError
 from etl.sources.decoding import Damaged
@@ -15,13 +15,14 @@ _BATCH_ROWS = 10_000
 _READ_BYTES = 1 << 18
 
 
-def read(place: Place, advance: Callable[[float], None]) -> Iterator[list[Any]]:
-    """Decode the file of `place`; yields lists of records, with a mark after each row group.
+def read(file: IO[bytes], place: Place, advance: Callable[[float], None]) -> Iterator[list[Any]]:
+    """Decode a file from `place`; yields lists of records, with a mark after each row group.
 
     Values are what pyarrow makes of them: `datetime`, `Decimal`, `bytes` … Times in nanoseconds that Python
     cannot hold become text, exact.
 
     Args:
+        file: what is read; it stays open.
         place: where to begin; moved on with what was read.
         advance: told the share of the file that has been read.
 
@@ -39,23 +40,21 @@ def read(place: Place, advance: Callable[[float], None]) -> Iterator[list[Any]]:
         ) from error
 
     try:
-        # Neither read ahead nor mapped: both hold whole column chunks, or fill the page cache.
-        with pyarrow.parquet.ParquetFile(
-            place.file, memory_map=False, pre_buffer=False, buffer_size=_READ_BYTES
-        ) as file:
-            groups = file.metadata.num_row_groups
+        # Nothing is read ahead: that would hold whole column chunks.
+        with pyarrow.parquet.ParquetFile(file, pre_buffer=False, buffer_size=_READ_BYTES) as opened:
+            groups = opened.metadata.num_row_groups
             if place.row_group > groups:
                 raise SourceChanged(
                     f"{place} has {groups} row groups, and {place.row_group} have been read of it: it is not "
                     "what it was; put it back, or start the job anew with another name and table"
                 )
             for group in range(place.row_group, groups):
-                about = file.metadata.row_group(group)
+                about = opened.metadata.row_group(group)
                 rows = max(
                     1, min(_BATCH_ROWS, _BATCH_BYTES * about.num_rows // max(about.total_byte_size, 1))
                 )
                 read_rows = 0
-                for batch in file.iter_batches(rows, row_groups=[group], use_threads=False):
+                for batch in opened.iter_batches(rows, row_groups=[group], use_threads=False):
                     records = _records(batch)
                     place.record += len(records)
                     read_rows += len(records)

@@ -13,6 +13,20 @@ from etl.records import Mark, Unreadable
 _RAW_CHARACTERS = 8192
 
 
+class Version(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What tells one content of a file from another, as whoever keeps the file says it; None: it does not say.
+
+    Attributes:
+        tag: a word that is another one for every other content, such as a strong ETag (RFC 9110, section 8.8.3).
+        modified: when it was changed, as its keeper writes it.
+        length: its size in bytes.
+    """
+
+    tag: str | None = None
+    modified: str | None = None
+    length: int | None = None
+
+
 class Place(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """A place between two records of a file; it moves on while the file is read.
 
@@ -27,6 +41,7 @@ class Place(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fie
         done: the file was read to its end.
         columns: the names of a CSV file's columns, once they are known.
         delimiter: what separates them.
+        version: what the file was when it was read, where its keeper tells; None: it is not compared.
         types: the types of columns, by name, as this CSV file or one before it showed them first.
     """
 
@@ -40,6 +55,7 @@ class Place(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fie
     done: bool = False
     columns: list[str] | None = None
     delimiter: str | None = None
+    version: Version | None = None
     types: dict[str, str] = {}
 
     def __str__(self) -> str:

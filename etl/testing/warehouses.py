@@ -119,10 +119,10 @@ class WarehouseSuite:
         with self._job(tmp_path) as job:
             if not isinstance(job.warehouse, KeepsLedger):
                 pytest.skip("keeps no ledger")
-            assert job.warehouse.latest("job") is None
+            assert job.warehouse.latest(job.job) is None
             plan = job.plan(range(2))
             job.load(plan)
-            entry = job.warehouse.latest("job")
+            entry = job.warehouse.latest(job.job)
             assert entry is not None
             assert (entry.state, entry.loads) == (plan.after, 1)
 
@@ -150,12 +150,12 @@ class WarehouseSuite:
             plans = [job.plan(range(3)), job.plan(range(3, 5))]
             for plan in plans:
                 job.load(plan)
-            audit = job.warehouse.audit("job", "")
+            audit = job.warehouse.audit(job.job)
             assert [(load.plan, load.last, load.rows) for load in audit.loads] == [
                 (plan.id, plan.parts[-1].sequence, plan.records) for plan in plans
             ]
             assert (audit.table_rows, audit.other_rows) == (5, 0)
-            assert job.warehouse.audit("another", "").loads == ()
+            assert job.warehouse.audit(Job(pipeline="another", fingerprint={})).loads == ()
 
     @contextmanager
     def _job(self, directory: Path, format: str = "ndjson") -> Iterator[_Loader]:

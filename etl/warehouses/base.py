@@ -23,18 +23,25 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         fingerprint: the job's definition, as in the checkpoint.
         columns: what the checkpoint has pinned; None: nothing yet, or the warehouse looks for itself.
         life: the checkpoint's.
+        refresh: the refresh that loads go into, as letters, digits and dashes (see `Refreshes`); empty: into the
+            table itself.
     """
 
     pipeline: str
     fingerprint: dict[str, str]
     columns: Columns | None = None
     life: str = ""
+    refresh: str = ""
 
     @classmethod
     def of(cls, document: Checkpoint, fingerprint: dict[str, str]) -> Job:
         """Take from a checkpoint what a load must know of its job."""
         return cls(
-            pipeline=document.pipeline, fingerprint=fingerprint, columns=document.columns, life=document.life
+            pipeline=document.pipeline,
+            fingerprint=fingerprint,
+            columns=document.columns,
+            life=document.life,
+            refresh=document.refresh.id if document.refresh else "",
         )
 
 
@@ -79,7 +86,8 @@ class Warehouse(Protocol):
         repeated after any error and any crash.
 
         Returns:
-            The number of rows that the plan added; equal to `plan.records`.
+            The number of records that it took, each of which became a row, or was merged into one (see `MergesByKey`);
+            equal to `plan.records`.
 
         Raises:
             SchemaMismatch: a value does not fit its column; says part, record, column and value.
@@ -100,8 +108,56 @@ class KeepsLedger(Protocol):
     Its ledger is the truth about what is loaded: a checkpoint that is behind it or ahead of it follows it.
     """
 
-    def latest(self, pipeline: str) -> Entry | None:
-        """Return how far the warehouse is with `pipeline`; None: nothing of it is loaded."""
+    def latest(self, job: Job) -> Entry | None:
+        """Return how far the warehouse is with a job, in its refresh if it has one; None: nothing of it is loaded."""
+
+
+@runtime_checkable
+class Refreshes(Protocol):
+    """A warehouse that can fill a new table beside the old one, and put it in its place in one step.
+
+    While `Job.refresh` is set, `load`, `settle`, `latest`, `look_back`, `gate` and `audit` are about the new table. It
+    belongs to one pipeline and one refresh, and is made by the first load. Readers of the table see its old content
+    until `finish_refresh`.
+
+    Attributes:
+        disposition: what a run does with what the table holds: `append` adds to it, `merge` adds rows and changes those
+            that have the same key, `replace` refreshes it with every run.
+    """
+
+    disposition: str
+
+    def begin_refresh(self, job: Job) -> None:
+        """Make ready for the refresh `job.refresh`, into which nothing was loaded yet; call it after `open`.
+
+        Tables of this pipeline's other refreshes, which were given up, are deleted. May be repeated.
+
+        Raises:
+            WarehouseError: it cannot be made ready now.
+        """
+
+    def finish_refresh(self, job: Job) -> None:
+        """Put the new table in the place of the old one, in one step that happens wholly or not at all.
+
+        Durable on return. May be repeated after any error and any crash: what was done is not done again, also not by
+        a process that is half dead and comes late. Where nothing was loaded, the table is emptied, if there is one.
+        From then on `latest` and `audit` find the refresh's loads as those of the table itself.
+
+        Raises:
+            Fenced: a later refresh has taken this one's place.
+            WarehouseError: it was not done, or nobody knows; to be repeated.
+        """
+
+
+@runtime_checkable
+class MergesByKey(Protocol):
+    """A warehouse that may have a key by which rows replace each other.
+
+    Attributes:
+        key: the columns of the key; empty: rows are added as they come.
+    """
+
+    key: tuple[str, ...]
 
 
 @runtime_checkable
@@ -221,6 +277,7 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
         former_rows: how many rows this very job added before its checkpoint was lost, or begun anew.
         table: the table, for messages.
         table_rows: how many rows it holds; None: there is no table.
+        merged: whether rows replace each other, so that the table may hold fewer than were loaded.
     """
 
     loads: tuple[Loaded, ...]
@@ -230,18 +287,19 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
     former_rows: int = 0
     table: str
     table_rows: int | None
+    merged: bool = False
 
 
 @runtime_checkable
 class Audits(Protocol):
     """A warehouse that can be asked what it has of a job."""
 
-    def audit(self, pipeline: str, life: str) -> Audit:
+    def audit(self, job: Job) -> Audit:
         """Look everything up; changes nothing. Call it after `open`.
 
         Args:
-            pipeline: the job's name.
-            life: its checkpoint's: what a job of that name loaded before it was begun anew is another job's.
+            job: what a job of that name loaded before it was begun anew (see `life`) is another job's. Of a job that
+                was refreshed, what counts is what was loaded since that refresh began.
 
         Raises:
             WarehouseError: it cannot be read.

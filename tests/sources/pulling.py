@@ -51,7 +51,7 @@ def assert_resumes_everywhere(source: Files) -> None:
 
 def small_blocks(source: Files, size: int) -> Files:
     """Let `source` decode `size` bytes at once."""
-    source._block_bytes = size
+    source._content._block_bytes = size
     return source
 
 

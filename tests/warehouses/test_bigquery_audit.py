@@ -23,7 +23,7 @@ def loader(google_environment: GoogleServers, tmp_path: Path) -> Iterator[Loader
 
 
 def test_a_job_that_loaded_nothing_has_no_loads_and_no_table(loader: Loader) -> None:
-    audit = loader.warehouse.audit("job", "")
+    audit = loader.warehouse.audit(loader.job)
     assert (audit.loads, audit.table_rows, audit.other_rows) == ((), None, 0)
 
 
@@ -31,7 +31,7 @@ def test_loads_are_told_oldest_first_with_their_parts_and_rows(loader: Loader) -
     plans = [loader.plan(), loader.plan(loader.part(rows(7, 2)))]
     for plan in plans:
         loader.warehouse.load(loader.job, plan)
-    audit = loader.warehouse.audit("job", "")
+    audit = loader.warehouse.audit(loader.job)
     assert audit.loads == (
         Loaded(plan=plans[0].id, job=loader.id(plans[0]), first=1, last=2, rows=7),
         Loaded(plan=plans[1].id, job=loader.id(plans[1]), first=3, last=3, rows=2),
@@ -44,7 +44,7 @@ def test_rows_of_others_are_told_apart(loader: Loader) -> None:
     # Its name begins as ours does, and it is another job.
     other = Job(pipeline="job_2", fingerprint={}, columns=COLUMNS)
     loader.warehouse.load(other, loader.plan(loader.part(rows(100, 5))))
-    audit = loader.warehouse.audit("job", "")
+    audit = loader.warehouse.audit(loader.job)
     assert (len(audit.loads), audit.table_rows, audit.other_rows) == (1, 12, 5)
 
 
@@ -54,7 +54,7 @@ def test_failed_loads_and_used_up_ids_are_no_loads(loader: Loader) -> None:
     with pytest.raises(WarehouseError):
         loader.warehouse.load(loader.job, bad)
     loader.warehouse.settle(loader.job, bad)
-    audit = loader.warehouse.audit("job", "")
+    audit = loader.warehouse.audit(loader.job)
     assert (len(audit.loads), audit.table_rows) == (1, 7)
 
 
@@ -68,4 +68,4 @@ def test_a_list_that_goes_wrong_is_asked_for_again_page_by_page(
     with loader.proxy() as (proxy, warehouse):
         # All users' jobs may be refused; one's own are asked for then.
         proxy.at(1, fault, of=lambda head: "/jobs?" in head.path)
-        assert len(warehouse.audit("job", "").loads) == 5
+        assert len(warehouse.audit(loader.job).loads) == 5

@@ -12,6 +12,7 @@ from conftest import BUDGET, MIB, Loader
 
 from etl.errors import WarehouseError
 from etl.memory import Budget
+from etl.warehouses.base import Job
 from etl.warehouses.duckdb import DuckDB
 
 HOLD = """
@@ -83,7 +84,7 @@ def test_a_damaged_database_is_named(loader):
 def test_the_directories_above_are_made(tmp_path):
     warehouse = DuckDB(tmp_path / "a" / "b" / "w.duckdb", table="t")
     warehouse.open(BUDGET)
-    assert warehouse.latest("job") is None
+    assert warehouse.latest(Job(pipeline="job", fingerprint={})) is None
     warehouse.close()
 
 
@@ -168,7 +169,7 @@ def test_a_full_disk_is_named_and_what_was_loaded_is_safe(small_disk):
         loaded.extend(loader.load(*noise) for _ in range(10))
     loaded = sum(loaded)
     assert "\n" not in str(caught.value)
-    entry = loader.warehouse.latest("job")
+    entry = loader.warehouse.latest(loader.job)
     assert entry is not None
     assert entry.loads * len(noise) == loaded > 0
     assert loader.sql("SELECT count(*), count(text) FROM t") == [(loaded, loaded)]

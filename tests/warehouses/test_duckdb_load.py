@@ -65,7 +65,7 @@ def test_making_one_touches_no_file_and_it_can_be_pickled(tmp_path):
 def test_an_open_one_is_pickled_closed(loader):
     loader.load({"a": 1})
     with pytest.raises(WarehouseError, match="not open"):
-        pickle.loads(pickle.dumps(loader.warehouse)).latest("job")
+        pickle.loads(pickle.dumps(loader.warehouse)).latest(loader.job)
 
 
 def test_a_plan_is_loaded_once(loader):
@@ -77,14 +77,14 @@ def test_a_plan_is_loaded_once(loader):
 
 
 def test_latest_is_the_newest_plan_of_this_pipeline_and_table(loader):
-    assert loader.warehouse.latest("job") is None
+    assert loader.warehouse.latest(loader.job) is None
     first, second = loader.part([{"a": 1}]), loader.part([{"a": 2}])
     loader.warehouse.load(loader.job, loader.plan(first))
     loader.warehouse.load(loader.job, loader.plan(second))
-    entry = loader.warehouse.latest("job")
+    entry = loader.warehouse.latest(loader.job)
     assert entry is not None
     assert (entry.state, entry.loads, entry.fingerprint) == (second.after, 2, {"source": "here"})
-    assert loader.warehouse.latest("another job") is None
+    assert loader.warehouse.latest(Job(pipeline="another job", fingerprint={})) is None
 
 
 def test_two_pipelines_load_one_table_with_a_ledger_each(loader):
@@ -92,7 +92,7 @@ def test_two_pipelines_load_one_table_with_a_ledger_each(loader):
     other = Job(pipeline="other", fingerprint={})
     assert loader.warehouse.load(other, loader.plan(loader.part([{"a": 2}]))) == 1
     assert loader.sql("SELECT count(*) FROM t") == [(2,)]
-    assert [entry.loads for name in ("job", "other") if (entry := loader.warehouse.latest(name))] == [1, 1]
+    assert [entry.loads for job in (loader.job, other) if (entry := loader.warehouse.latest(job))] == [1, 1]
 
 
 def test_dropping_the_table_starts_it_anew_and_leaves_other_tables_alone(loader):
@@ -102,14 +102,14 @@ def test_dropping_the_table_starts_it_anew_and_leaves_other_tables_alone(loader)
     other.open(BUDGET)
     other.load(loader.job, plan)
     loader.sql("DROP TABLE t")
-    assert loader.warehouse.latest("job") is None
+    assert loader.warehouse.latest(loader.job) is None
     assert loader.warehouse.load(loader.job, plan) == 1
     assert loader.sql("SELECT count(*) FROM t") == [(1,)]
     assert loader.sql("SELECT destination, loads FROM _etl_loads ORDER BY 1") == [
         ("main.other", 1),
         ("main.t", 1),
     ]
-    assert other.latest("job") is not None
+    assert other.latest(loader.job) is not None
     other.close()
 
 
@@ -117,7 +117,7 @@ def test_a_table_may_be_in_a_schema_of_its_own(declaring):
     loader = declaring({}, table="raw data.Flüge")
     loader.load({"a": 1})
     assert loader.sql('SELECT a FROM "raw data"."Flüge"') == [(1,)]
-    assert loader.warehouse.latest("job") is not None
+    assert loader.warehouse.latest(loader.job) is not None
 
 
 def test_another_number_of_records_rolls_everything_back(loader):
@@ -150,7 +150,7 @@ def test_the_ledger_stays_flat(loader, monkeypatch):
     for number in range(8):
         loader.load({"a": number})
     assert loader.sql("SELECT sequence FROM _etl_loads ORDER BY 1") == [(6,), (7,), (8,)]
-    entry = loader.warehouse.latest("job")
+    entry = loader.warehouse.latest(loader.job)
     assert entry is not None
     assert entry.loads == 8
 
@@ -251,7 +251,7 @@ def test_a_part_in_transit_that_lost_its_pages_is_not_loaded(loader, tmp_path):
     plan = loader.plan(Part(sealed=part.sealed, records=1, after=state))
     with pytest.raises(WarehouseError, match=r"cannot be read: .*CRC-32C"):
         loader.warehouse.load(loader.job, plan)
-    assert loader.warehouse.latest("job") is None
+    assert loader.warehouse.latest(loader.job) is None
 
 
 def test_nothing_is_drawn_on_standard_output_however_long_a_load_takes(tmp_path):

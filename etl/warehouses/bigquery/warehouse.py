@@ -257,13 +257,13 @@ class BigQuery:
         """Let a `load` or `settle` that waits raise `StillLoading`. From any thread; may be repeated until `open`."""
         self._leaving.set()
 
-    def audit(self, pipeline: str, life: str) -> Audit:
-        """Look up the loads of `pipeline`, and the table; see `Audits`.
+    def audit(self, job: Job) -> Audit:
+        """Look up the loads of a job, and the table; see `Audits`.
 
         Raises:
             WarehouseError: it cannot be read.
         """
-        return audits.audit(self._jobs(), self._table(), pipeline, life)
+        return audits.audit(self._jobs(), self._table(), job.pipeline, job.life)
 
     def close(self) -> None:
         """Close the clients that were made here. May be repeated."""

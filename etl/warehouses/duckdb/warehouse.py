@@ -112,23 +112,23 @@ class DuckDB:
         self._settle()
         return rows
 
-    def latest(self, pipeline: str) -> Entry | None:
-        """Return how far the ledger says that `pipeline` is in this table; None: no row, or no table.
+    def latest(self, job: Job) -> Entry | None:
+        """Return how far the ledger says that a job is in this table; None: no row, or no table.
 
         Raises:
             WarehouseError: the ledger cannot be read.
         """
         with self._using("read the ledger") as session:
-            return session.latest(pipeline)
+            return session.latest(job.pipeline)
 
-    def audit(self, pipeline: str, life: str) -> Audit:  # noqa: ARG002 - the ledger goes with its table
-        """Look up what the ledger has of `pipeline`, and what the table holds.
+    def audit(self, job: Job) -> Audit:
+        """Look up what the ledger has of a job, and what the table holds.
 
         Raises:
             WarehouseError: they cannot be read.
         """
         with self._using("read the ledger") as session:
-            return session.audit(pipeline)
+            return session.audit(job.pipeline)
 
     def close(self) -> None:
         """Close the file, so that other processes may open it. May be repeated."""

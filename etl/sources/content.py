@@ -1,0 +1,233 @@
+"""The content of one file, wherever it is: decompressed, decoded, from a place to its end."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, Literal, get_args
+
+from etl.errors import SourceChanged
+from etl.sources import csv_rows, csv_types, decoding, json_array, lines, parquet
+from etl.sources.csv_head import Options
+from etl.sources.decoding import Compression, Damaged, Stream
+from etl.sources.place import Place
+
+Format = Literal["ndjson", "csv", "json", "parquet"]
+
+# Decoded at once. Small enough for the records of a block to stay in the processor's cache: with 128 KiB, nested
+# events take a tenth more time, flights out of CSV a quarter.
+_BLOCK_BYTES = 32 << 10
+_HEAD = 4096
+_BOM = b"\xef\xbb\xbf"
+_BLANK = b" \t\r\n"
+
+_BY_SUFFIX: dict[str, Format] = {
+    ".ndjson": "ndjson",
+    ".jsonl": "ndjson",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".parquet": "parquet",
+}
+_COMPRESSED = {".gz", ".gzip", ".zst", ".zstd"}
+
+
+class Content:
+    """How the content of files is decoded; `etl.sources.Files` documents the arguments.
+
+    Raises:
+        ValueError: an argument is wrong.
+    """
+
+    def __init__(
+        self,
+        *,
+        format: Format | None,
+        compression: Compression | None,
+        types: Mapping[str, str] | None,
+        delimiter: str | None,
+        header: bool | Sequence[str],
+        null: Sequence[str],
+        encoding: str,
+    ) -> None:
+        self.format = one_of("format", format, get_args(Format))
+        self.compression = one_of("compression", compression, get_args(Compression))
+        for name, type_ in (types or {}).items():
+            one_of(f"types: {name}", type_, csv_types.TYPES)
+        if format not in (None, "csv") and (types or delimiter or header is not True):
+            raise ValueError(f"types, delimiter and header are for CSV, and format is {format!r}")
+        if isinstance(null, str):
+            raise ValueError(f"null is a list of words, not {null!r}")  # noqa: TRY004 - as every wrong argument
+        self._options = Options(
+            types=dict(types or {}),
+            delimiter=_delimiter(delimiter),
+            header=_header(header),
+            nulls=frozenset(null),
+            encoding=_encoding(encoding),
+        )
+        self._block_bytes = _BLOCK_BYTES
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return what gives cursors their meaning. Types and null words do not: changing them mends a job."""
+        options = self._options
+        return {
+            "format": self.format,
+            "compression": self.compression,
+            "delimiter": options.delimiter,
+            "header": options.header,
+            "encoding": options.encoding,
+        }
+
+    def read(
+        self, file: IO[bytes], place: Place, name: str, advance: Callable[[float], None]
+    ) -> Iterator[list[Any]]:
+        """Decode a file from `place` to its end; yields lists of records with marks, the last one excepted.
+
+        Args:
+            file: a binary file at its beginning that can `peek`; where it is plain, zip or Parquet, `seek` too.
+            place: where to begin; moved on with what was read.
+            name: what tells the format when nothing else does: the end of the path.
+            advance: told the share of the file that has been read, where it is not read from front to back.
+
+        Raises:
+            Damaged: it cannot be decoded.
+            SourceChanged: it is not what it was when `place` was taken.
+            SourceError: it cannot be read for another reason.
+            OSError: what `file` raised.
+        """
+        if (self.compression or decoding.compression_of(decoding.first_bytes(file))) == "zip":
+            yield from self._archive(file, place)
+        else:
+            with decoding.decompressed(file, self.compression) as stream:
+                yield from self._content(stream, place, name, file, advance)
+
+    def _archive(self, file: IO[bytes], place: Place) -> Iterator[list[Any]]:
+        """Read the members of a zip file; `place` goes from one to the next."""
+        with decoding.archive(file) as opened:
+            infos = decoding.members(opened)
+            names = [info.filename for info in infos]
+            if place.member is not None and place.member not in names:
+                raise SourceChanged(
+                    f"{place} is not there any more; the file's members are: {', '.join(names)}; put it back, or "
+                    "start the job anew with another name and table"
+                )
+            first = names.index(place.member) if place.member is not None else 0
+            for info in infos[first:]:
+                if info.filename != place.member:
+                    place.begin(info.filename)
+                with decoding.member(opened, info) as content, decoding.decompressed(content, None) as stream:
+                    yield from self._content(stream, place, info.filename, None, None)
+        place.begin(None)
+        place.offset = None
+
+    def _content(
+        self,
+        stream: Stream,
+        place: Place,
+        name: str,
+        file: IO[bytes] | None,
+        advance: Callable[[float], None] | None,
+    ) -> Iterator[list[Any]]:
+        """Read one content from `place` to its end; `file` is what it is read from, if that can be entered anywhere."""
+        if place.offset == 0:
+            yield [place.mark()]
+        head = stream.peek(_HEAD)
+        kind = self.format or _format_of(name, head)
+        if not head and place.offset == 0:
+            records: Iterator[list[Any]] = iter(())
+        elif kind == "parquet":
+            if file is None or advance is None or stream.compression != "none":
+                raise Damaged(
+                    "it is Parquet within a compressed file; Parquet compresses itself: store it plain"
+                )
+            place.offset = None
+            records = parquet.read(file, place, advance)
+        else:
+            _enter(stream, place, head, b"," if kind == "json" else b"\n")
+            if kind == "ndjson":
+                records = lines.read(stream, place, block=self._block_bytes)
+            elif kind == "csv":
+                records = csv_rows.read(stream, place, self._options, block=self._block_bytes)
+            else:
+                records = json_array.read(stream, place, block=self._block_bytes)
+        yield from records
+        if stream.compression != "none" or (kind == "json" and head):
+            place.offset = None  # it is not looked at again, as a plain file is that may grow
+
+
+def _enter(stream: Stream, place: Place, head: bytes, separator: bytes) -> None:
+    """Bring a text to `place`, and see that a record can begin there."""
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise Damaged("it is UTF-16; make it UTF-8 (iconv -f utf-16 -t utf-8)")
+    if place.offset == 0:
+        if head.startswith(_BOM):
+            stream.read(len(_BOM))
+            place.offset = len(_BOM)
+        return
+    offset = place.offset or 0
+    last = stream.enter(offset)
+    if not last:
+        raise SourceChanged(
+            f"{place} has become shorter than the {offset} bytes that were read of it: it was replaced or cut; "
+            "put it back, or start the job anew with another name and table"
+        )
+    what = "line" if separator == b"\n" else "element"
+    follows = stream.peek(2)
+    # the last line may lack its end, and get it when the file grows
+    ended = separator == b"\n" and (not follows or follows[:1] == b"\n" or follows == b"\r\n")
+    if last != separator and not ended and (place.line or place.record):
+        raise SourceChanged(
+            f"{place} has no {what} that begins at byte {offset}, where "
+            "reading stopped: it was replaced, or its last line was written on after it had been read; put it "
+            "back, or start the job anew with another name and table"
+        )
+
+
+def _format_of(name: str, head: bytes) -> Format:
+    """Tell the format by a file's name, or else by its first bytes."""
+    suffixes = [suffix.lower() for suffix in Path(name).suffixes]
+    while suffixes and suffixes[-1] in _COMPRESSED:
+        suffixes.pop()
+    suffix = suffixes[-1] if suffixes else ""
+    if suffix in _BY_SUFFIX:
+        return _BY_SUFFIX[suffix]
+    if head.startswith(b"PAR1"):
+        return "parquet"
+    first = head.removeprefix(_BOM).lstrip(_BLANK)[:1]
+    if first == b"[":
+        return "json"
+    return "ndjson" if first == b"{" or suffix == ".json" else "csv"
+
+
+def one_of(what: str, word: Any, words: Sequence[str]) -> Any:
+    """Return `word`, if it is None or one of `words`; else raise ValueError."""
+    if word is not None and word not in words:
+        raise ValueError(f"{what}: {word!r} is none of: {', '.join(words)}")
+    return word
+
+
+def _delimiter(delimiter: str | None) -> str | None:
+    if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n' or not delimiter.isascii()):
+        raise ValueError(
+            f"delimiter: {delimiter!r} is not one character of ASCII other than a quote or line end"
+        )
+    return delimiter
+
+
+def _header(header: bool | Sequence[str]) -> bool | list[str]:
+    if isinstance(header, bool):
+        return header
+    if isinstance(header, str) or not header or len(set(header)) < len(header) or not all(header):
+        raise ValueError(f"header: {header!r} is neither true, false, nor a list of different names")
+    return list(header)
+
+
+def _encoding(encoding: str) -> str:
+    try:
+        name = codecs.lookup(encoding).name
+        ascii_as_ascii = 'a",;\t|\r\n'.encode(name) == b'a",;\t|\r\n'
+    except (LookupError, TypeError) as error:
+        raise ValueError(f"encoding: {encoding!r} is not known to Python") from error
+    if not ascii_as_ascii:
+        raise ValueError(f"encoding: {encoding!r} does not write ASCII as ASCII does; make the files UTF-8")
+    return name
