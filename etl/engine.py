@@ -26,7 +26,7 @@ from etl.records import Reader, Record, Unreadable, describe
 from etl.repeating import repeated
 from etl.shapes import Fields, Shapes
 from etl.transforms import Stages
-from etl.warehouses.base import ChecksRecords, Gate, KeepsLedger, Misfit
+from etl.warehouses.base import ChecksRecords, Gate, Job, KeepsLedger, Misfit
 from sinks import PartWriter, SealedPart, SinkError, SinkFull, TakesFacts, page_cache
 from sinks.local_files import locate
 
@@ -197,7 +197,7 @@ class Engine:
         warehouse: object = self._job.warehouse
         if not isinstance(warehouse, ChecksRecords):
             return None
-        gate = warehouse.gate(document.columns, self._job.format.name)
+        gate = warehouse.gate(Job.of(document, self._job.fingerprint), self._job.format.name)
         if isinstance(self._job.format, formats.TakesSchema):
             self._job.format.expect(gate.arrow_schema())
         return gate

@@ -60,12 +60,12 @@ def check(job: str) -> None:
 
 def _misfits(pipeline: Pipeline, records: list[Record]) -> Iterator[str]:
     """Say which of the records a warehouse would refuse, by the columns that the job declares."""
-    from etl.warehouses.base import ChecksRecords, Misfit
+    from etl.warehouses.base import ChecksRecords, Job, Misfit
 
     warehouse: object = pipeline.warehouse
     if not isinstance(warehouse, ChecksRecords):
         return
-    gate = warehouse.gate(None, pipeline.format)
+    gate = warehouse.gate(Job(pipeline=pipeline.name, fingerprint={}), pipeline.format)
     for number, record in enumerate(records, 1):
         try:
             gate.admit(record)

@@ -196,7 +196,7 @@ class _Loader:
         sequence = sum(1 for _ in self._directory.glob("*")) + 1
         records: list[dict[str, Any]] = [{"id": n, "name": name} for n, name in named(numbers)]
         if isinstance(self.warehouse, ChecksRecords):
-            gate = self.warehouse.gate(self.job.columns, self._format)
+            gate = self.warehouse.gate(self.job, self._format)
             records = [gate.admit(record) for record in records]
             self.job = replace(self.job, columns=gate.columns)
         sink = NumberedChunks(self._directory / f"job.{self._format}")

@@ -239,11 +239,11 @@ class Gate(Protocol):
 class ChecksRecords(Protocol):
     """A warehouse that knows before a load which records it would refuse."""
 
-    def gate(self, columns: Columns | None, format: str) -> Gate:
+    def gate(self, job: Job, format: str) -> Gate:
         """Make the gate for one part; call it after `open`, on any thread.
 
         Args:
-            columns: what the checkpoint has pinned; None: this is the first part.
+            job: whose part it is; its `columns` are what the checkpoint has pinned, None: this is the first part.
             format: the name of the format that the records will be encoded in.
         """
 

@@ -15,7 +15,7 @@ from etl.checkpoint import Plan
 from etl.columns import Column
 from etl.errors import LoadFailed, WarehouseError
 from etl.testing.fault_proxy import Answer, FaultProxy
-from etl.warehouses.base import Misfit
+from etl.warehouses.base import Job, Misfit
 from etl.warehouses.bigquery import BigQuery
 from etl.warehouses.bigquery import errors as bigquery_errors
 from etl.warehouses.bigquery.jobs import Outcome, label, outcome
@@ -23,6 +23,7 @@ from tests.google import LOCATION, GoogleServers
 from tests.warehouses.bigquery_loader import BUDGET, Loader, inserting, looking_up, rows
 
 FORMATS = ["ndjson", "ndjson.gz"]
+NOBODY = Job(pipeline="job", fingerprint={})
 
 
 @pytest.fixture
@@ -140,7 +141,7 @@ def test_a_failure_lasts_and_nothing_is_submitted_again(loader: Loader) -> None:
 
 def test_the_gate_refuses_what_the_table_would(loader: Loader) -> None:
     loader.warehouse.load(loader.job, loader.plan())
-    gate = loader.open().gate(None, "ndjson")
+    gate = loader.open().gate(NOBODY, "ndjson")
     assert gate.admit({"id": 7, "name": "g"}) == {"id": 7, "name": "g"}
     with pytest.raises(Misfit, match="id"):
         gate.admit({"id": "seven"})
@@ -154,7 +155,7 @@ def test_a_declaration_that_contradicts_the_table_is_told_when_it_is_opened(load
 
 def test_declared_columns_are_the_tables(loader: Loader) -> None:
     warehouse = loader.open(schema={"id": "INTEGER", "name": "STRING", "at": "TIMESTAMP"})
-    gate = warehouse.gate(None, "ndjson")
+    gate = warehouse.gate(NOBODY, "ndjson")
     assert Column(name="at", type="TIMESTAMP") in gate.columns
     warehouse.load(loader.job, loader.plan())
     assert [field.name for field in loader.client.get_table(loader.table).schema] == ["id", "name", "at"]

@@ -157,9 +157,9 @@ class BigQuery:
         self._known = table.columns(self._present)
         self._columns(self._known, None)  # a contradiction is told before any record
 
-    def gate(self, columns: Columns | None, format: str) -> Gate:
+    def gate(self, job: Job, format: str) -> Gate:
         """Make the gate for one part; see `ChecksRecords`."""
-        return RecordGate(self._columns(self._known, columns), format=format)
+        return RecordGate(self._columns(self._known, job.columns), format=format)
 
     def most_parts(self, format: str, *, local: bool) -> int:
         """Return how many parts one job can take; of Parquet files that are sent along, one."""
