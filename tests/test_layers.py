@@ -38,8 +38,10 @@ LAYERS = [
     {"etl.takeover", "etl.verification"},
     {"etl.registry", "etl.engine", "etl.display"},
     {"etl.loading"},
+    {"etl.refreshes"},
     {"etl.job", "etl.housekeeping", "etl.interrupts"},
     {"etl.sources", "etl.warehouses", "etl.stores"},
+    {"etl.schemas"},
     {"etl.dead_letters", "etl.words", "etl.tables", "etl.advice", "etl.places"},
     {
         "etl.columns",

@@ -16,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etl import formats
+from etl.schemas.types import shown
 from etl.warehouses.base import Gate, Misfit
 from etl.warehouses.bigquery import fields as bigquery_fields
 from etl.warehouses.bigquery.gate import RecordGate
 from etl.warehouses.bigquery.schema import declared
-from etl.warehouses.bigquery.types import shown
 
 
 def gate_for(schema=None, *, format="ndjson"):

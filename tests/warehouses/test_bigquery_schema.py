@@ -8,8 +8,9 @@ from google.cloud.bigquery import SchemaField
 
 from etl.columns import Column
 from etl.errors import ConfigError, WarehouseError
+from etl.schemas.types import shown
 from etl.warehouses.bigquery.schema import declared, from_api, known, to_api
-from etl.warehouses.bigquery.types import arrow_schema, shown, wrong_with_name
+from etl.warehouses.bigquery.types import arrow_schema, wrong_with_name
 
 
 def shapes(columns):

@@ -8,22 +8,10 @@ from decimal import Decimal
 from types import NoneType
 from typing import Any, NamedTuple
 
-from etl.warehouses.bigquery.decimals import SAFE, least_type
-from etl.warehouses.bigquery.growth import (
-    PLAIN,
-    Node,
-    is_typeless,
-    not_an_element,
-    plain,
-)
-from etl.warehouses.bigquery.types import (
-    Check,
-    Unfit,
-    digits,
-    folded,
-    found,
-    shown,
-)
+from etl.schemas.growth import PLAIN, Node, is_typeless, not_an_element, plain
+from etl.schemas.numbers import SAFE, least_type
+from etl.schemas.types import Unfit, digits, found, shown
+from etl.warehouses.bigquery.types import MOST_LEVELS, Check, folded
 from etl.warehouses.bigquery.values import check_for
 
 # Plans are kept for shapes that have this many names and types together; then they are forgotten, and made again.
@@ -267,7 +255,7 @@ def _refused_element(item: Any) -> Any:
 
 
 def _without_column(value: Any) -> Any:
-    if is_typeless(value):
+    if is_typeless(value, MOST_LEVELS):
         return _LEFT_OUT
     raise Unknown(value)
 

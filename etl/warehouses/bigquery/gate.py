@@ -23,10 +23,11 @@ from typing import TYPE_CHECKING
 
 from etl.columns import Columns
 from etl.records import Record
+from etl.schemas.growth import columns_of, count, grown, nodes_of
+from etl.schemas.types import Unfit
 from etl.warehouses.base import Misfit
 from etl.warehouses.bigquery.fields import Fields, Unknown
-from etl.warehouses.bigquery.growth import columns_of, count, grown, nodes_of
-from etl.warehouses.bigquery.types import MOST_COLUMNS, Unfit, arrow_schema
+from etl.warehouses.bigquery.types import BIGQUERY, MOST_COLUMNS, arrow_schema
 
 if TYPE_CHECKING:
     import pyarrow
@@ -76,7 +77,7 @@ class RecordGate:
     def _learn(self, record: Record) -> Record:
         """Let a record through that needs more columns than there are, or wider ones."""
         try:
-            nodes = grown(self._nodes, record)
+            nodes = grown(self._nodes, record, BIGQUERY)
             if count(nodes) > MOST_COLUMNS:
                 raise Unfit(
                     f"the table would have more than {MOST_COLUMNS:,} columns; declare objects whose names are data "

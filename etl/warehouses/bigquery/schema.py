@@ -1,60 +1,23 @@
-"""Schemas of a BigQuery table: as a job declares them, as the REST API has them, and what follows from both.
+"""Schemas of a BigQuery table: as the REST API has them, and what follows from all that is known of it.
 
-A declaration takes one of these forms, and may leave columns out, which are then inferred from the records:
-
-- a table of a job file: `at = "TIMESTAMP"`, `id = "INTEGER REQUIRED"`, `tags = "STRING REPEATED"`,
-  `price = "NUMERIC(10, 2)"`; a table within it is a RECORD, `address = {street = "STRING"}`, and one table in a list
-  a repeated one, `lines = [{sku = "STRING"}]`;
-- a list of tables, each with `name`, `type`, and what else BigQuery's JSON schemas have: `mode`, `fields`,
-  `description`, `precision`, `scale`, `maxLength`;
-- the path of a file with such a list in JSON, as `bq show --schema --format=prettyjson` prints it.
+The forms of a declaration are those of `etl.schemas.declared`.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 
 from etl.columns import Column, Columns
-from etl.errors import ConfigError, WarehouseError
-from etl.tables import did_you_mean, join, show
-from etl.warehouses.bigquery.types import (
-    DIGITS,
-    MODES,
-    TYPES,
-    folded,
-    shown,
-    wrong_with_name,
-    wrong_with_parameters,
-)
+from etl.errors import WarehouseError
+from etl.schemas import declared as declarations
+from etl.schemas.declared import Schema, to_api, whole_number
+from etl.schemas.types import TYPES, shown
+from etl.warehouses.bigquery.types import BIGQUERY, folded
 
-Schema = str | os.PathLike[str] | Mapping[str, Any] | Sequence[Mapping[str, Any]]
-
-_KEYS = ("name", "type", "mode", "fields", "description", "precision", "scale", "maxLength")
-# What the REST API knows of a column besides, and a load job cannot be trusted to keep or to set.
-_OTHERS = frozenset(
-    {
-        "policyTags",
-        "dataPolicies",
-        "defaultValueExpression",
-        "collation",
-        "roundingMode",
-        "timestampPrecision",
-    }
-    | {"categories", "rangeElementType", "foreignTypeDefinition", "nameAlternative", "generatedColumn"}
-)
-_SHORT = re.compile(
-    r"\s*(?P<type>\w+)\s*(?:\(\s*(?P<first>[0-9]+)\s*(?:,\s*(?P<second>[0-9]+)\s*)?\))?(?:\s+(?P<mode>\w+))?\s*"
-)
-_FORMS = (
-    '"INTEGER", "STRING(20) REQUIRED", "NUMERIC(10, 2)", "DATE REPEATED", or a table of columns for a RECORD'
-)
+__all__ = ["Schema", "declared", "from_api", "known", "to_api"]
 
 # What a column's type may become by ALTER COLUMN … SET DATA TYPE ("Data definition language", coercion).
 _WIDER = {
@@ -65,7 +28,7 @@ _WIDER = {
 
 
 def declared(schema: Schema | None, where: str = "schema") -> Columns:
-    """Return the columns that a job declares; see this module's docstring for the forms.
+    """Return the columns that a job declares for a BigQuery table; see `etl.schemas.declared`.
 
     Args:
         schema: the declaration; None: nothing is declared.
@@ -74,19 +37,7 @@ def declared(schema: Schema | None, where: str = "schema") -> Columns:
     Raises:
         ConfigError: it is wrong; says which column, what was found, and what is allowed.
     """
-    if schema is None:
-        return ()
-    if isinstance(schema, (str, os.PathLike)):
-        where = f"{where} ({os.fspath(schema)})"
-        schema = _read(Path(schema), where)
-    if isinstance(schema, Mapping):
-        columns = tuple(_short(name, value, join(where, name)) for name, value in schema.items())
-    elif isinstance(schema, Sequence):
-        columns = tuple(_long(field, f"{where}[{number}]") for number, field in enumerate(schema))
-    else:
-        raise ConfigError(f"{where}: expected a path, a table or a list of tables, found {show(schema)}")
-    _check_names(columns, where)
-    return columns
+    return declarations.declared(schema, BIGQUERY, where)
 
 
 def from_api(fields: Iterable[Mapping[str, Any]], table: str) -> Columns:
@@ -100,12 +51,6 @@ def from_api(fields: Iterable[Mapping[str, Any]], table: str) -> Columns:
         WarehouseError: a column has a type that is not supported here.
     """
     return tuple(_of_table(field, table, ()) for field in fields)
-
-
-def to_api(columns: Columns) -> list[dict[str, Any]]:
-    """Return the columns in the REST API's form, for `SchemaField.from_api_repr`."""
-    fields: list[dict[str, Any]] = msgspec.to_builtins(columns)
-    return fields
 
 
 def known(*, table: Columns | None, declared: Columns, pinned: Columns | None, name: str) -> Columns:
@@ -129,139 +74,6 @@ def known(*, table: Columns | None, declared: Columns, pinned: Columns | None, n
     return _merged(columns, declared, source, "the job's schema", exists=table is not None)
 
 
-def _read(path: Path, where: str) -> Any:
-    try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise ConfigError(
-            f"{where}: cannot be read: {error.strerror}; give the path of a JSON file"
-        ) from error
-    except ValueError as error:
-        raise ConfigError(
-            f"{where}: is no JSON: {error}; write it with: bq show --schema --format=prettyjson TABLE"
-        ) from error
-    if isinstance(content, Mapping):
-        content = content.get("fields", content)
-    if not isinstance(content, list):
-        raise ConfigError(f"{where}: expected a list of columns, found {show(content)}")
-    return content
-
-
-def _short(name: str, value: Any, where: str) -> Column:
-    """Make a column of what a job file's table gives it."""
-    if isinstance(value, Mapping):
-        return _record(name, value, "NULLABLE", where)
-    if isinstance(value, (list, tuple)) and len(value) == 1 and isinstance(value[0], Mapping):
-        return _record(name, value[0], "REPEATED", where)
-    found = _SHORT.fullmatch(value) if isinstance(value, str) else None
-    if not found:
-        raise ConfigError(f"{where}: expected a type, such as {_FORMS}; found {show(value)}")
-    type_ = _type(found["type"], where)
-    if type_ == "RECORD":
-        raise ConfigError(f'{where}: a RECORD needs its fields: {name} = {{street = "STRING"}}')
-    first, second = (None if text is None else int(text) for text in (found["first"], found["second"]))
-    exact = type_ in DIGITS
-    if second is not None and not exact:
-        raise ConfigError(f"{where}: {type_} takes one number at most, found {show(value)}")
-    column = Column(
-        name=name,
-        type=type_,
-        mode=_mode(found["mode"] or "NULLABLE", where),
-        precision=first if exact else None,
-        scale=second,
-        max_length=None if exact else first,
-    )
-    return _sound(column, where)
-
-
-def _record(name: str, fields: Mapping[str, Any], mode: str, where: str) -> Column:
-    columns = tuple(_short(key, value, join(where, key)) for key, value in fields.items())
-    return _sound(Column(name=name, type="RECORD", mode=mode, fields=columns), where)
-
-
-def _long(field: Any, where: str) -> Column:
-    """Make a column of an entry of a JSON schema."""
-    if not isinstance(field, Mapping):
-        raise ConfigError(f"{where}: expected a table with name and type, found {show(field)}")
-    name = field.get("name")
-    if not isinstance(name, str):
-        raise ConfigError(f"{where}.name: expected text, found {show(name)}")
-    where = f"{where} ({name})"
-    for key in field.keys() - set(_KEYS):
-        if key in _OTHERS:
-            raise ConfigError(
-                f"{where}: {key} is nothing that a load can set; create the table with it, and leave it out here"
-            )
-        raise ConfigError(
-            f"{where}: there is no {show(key)}{did_you_mean(key, _KEYS)}; there are: {', '.join(_KEYS)}"
-        )
-    type_ = _type(field.get("type"), where)
-    fields = field.get("fields", ())
-    if not isinstance(fields, (list, tuple)):
-        raise ConfigError(f"{where}.fields: expected a list of columns, found {show(fields)}")
-    column = Column(
-        name=name,
-        type=type_,
-        mode=_mode(field.get("mode") or "NULLABLE", where),
-        fields=tuple(_long(entry, f"{where}.fields[{number}]") for number, entry in enumerate(fields)),
-        description=str(field.get("description") or ""),
-        precision=_number(field, "precision", where),
-        scale=_number(field, "scale", where),
-        max_length=_number(field, "maxLength", where),
-    )
-    return _sound(column, where)
-
-
-def _type(found: Any, where: str) -> str:
-    type_ = TYPES.get(found.upper()) if isinstance(found, str) else None
-    if type_ is None:
-        raise ConfigError(
-            f"{where}: there is no type {show(found)}{did_you_mean(str(found).upper(), TYPES)}; "
-            f"there are: {', '.join(sorted(set(TYPES.values())))}"
-        )
-    return type_
-
-
-def _mode(found: Any, where: str) -> str:
-    mode = found.upper() if isinstance(found, str) else found
-    if mode not in MODES:
-        raise ConfigError(f"{where}: expected one of {', '.join(MODES)} as mode, found {show(found)}")
-    return str(mode)
-
-
-def _number(field: Mapping[str, Any], key: str, where: str) -> int | None:
-    value = field.get(key)
-    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
-        return value
-    if isinstance(value, str) and re.fullmatch("[0-9]{1,18}", value):  # REST writes 64-bit numbers as text
-        return int(value)
-    raise ConfigError(f"{where}.{key}: expected a whole number, found {show(value)}")
-
-
-def _sound(column: Column, where: str) -> Column:
-    """Return the column if it is one that BigQuery takes."""
-    wrong = wrong_with_name(column.name) or wrong_with_parameters(column)
-    if wrong:
-        raise ConfigError(f"{where}: {wrong}")
-    if column.type == "RECORD" and not column.fields:
-        raise ConfigError(f"{where}: a RECORD needs at least one field")
-    if column.type != "RECORD" and column.fields:
-        raise ConfigError(f"{where}: only a RECORD has fields, not {column.type}")
-    _check_names(column.fields, where)
-    return column
-
-
-def _check_names(columns: Columns, where: str) -> None:
-    seen: dict[str, str] = {}
-    for column in columns:
-        key = folded(column.name)
-        if key in seen:
-            raise ConfigError(
-                f"{where}: {seen[key]!r} and {column.name!r} are the same name to BigQuery; remove one"
-            )
-        seen[key] = column.name
-
-
 def _of_table(field: Mapping[str, Any], table: str, path: tuple[str, ...]) -> Column:
     name = field["name"]
     path = (*path, name)
@@ -277,9 +89,9 @@ def _of_table(field: Mapping[str, Any], table: str, path: tuple[str, ...]) -> Co
         mode=(field.get("mode") or "NULLABLE").upper(),
         fields=tuple(_of_table(entry, table, path) for entry in field.get("fields") or ()),
         description=field.get("description") or "",
-        precision=_number(field, "precision", name),
-        scale=_number(field, "scale", name),
-        max_length=_number(field, "maxLength", name),
+        precision=whole_number(field, "precision", name),
+        scale=whole_number(field, "scale", name),
+        max_length=whole_number(field, "maxLength", name),
     )
 
 

@@ -11,7 +11,8 @@ from datetime import UTC, date, datetime, time, timedelta, timezone
 from typing import Any
 
 from etl.columns import Column
-from etl.warehouses.bigquery.types import Check, Unfit, found
+from etl.schemas.types import Unfit, found
+from etl.warehouses.bigquery.types import Check
 
 _MINUTES = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]"
 _SECONDS = r":[0-5][0-9](?:\.[0-9]{1,6})?"

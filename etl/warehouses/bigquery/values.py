@@ -41,9 +41,10 @@ from decimal import Decimal
 from typing import Any
 
 from etl.columns import Column
+from etl.schemas.numbers import NUMBER, SAFE
+from etl.schemas.types import Unfit, found, short
 from etl.warehouses.bigquery import decimals, times
-from etl.warehouses.bigquery.decimals import NUMBER, SAFE
-from etl.warehouses.bigquery.types import Check, Maker, Unfit, found, short
+from etl.warehouses.bigquery.types import Check, Maker
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,40}")
 _INTERVAL = re.compile(

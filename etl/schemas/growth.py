@@ -1,4 +1,4 @@
-"""How the columns of a BigQuery table grow with the records: new columns, and types that widen until they are pinned.
+"""How the columns of a table grow with the records: new columns, and types that widen until they are pinned.
 
 Nothing is guessed from text, and nothing is changed in place: a record that turns out not to fit has then taught
 nothing. What fits is not decided here; `gate` looks at the record again with the columns that it led to.
@@ -20,8 +20,9 @@ from typing import Any
 import msgspec
 
 from etl.columns import Column, Columns
-from etl.warehouses.bigquery.decimals import SAFE, least_type
-from etl.warehouses.bigquery.types import MOST_LEVELS, Unfit, folded, found, wrong_with_name
+from etl.schemas.dialect import Dialect
+from etl.schemas.numbers import SAFE, least_type
+from etl.schemas.types import Unfit, found
 
 # What has a rule of its own; other values are made into one of these, if they can be.
 PLAIN: frozenset[type] = frozenset(
@@ -72,7 +73,7 @@ def columns_of(nodes: tuple[Node, ...]) -> Columns:
 
 
 def count(nodes: tuple[Node, ...]) -> int:
-    """Return how many columns these are for BigQuery, which counts the fields of RECORDs, too."""
+    """Return how many columns these are, the fields of RECORDs counted, too."""
     return sum(1 + count(node.fields) if node.fields else 1 for node in nodes)
 
 
@@ -106,35 +107,46 @@ def plain(value: Any) -> Any:
     )
 
 
-def is_typeless(value: Any, level: int = 1) -> bool:
-    """Say whether a value tells no type: null, an empty array, an object that holds nothing else."""
+def is_typeless(value: Any, most_levels: int, level: int = 1) -> bool:
+    """Say whether a value tells no type: null, an empty array, an object that holds nothing else.
+
+    Args:
+        value: the value.
+        most_levels: how deep to look: deeper than a warehouse goes it does not matter, and Python must not run out
+            of stack.
+        level: how deep it is.
+    """
     value = plain(value)
     if type(value) is dict:
-        # Deeper than BigQuery goes it does not matter, and Python must not run out of stack.
-        return level <= MOST_LEVELS and all(is_typeless(item, level + 1) for item in value.values())
+        return level <= most_levels and all(
+            is_typeless(item, most_levels, level + 1) for item in value.values()
+        )
     return value is None or (type(value) is list and not value)
 
 
-def grown(nodes: tuple[Node, ...], record: Mapping[Any, Any], level: int = 1) -> tuple[Node, ...]:
+def grown(
+    nodes: tuple[Node, ...], record: Mapping[Any, Any], dialect: Dialect, level: int = 1
+) -> tuple[Node, ...]:
     """Return the columns, or the fields of a RECORD, with all that a record needs besides.
 
     Args:
         nodes: those that there are; they are returned as they are when nothing is missing.
         record: the record, or an object in it.
+        dialect: of the warehouse.
         level: how deep it is; a record is at 1.
 
     Raises:
-        Unfit: BigQuery has no type or no name for something in it.
+        Unfit: the warehouse has no type or no name for something in it.
     """
-    there = {folded(node.column.name): node for node in nodes}
+    there = {dialect.folded(node.column.name): node for node in nodes}
     changed = False
     for name, value in record.items():
         if not isinstance(name, str):
             raise Unfit(f"the name of a field must be text, found {found(name)}")
-        key = folded(name)
+        key = dialect.folded(name)
         old = there.get(key)
         try:
-            new = _grown(old, name, plain(value), level)
+            new = _grown(old, name, plain(value), dialect, level)
         except Unfit as error:
             error.path.insert(0, name)
             raise
@@ -144,24 +156,24 @@ def grown(nodes: tuple[Node, ...], record: Mapping[Any, Any], level: int = 1) ->
     return tuple(there.values()) if changed else nodes
 
 
-def _grown(old: Node | None, name: str, value: Any, level: int) -> Node | None:
+def _grown(old: Node | None, name: str, value: Any, dialect: Dialect, level: int) -> Node | None:
     if value is None:
         return old
     if old is None:
-        return _inferred(name, value, level)
+        return _inferred(name, value, dialect, level)
     if old.column.mode != "REPEATED":
-        return _wider(old, value, level)
+        return _wider(old, value, dialect, level)
     if type(value) is list:
         for item in value:
-            old = _wider(old, plain(item), level)
+            old = _wider(old, plain(item), dialect, level)
     return old
 
 
-def _wider(old: Node, value: Any, level: int) -> Node:
+def _wider(old: Node, value: Any, dialect: Dialect, level: int) -> Node:
     """Return the node with what a value adds to it: fields to a RECORD, digits to a number that was learned."""
     kind, type_ = type(value), old.column.type
     if type_ == "RECORD":
-        fields = grown(old.fields, value, level + 1) if kind is dict else old.fields
+        fields = grown(old.fields, value, dialect, level + 1) if kind is dict else old.fields
         return old if fields is old.fields else replace(old, fields=fields)
     if not old.learned:
         return old
@@ -179,17 +191,17 @@ def _of_type(node: Node, type_: str) -> Node:
     return replace(node, column=msgspec.structs.replace(node.column, type=type_))
 
 
-def _inferred(name: str, value: Any, level: int) -> Node | None:
+def _inferred(name: str, value: Any, dialect: Dialect, level: int) -> Node | None:
     """Return the column that a value needs; None: it tells no type."""
     kind = type(value)
     if kind is list:
-        return _repeated(name, value, level)
+        return _repeated(name, value, dialect, level)
     fields: tuple[Node, ...] = ()
     if kind is dict:
         type_ = "RECORD"
-        if level > MOST_LEVELS:
-            raise Unfit(f"RECORDs go {MOST_LEVELS} levels deep; declare one above as JSON")
-        fields = grown((), value, level + 1)
+        if level > dialect.most_levels:
+            raise Unfit(f"RECORDs go {dialect.most_levels} levels deep; declare one above as JSON")
+        fields = grown((), value, dialect, level + 1)
         if not fields:
             return None
     elif kind is Decimal:
@@ -198,19 +210,19 @@ def _inferred(name: str, value: Any, level: int) -> Node | None:
         type_ = "DATETIME" if value.tzinfo is None else "TIMESTAMP"
     else:
         type_ = _INFERRED[kind]
-    wrong = wrong_with_name(name)
+    wrong = dialect.wrong_with_name(name)
     if wrong:
         raise Unfit(f"{wrong}; rename the field")
     large = kind is int and not -SAFE <= value <= SAFE
     return Node(Column(name=name, type=type_), fields, learned=True, large=large)
 
 
-def _repeated(name: str, items: list[Any], level: int) -> Node | None:
+def _repeated(name: str, items: list[Any], dialect: Dialect, level: int) -> Node | None:
     node: Node | None = None
     for item in map(plain, items):
         if item is None or type(item) is list:
             raise not_an_element(item)
-        node = _inferred(name, item, level) if node is None else _wider(node, item, level)
+        node = _inferred(name, item, dialect, level) if node is None else _wider(node, item, dialect, level)
     if node is None:
         if items:
             raise Unfit(
