@@ -9,15 +9,23 @@ bounded. The checkpoint is written by this thread alone.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, suppress
 from typing import Any
 
-from etl import formats, progress
+from etl import formats, progress, refreshes
 from etl.checkpoint import Checkpoint, Part, State, replace
 from etl.columns import Columns
 from etl.dead_letters import DeadLetters
-from etl.errors import CheckpointError, CheckpointFull, NoSpace, RecordError, SchemaMismatch, SinkFailed
+from etl.errors import (
+    CheckpointError,
+    CheckpointFull,
+    NoSpace,
+    RecordError,
+    SchemaMismatch,
+    SinkFailed,
+    StillLoading,
+)
 from etl.housekeeping import Housekeeping
 from etl.job import Counts, Settings
 from etl.lease import Lease
@@ -26,7 +34,7 @@ from etl.records import Reader, Record, Unreadable, describe
 from etl.repeating import repeated
 from etl.shapes import Fields, Shapes
 from etl.transforms import Stages
-from etl.warehouses.base import ChecksRecords, Gate, Job, KeepsLedger, Misfit
+from etl.warehouses.base import ChecksRecords, Gate, Job, KeepsLedger, MergesByKey, Misfit
 from sinks import PartWriter, SealedPart, SinkError, SinkFull, TakesFacts, page_cache
 from sinks.local_files import locate
 
@@ -75,8 +83,11 @@ class Engine:
         self._reader.end_slice(reason)
         self._loading.let_go()
 
-    def run(self) -> None:
+    def run(self, *, pull: bool = True) -> None:
         """Run until the source's end or `stop`; then everything is committed, loaded and released.
+
+        Args:
+            pull: whether there is anything to do but to leave.
 
         Raises:
             Fenced: another process has taken the job over; nothing was cleaned up.
@@ -85,7 +96,7 @@ class Engine:
         try:
             with self._nudged():
                 self._loading.advance()
-                while not (self._reader.exhausted or self.stopped):
+                while pull and not (self._reader.exhausted or self.stopped):
                     if (reason := self._loading.make_room(lambda: self.stopped is not None)) is not None:
                         self.stop(reason)
                     self._write_part()
@@ -114,8 +125,21 @@ class Engine:
                 f"the daily quota of the table is used up: {len(waiting)} sealed parts wait; the next run, in "
                 f"{seconds / 3600:.1f} hours or later, loads them. Larger parts (part_bytes) take fewer loads"
             )
-        self._lease.write(self._lease.document.left(finished=finished and not waiting))
+        finished = finished and not waiting and self._exchanged()
+        self._lease.write(self._lease.document.left(finished=finished))
         self._hygiene.tell(at_end=True)
+
+    def _exchanged(self) -> bool:
+        """End the refresh that is under way, all of which is loaded; False: it goes on without this process."""
+        try:
+            refreshes.exchange(self._job, self._lease, self._emit)
+        except StillLoading as error:
+            self.stopped = self.stopped or "refresh"
+            self._notice(str(error))
+            return False
+        finally:
+            self._loading.note_operations()
+        return True
 
     def _leave_early(self) -> None:
         """Let go of a run that was stopped: a load that does not need this process goes on without it."""
@@ -222,6 +246,9 @@ class Engine:
         """Count, check and note records where that is wanted."""
         if self._job.part_records is not None:
             records = self._limited(records, self._job.part_records)
+        warehouse: object = self._job.warehouse
+        if isinstance(warehouse, MergesByKey) and warehouse.key:
+            records = self._with_key(records, warehouse.key)
         if gate is not None:
             records = self._admitted(records, gate)
         return records if shapes is None else shapes.note(records)
@@ -235,6 +262,20 @@ class Engine:
                 self._refused(record, f"does not fit the table: {misfit}", "warehouse", self._reader.number)
             else:
                 yield admitted
+
+    def _with_key(self, records: Iterator[Record], key: Sequence[str]) -> Iterator[Record]:
+        """Refuse records that cannot be merged: null is equal to nothing, so they would be added again each time."""
+        for record in records:
+            missing = [name for name in key if record.get(name) is None]
+            if missing:
+                self._refused(
+                    record,
+                    f"the key of the table is {', '.join(key)}, and {', '.join(missing)} is missing or null",
+                    "warehouse",
+                    self._reader.number,
+                )
+            else:
+                yield record
 
     def _limited(self, records: Iterator[Record], limit: int) -> Iterator[Record]:
         for count, record in enumerate(records, 1):

@@ -116,6 +116,16 @@ class Loading:
         """Return the seconds until the daily quota allows another load; 0: it does."""
         return self._quota.free_in(self._lease.document.operations) if self._quota else 0.0
 
+    def note_operations(self) -> None:
+        """Count the jobs that were submitted besides loads; written with the next change of the checkpoint."""
+        if self._jobs is not None and self._quota is not None:
+            more, self._operations = self._jobs.operations - self._operations, self._jobs.operations
+            if more:
+                document = self._lease.document
+                self._lease.document = replace(
+                    document, operations=self._quota.noted(document.operations, more)
+                )
+
     def advance(self, document: Checkpoint | None = None, *, wait: bool = False) -> None:
         """Acknowledge the load that is done, plan what is sealed, in one write; release; begin the next load.
 

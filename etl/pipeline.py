@@ -12,7 +12,7 @@ from functools import cached_property
 from itertools import islice
 from typing import Any, Literal, NoReturn
 
-from etl import formats, memory, progress, registry
+from etl import formats, memory, progress, refreshes, registry
 from etl.checkpoint import Checkpoint, decode, replace
 from etl.engine import Engine
 from etl.errors import CheckpointError, ConfigError, RecordError
@@ -22,7 +22,7 @@ from etl.job import Settings
 from etl.lease import KeepsDeadLetters, Store
 from etl.loading import HANDED_OVER
 from etl.records import Position, Reader, Record, Transform, Unreadable, name_of, puller
-from etl.takeover import Takeover, sink_errors
+from etl.takeover import Start, Takeover, sink_errors
 from etl.transforms import Stages
 from etl.warehouses.base import KeepsLedger, Warehouse
 from sinks import BigFile, Null, NumberedChunks, Sink, TakesBudget
@@ -159,6 +159,8 @@ class Pipeline:
         *,
         wait: bool = False,
         retry_failed: bool = False,
+        full_refresh: bool = False,
+        start: Start | None = None,
         handle_signals: bool = True,
         listeners: Sequence[progress.Listener] = (),
     ) -> Result:
@@ -168,6 +170,10 @@ class Pipeline:
             wait: when another process is running the job, wait for it to end rather than raise.
             retry_failed: when a plan could not be loaded as it was, give up what is not loaded, and pull it
                 again: through a transform that was mended, or into a schema that was.
+            full_refresh: fill a new table from the source's beginning, and put it in the place of the old one when all
+                is loaded; what the job has not loaded yet is given up. A run that is killed goes on with it.
+            start: go on from this cursor of the source in place of the checkpoint's position: what was loaded from
+                there before is loaded again.
             handle_signals: on SIGTERM and SIGINT, cut the part that is open, commit and load it, and return
                 with `stopped` set; a second signal gives the open part up and ends the run once a load that is
                 under way has ended. Only in the main thread.
@@ -191,15 +197,14 @@ class Pipeline:
             job = self._settings(min(self.part_bytes, budget.part_bytes), Governor(gauge))
             self._share(budget, job)
             takeover = Takeover(job, self.store, emit)
-            lease = takeover.acquire()
+            lease = takeover.acquire(refresh=full_refresh)
             try:
                 try:
                     if self.warehouse is not None:
                         self.warehouse.open(budget)
-                    takeover.follow_ledger(lease)
-                    takeover.look_back(lease)
-                    takeover.settle_failures(lease, retry=retry_failed)
-                    takeover.recover(lease)
+                    pull = takeover.bring_up_to_date(
+                        lease, retry=retry_failed, refresh=full_refresh, start=start
+                    )
                 except CheckpointError:
                     raise
                 except Exception as error:
@@ -226,7 +231,7 @@ class Pipeline:
                     stopped_by_signals(engine.stop) if handle_signals else nullcontext(),
                     sink_errors(self.name),
                 ):
-                    engine.run()
+                    engine.run(pull=pull)
             finally:
                 self._close()
         counts = engine.counts
@@ -341,7 +346,9 @@ class Pipeline:
                 )
         elif isinstance(self.sink, Null):
             raise ConfigError("sink: null keeps nothing that could be loaded: leave the warehouse out")
-        elif self.format not in self.warehouse.formats:
+        if refreshes.replaces(self.warehouse):
+            refreshes.refreshing(self.name, self.warehouse, self.sink)
+        if self.warehouse is not None and self.format not in self.warehouse.formats:
             raise ConfigError(
                 f"format: the warehouse loads {', '.join(sorted(self.warehouse.formats))}, not {self.format}"
             )

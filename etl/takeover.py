@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
-from etl import progress
+from etl import progress, refreshes
 from etl.checkpoint import Checkpoint, Owner, State, decode, replace
 from etl.engine import SMALLEST_PART
-from etl.errors import DefinitionChanged, LoadFailed, LoadMismatch, SinkFailed, WarehouseError
+from etl.errors import ConfigError, DefinitionChanged, LoadFailed, LoadMismatch, SinkFailed, WarehouseError
 from etl.job import Settings
 from etl.lease import Lease, Store
 from etl.warehouses.base import Entry, Job, KeepsLedger, LoadsByJobs
@@ -16,6 +18,17 @@ from sinks import PartLost, Sink, SinkError
 
 # What a sink's identity is called in the fingerprint, and where its last part stands in a state.
 TAILS = {"parts": "tail", "rejects": "dead_letters_tail"}
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where a run is told to go on from.
+
+    Attributes:
+        cursor: one of the source's; None: its beginning.
+    """
+
+    cursor: Any
 
 
 class Takeover:
@@ -36,8 +49,11 @@ class Takeover:
         self._emit = emit
         self.clean = True
 
-    def acquire(self) -> Lease:
+    def acquire(self, *, refresh: bool = False) -> Lease:
         """Claim the job: a new epoch in the checkpoint, if its definition still fits.
+
+        Args:
+            refresh: everything is to be pulled anew, so that the source may be another one.
 
         Raises:
             DefinitionChanged: it does not.
@@ -53,7 +69,10 @@ class Takeover:
                 f"{self._store.uri} is the checkpoint of the job {document.pipeline!r}, not of "
                 f"{self._job.pipeline!r}: give each job its own checkpoint"
             )
-        self._compare(document.fingerprint, bool(document.outstanding))
+        before = dict(document.fingerprint)
+        if refresh:
+            before.pop("source", None)
+        self._compare(before, bool(document.outstanding))
         lease = Lease(self._store, document, found[1] if found else None)
         for key, sink in (("parts", self._job.sink), ("rejects", self._job.rejects)):
             # Once the job was acquired with a sink, what stands there is its own, sealed or not.
@@ -106,6 +125,63 @@ class Takeover:
             raise DefinitionChanged(
                 f"job {self._job.pipeline!r} changed: {what} {then}, now it is {now}. Its checkpoint "
                 f"({self._store.uri}) means nothing to that. {advice}"
+            )
+
+    def bring_up_to_date(
+        self, lease: Lease, *, retry: bool = False, refresh: bool = False, start: Start | None = None
+    ) -> bool:
+        """Do all that stands between the claim and the first part.
+
+        Args:
+            lease: the checkpoint.
+            retry: the cause of a load that failed for good is mended: its records may be pulled again.
+            refresh: begin a refresh, though the job adds to its table; what is not loaded is given up.
+            start: where to go on from in place of the checkpoint's position.
+
+        Returns:
+            Whether the source is to be pulled: not when this run only had to end a refresh of the one before.
+
+        Raises:
+            ConfigError: what is asked for cannot be done; nothing was changed.
+            EtlError: see the single steps.
+        """
+        replaces = refreshes.replaces(self._job.warehouse)
+        if refresh:
+            refreshes.refreshing(self._job.pipeline, self._job.warehouse, self._job.sink)
+        if lease.document.refresh and lease.document.refresh.complete:
+            # Also before another one: who is half dead may be about to exchange the tables.
+            refreshes.exchange(self._job, lease, self._emit)
+            if replaces and not refresh:
+                return False
+        begins = refresh or (replaces and lease.document.refresh is None)
+        if not begins:
+            self.follow_ledger(lease)
+            self.look_back(lease)
+        self.settle_failures(lease, retry=retry or refresh)
+        if start is not None:
+            self._check_start(lease.document)
+        if begins:
+            self._give_up(lease)
+            lease.write(lease.document.refreshing())
+            self._notice("refreshing: a new table is filled, the old one stays as it is until all is loaded")
+        refreshes.prepare(self._job, lease)
+        self.recover(lease)
+        if start is not None:
+            position = replace(lease.document.state.position, cursor=start.cursor, skip=0)
+            lease.write(lease.document.moved_to(position))
+            self._notice(f"going on from {position}, as it was asked for")
+        return True
+
+    def _check_start(self, document: Checkpoint) -> None:
+        """Refuse to go on from another position where that has no clear meaning."""
+        if document.refresh is not None:
+            raise ConfigError(
+                f"job {self._job.pipeline!r} is being refreshed, from the source's beginning: leave --from out"
+            )
+        if document.outstanding:
+            raise ConfigError(
+                f"job {self._job.pipeline!r} cannot go on from another position while {len(document.outstanding)} "
+                "of its parts wait to be loaded: run it once without --from"
             )
 
     def follow_ledger(self, lease: Lease) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import time
 from contextlib import nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from etl.commands import AGAIN, debug_option, is_terminal, job_argument
+
+if TYPE_CHECKING:
+    from etl.takeover import Start
 
 
 @click.command(epilog="Exit codes: 0 done; 75 stopped early, run it again; 2 bad configuration; 1 failed.")
@@ -22,6 +26,17 @@ from etl.commands import AGAIN, debug_option, is_terminal, job_argument
     help="After a load that failed for good: its cause is mended, pull its records again.",
 )
 @click.option(
+    "--full-refresh",
+    is_flag=True,
+    help="Pull everything again into a new table, and put it in the place of the old one when all is loaded.",
+)
+@click.option(
+    "--from",
+    "start",
+    metavar="CURSOR",
+    help="Go on from this cursor of the source (JSON, as `etl status --json` shows it); null: its beginning.",
+)
+@click.option(
     "--log-format",
     type=click.Choice(["text", "json"]),
     default=None,
@@ -31,7 +46,15 @@ from etl.commands import AGAIN, debug_option, is_terminal, job_argument
 @debug_option
 @click.pass_context
 def run(
-    context: click.Context, job: str, *, wait: bool, retry_failed: bool, log_format: str | None, quiet: bool
+    context: click.Context,
+    job: str,
+    *,
+    wait: bool,
+    retry_failed: bool,
+    full_refresh: bool,
+    start: str | None,
+    log_format: str | None,
+    quiet: bool,
 ) -> None:
     """Run a job: from its checkpoint, or the beginning, to the end of its source.
 
@@ -64,6 +87,8 @@ def run(
             result = pipeline.run(
                 wait=wait,
                 retry_failed=retry_failed,
+                full_refresh=full_refresh,
+                start=None if start is None else _start(start, full_refresh=full_refresh),
                 listeners=[listener or display.LogListener(logger, time.monotonic)],
             )
             if result.stopped:
@@ -76,3 +101,19 @@ def run(
             context.exit(AGAIN)
         finally:
             root.removeHandler(handler)
+
+
+def _start(text: str, *, full_refresh: bool) -> Start:
+    """Read the cursor of `--from`."""
+    from etl.takeover import Start
+
+    if full_refresh:
+        raise click.UsageError(
+            "--from and --full-refresh: a refresh begins at the source's beginning; choose one"
+        )
+    try:
+        return Start(json.loads(text))
+    except ValueError as error:
+        raise click.UsageError(
+            f"--from: {text!r} is no JSON ({error}); a text is written in quotes, as in --from '\"2024-01-01\"'"
+        ) from error

@@ -1,0 +1,74 @@
+"""Refreshes: a new table is filled beside the old one, and put in its place when all of it is loaded.
+
+The checkpoint says that a refresh is under way, so a run that was killed goes on with it, on whichever machine; the
+old table is untouched until the exchange. That all is loaded is noted before the tables are exchanged: from then on
+nothing more is loaded into the new one, which may be the table already.
+"""
+
+from __future__ import annotations
+
+from etl import progress
+from etl.errors import ConfigError
+from etl.job import Settings
+from etl.lease import Lease
+from etl.warehouses.base import Job, Refreshes
+from sinks import Sink
+
+
+def refreshing(pipeline: str, warehouse: object, sink: Sink) -> Refreshes:
+    """Return `warehouse`, which must be one that can be refreshed.
+
+    Raises:
+        ConfigError: it is none, or the sink keeps its parts: it would keep those of every refresh.
+    """
+    if not isinstance(warehouse, Refreshes):
+        what = "it has no warehouse" if warehouse is None else f"{warehouse!r} cannot do that"
+        raise ConfigError(
+            f"job {pipeline!r} cannot be refreshed: {what}; delete its checkpoint and what it wrote to begin anew"
+        )
+    if sink.lasting:
+        raise ConfigError(
+            f"job {pipeline!r} cannot be refreshed: its sink keeps its parts, and would keep those of every refresh; "
+            "set keep = false, or use reused_file"
+        )
+    return warehouse
+
+
+def replaces(warehouse: object) -> bool:
+    """Say whether each run of a job that loads into `warehouse` refreshes its table."""
+    return isinstance(warehouse, Refreshes) and warehouse.disposition == "replace"
+
+
+def prepare(job: Settings, lease: Lease) -> None:
+    """Make the warehouse ready for a refresh that is under way and has nothing loaded yet.
+
+    Raises:
+        WarehouseError: it cannot be made ready.
+    """
+    document = lease.document
+    if document.refresh is not None and not document.loads:
+        refreshing(job.pipeline, job.warehouse, job.sink).begin_refresh(Job.of(document, job.fingerprint))
+
+
+def exchange(job: Settings, lease: Lease, emit: progress.Listener) -> None:
+    """Put the new table in the old one's place, all of which is loaded; may be repeated after any crash.
+
+    Raises:
+        Fenced: another process has taken the job over.
+        StillLoading: the run ends, and the exchange goes on without it; the next run finds it.
+        WarehouseError: it was not done.
+    """
+    document = lease.document
+    if document.refresh is None:
+        return
+    if not document.refresh.complete:
+        lease.write(document.refresh_complete())
+    warehouse = refreshing(job.pipeline, job.warehouse, job.sink)
+    warehouse.finish_refresh(Job.of(lease.document, job.fingerprint))
+    lease.write(lease.document.refreshed())
+    emit(
+        progress.Notice(
+            pipeline=job.pipeline,
+            message=f"refreshed: the table holds the {document.loaded.totals.records:,} records of this refresh",
+        )
+    )
