@@ -27,6 +27,9 @@ VERSION = 3  # 1 knew no columns, quotas and failures, 2 no refreshes; both are 
 # Up to this many bytes a document is indented, for people: that makes it half as long again.
 READABLE = 64 * 1024
 
+# Below this a part is not cut smaller: a checkpoint and a load for each would cost more than they carry.
+SMALLEST_PART = 64 * 1024
+
 S = TypeVar("S", bound=msgspec.Struct)
 
 

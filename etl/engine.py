@@ -9,18 +9,17 @@ bounded. The checkpoint is written by this thread alone.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, closing
 from typing import Any
 
 from etl import formats, progress, refreshes
-from etl.checkpoint import Checkpoint, Part, State, replace
-from etl.columns import Columns
+from etl.admission import Admission
+from etl.checkpoint import SMALLEST_PART, Part, State, replace
 from etl.dead_letters import DeadLetters
 from etl.errors import (
     CheckpointError,
     CheckpointFull,
-    NoSpace,
     RecordError,
     SchemaMismatch,
     SinkFailed,
@@ -30,16 +29,12 @@ from etl.housekeeping import Housekeeping
 from etl.job import Counts, Settings
 from etl.lease import Lease
 from etl.loading import OUT_OF_QUOTA, Loading
+from etl.part_sizes import PartSizes
 from etl.records import Reader, Record, Unreadable, describe
 from etl.repeating import repeated
-from etl.shapes import Fields, Shapes
 from etl.transforms import Stages
-from etl.warehouses.base import ChecksRecords, Gate, Job, KeepsLedger, MergesByKey, Misfit
-from sinks import PartWriter, SealedPart, SinkError, SinkFull, TakesFacts, page_cache
-from sinks.local_files import locate
-
-# Below this a part is not cut smaller: a checkpoint and a load for each would cost more than they carry.
-SMALLEST_PART = 64 * 1024
+from etl.warehouses.base import KeepsLedger
+from sinks import PartWriter, SealedPart, SinkError, SinkFull, TakesFacts
 
 # How often a run looks at its clock and says how far it is, when its records are slow.
 TICK_SECONDS = 1.0
@@ -60,6 +55,7 @@ class Engine:
         self._emit = emit
         self.counts = Counts()
         self._loading = Loading(settings, lease, emit, self.counts)
+        self._sizes = PartSizes(settings, lease, self._loading, self.counts, emit)
         self._dead_letters = DeadLetters(
             settings.rejects, settings.max_rejects, lease.document.state.totals.rejected
         )
@@ -69,7 +65,7 @@ class Engine:
         self._part_began = 0.0
         self._pressed = 0  # the working set at which the open part was cut; 0: it was not
         self._hygiene = Housekeeping(settings.pipeline, emit)
-        self._widened: Gate | None = None  # of a part that has to be begun again with a wider schema
+        self._widened: Admission | None = None  # of a part that has to be begun again with a wider schema
         self._open_part = (0, 0)  # the records and the bytes of the part that is being written
         self.stopped: str | None = None
 
@@ -155,7 +151,7 @@ class Engine:
         document = self._lease.document
         sequence = document.state.sequence + 1
         writer: PartWriter | None = None
-        gate: Gate | None = None
+        admission: Admission | None = None
         self._dead_letters.begin(sequence, document.epoch)
         self._reader.begin_slice()
         if self.stopped is not None:
@@ -168,9 +164,8 @@ class Engine:
             self._describe(
                 writer, epoch=document.epoch, part=sequence, first_position=document.state.position
             )
-            gate = self._widened or self._gate(document)
-            shapes = Shapes() if self._job.warehouse is not None and gate is None else None
-            records = self._encode(writer, shapes, gate)
+            admission = self._widened or Admission(self._job, document, self._refuse_record)
+            records = self._encode(writer, admission)
             letters = self._dead_letters.seal()
             self._describe(writer, records=records, last_position=self._reader.position)
             sealed = writer.seal() if records else None
@@ -178,21 +173,15 @@ class Engine:
                 writer.abort()
             if sealed is not None:
                 self._lease.document = self._hygiene.noted(writer, self._lease.document)
-            self._commit(
-                sequence,
-                records,
-                sealed,
-                letters,
-                fields=shapes.fields() if shapes else None,
-                columns=gate.columns if gate else None,
-            )
+            self._commit(sequence, records, sealed, letters, admission)
         except (formats.SchemaWidened, SinkFull, CheckpointFull) as error:
             self._roll_back(writer)
             self._reader.open(document.state.position)
             if isinstance(error, formats.SchemaWidened):
-                self._widened = gate  # it knows the columns that the format has learned
+                # its gate knows the columns that the format has learned
+                self._widened = admission if admission and admission.gate else None
             else:
-                self._shrink(error, writer)
+                self._sizes.shrink(error, writer.bytes if writer is not None else None)
             return
         except SinkError as error:
             self._roll_back(writer)
@@ -205,9 +194,9 @@ class Engine:
             raise
         self._widened = None
         if self._pressed and sealed is not None:
-            self._relieve(sealed)
+            self._sizes.relieve(sealed, self._pressed)
         else:
-            self._grow()
+            self._sizes.grow()
 
     def _describe(self, writer: PartWriter, **facts: object) -> None:
         """Let an object say which part of which job it is, to people who find it in a bucket."""
@@ -216,25 +205,17 @@ class Engine:
                 {"pipeline": self._job.pipeline, **{name: str(value) for name, value in facts.items()}}
             )
 
-    def _gate(self, document: Checkpoint) -> Gate | None:
-        """Make the gate of a part, where the warehouse knows which records it would refuse."""
-        warehouse: object = self._job.warehouse
-        if not isinstance(warehouse, ChecksRecords):
-            return None
-        gate = warehouse.gate(Job.of(document, self._job.fingerprint), self._job.format.name)
-        if isinstance(self._job.format, formats.TakesSchema):
-            self._job.format.expect(gate.arrow_schema())
-        return gate
-
-    def _encode(self, writer: PartWriter, shapes: Shapes | None, gate: Gate | None) -> int:
+    def _encode(self, writer: PartWriter, admission: Admission) -> int:
         """Write one slice of the source into `writer`; return how many records it became."""
         part_bytes = self._lease.document.part_bytes
         count = 0
         batch_bytes = min(formats.BATCH_BYTES, part_bytes)
         # Closed here: a generator that an error leaves behind would end later, and take from the source then.
         with closing(self._stages.run(self._reader)) as outputs:
-            noted = self._noted(outputs, shapes, gate)
-            with closing(self._job.format.encode(noted, writer.write, self._refuse, batch_bytes)) as counts:
+            admitted = admission.of(outputs, lambda: self._reader.end_slice("records"))
+            with closing(
+                self._job.format.encode(admitted, writer.write, self._refuse, batch_bytes)
+            ) as counts:
                 for count in counts:
                     if writer.bytes >= part_bytes:
                         self._reader.end_slice("bytes")
@@ -242,56 +223,13 @@ class Engine:
                     self._tick()
         return count
 
-    def _noted(self, records: Iterator[Record], shapes: Shapes | None, gate: Gate | None) -> Iterator[Record]:
-        """Count, check and note records where that is wanted."""
-        if self._job.part_records is not None:
-            records = self._limited(records, self._job.part_records)
-        warehouse: object = self._job.warehouse
-        if isinstance(warehouse, MergesByKey) and warehouse.key:
-            records = self._with_key(records, warehouse.key)
-        if gate is not None:
-            records = self._admitted(records, gate)
-        return records if shapes is None else shapes.note(records)
-
-    def _admitted(self, records: Iterator[Record], gate: Gate) -> Iterator[Record]:
-        admit = gate.admit
-        for record in records:
-            try:
-                admitted = admit(record)
-            except Misfit as misfit:
-                self._refused(record, f"does not fit the table: {misfit}", "warehouse", self._reader.number)
-            else:
-                yield admitted
-
-    def _with_key(self, records: Iterator[Record], key: Sequence[str]) -> Iterator[Record]:
-        """Refuse records that cannot be merged: null is equal to nothing, so they would be added again each time."""
-        for record in records:
-            missing = [name for name in key if record.get(name) is None]
-            if missing:
-                self._refused(
-                    record,
-                    f"the key of the table is {', '.join(key)}, and {', '.join(missing)} is missing or null",
-                    "warehouse",
-                    self._reader.number,
-                )
-            else:
-                yield record
-
-    def _limited(self, records: Iterator[Record], limit: int) -> Iterator[Record]:
-        for count, record in enumerate(records, 1):
-            if count == limit:
-                self._reader.end_slice("records")
-            yield record
-
     def _commit(
         self,
         sequence: int,
         records: int,
         sealed: SealedPart | None,
         letters: SealedPart | None,
-        *,
-        fields: Fields | None,
-        columns: Columns | None,
+        admission: Admission,
     ) -> None:
         """Store the part and the position after it in one step; then let loading go on."""
         document = self._lease.document
@@ -316,10 +254,10 @@ class Engine:
             # Where nothing is loaded, a sealed part is the result.
             document = replace(document.committed(after, None), loaded=after)
         else:
-            part = Part.of(sealed, records, after, fields) if sealed else None
+            part = Part.of(sealed, records, after, admission.fields) if sealed else None
             document = document.committed(after, part)
-            if sealed and columns is not None:
-                document = replace(document, columns=columns)
+            if sealed and admission.columns is not None:
+                document = replace(document, columns=admission.columns)
         self._loading.advance(document)
         self._dead_letters.commit()
         self.counts.records += records
@@ -367,7 +305,10 @@ class Engine:
         self._refused(found.raw, found.reason, "source", number)
 
     def _refuse(self, record: Record, reason: str) -> None:
-        self._refused(record, f"cannot be encoded: {reason}", "format", self._reader.number)
+        self._refuse_record(record, f"cannot be encoded: {reason}", "format")
+
+    def _refuse_record(self, record: Record, reason: str, origin: str) -> None:
+        self._refused(record, reason, origin, self._reader.number)
 
     def _refused(self, record: Any, reason: str, origin: str, number: int) -> None:
         if self._job.on_error == "reject":
@@ -379,53 +320,6 @@ class Engine:
         )
 
     # ------------------------------------------------------------------ trouble
-
-    def _shrink(self, error: Exception, writer: PartWriter | None) -> None:
-        """Without space: free what can be freed, and make parts smaller; at the smallest, give up."""
-        before = self._lease.document.part_bytes
-        waiting = len(self._lease.document.outstanding)
-        self._loading.drain()
-        freed = len(self._lease.document.outstanding) < waiting
-        written = writer.bytes if writer is not None else before
-        smallest = min(SMALLEST_PART, self._job.part_bytes)
-        after = max(smallest, min(before, written) // 2)
-        if before <= smallest and not freed:
-            raise NoSpace(
-                f"job {self._job.pipeline!r}: not even a part of {smallest} bytes fits: {error}. What is loaded "
-                "stays; free space and run again, or use a sink that needs less: reused_file with slots = 1 "
-                "(one part at a time), numbered_chunks with keep = false"
-            ) from error
-        self._lease.write(replace(self._lease.document, part_bytes=after))
-        self._notice(f"no space left ({error}): going on with parts of {after} bytes in place of {before}")
-
-    def _relieve(self, sealed: SealedPart) -> None:
-        """Short of memory: load what was cut early, drop its pages, and make parts smaller for a while."""
-        governor, document = self._job.governor, self._lease.document
-        self.counts.cut_for_memory += 1
-        smallest = min(SMALLEST_PART, self._job.part_bytes)
-        self._lease.document = replace(document, part_bytes=max(smallest, document.part_bytes // 2))
-        if sealed.is_local:
-            with suppress(SinkError):  # loaded and deleted by now; else it was synced before, or is made anew
-                page_cache.drop(locate(sealed.uri).path)
-            self._loading.drain()
-        governor.relieved()
-        self._emit(
-            progress.MemoryPressed(
-                pipeline=self._job.pipeline,
-                sequence=document.state.sequence,
-                bytes=sealed.bytes,
-                working_set=self._pressed,
-                after=governor.working_set(),
-                limit=governor.limit or 0,
-            )
-        )
-
-    def _grow(self) -> None:
-        """Let parts that were made smaller grow back, by a quarter a part; written with the next commit."""
-        document = self._lease.document
-        if document.part_bytes < self._job.part_bytes:
-            grown = min(self._job.part_bytes, document.part_bytes * 5 // 4)
-            self._lease.document = replace(document, part_bytes=grown)
 
     def _abort(self, writer: PartWriter | None) -> None:
         """Leave no trace of the open part.

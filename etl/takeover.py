@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from etl import progress, refreshes
-from etl.checkpoint import Checkpoint, Owner, State, decode, replace
-from etl.engine import SMALLEST_PART
+from etl.checkpoint import SMALLEST_PART, Checkpoint, Owner, State, decode, replace
 from etl.errors import ConfigError, DefinitionChanged, LoadFailed, LoadMismatch, SinkFailed, WarehouseError
 from etl.job import Settings
 from etl.lease import Lease, Store

@@ -61,7 +61,7 @@ def _values(document: Checkpoint) -> dict[str, Any]:
             "bytes": sum(part.sealed.bytes for part in found),
         }
 
-    values = msgspec.to_builtins(document)
+    values, refresh = msgspec.to_builtins(document), document.refresh
     return {
         "state": _state(document),
         "clean": document.clean,
@@ -83,6 +83,7 @@ def _values(document: Checkpoint) -> dict[str, Any]:
         "epoch": document.epoch,
         "owner": values["owner"],
         "failure": _failure(document) or None,
+        "refresh": refresh and {"id": refresh.id, "complete": refresh.complete},
     }
 
 
@@ -144,6 +145,9 @@ def _text(document: Checkpoint, pipeline: Pipeline, job: str) -> str:
             ),
             ("loaded", f"{loaded_words}, up to part {loaded.sequence}"),
         ]
+        if document.refresh is not None:
+            what = "only the exchange of the tables is left" if document.refresh.complete else "under way"
+            rows.append(("refresh", f"{what}; the table holds what it held before"))
     if (quota := _quota(pipeline, document)) is not None:
         rows.append(("table quota", _quota_words(quota)))
     rows += [
