@@ -12,6 +12,11 @@ from etl.records import Transform
 from etl.warehouses.base import Warehouse
 from sinks import Sink
 
+# What becomes of fields that the table has no column for.
+Drift = Literal["evolve", "freeze", "ignore"]
+# What becomes of records that cannot be read, transformed, encoded or loaded.
+OnError = Literal["fail", "reject"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -25,7 +30,8 @@ class Settings:
     rejects: Sink
     warehouse: Warehouse | None
     fingerprint: dict[str, str]
-    on_error: Literal["fail", "reject"]
+    drift: Drift
+    on_error: OnError
     max_rejects: int | None
     part_bytes: int
     part_records: int | None

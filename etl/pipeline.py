@@ -10,22 +10,22 @@ from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from typing import Any, Literal, NoReturn
+from typing import Any, NoReturn, get_args
 
-from etl import formats, memory, progress, refreshes, registry
+from etl import definition, formats, memory, progress, registry
 from etl.checkpoint import Checkpoint, decode, replace
 from etl.engine import Engine
 from etl.errors import CheckpointError, ConfigError, RecordError
 from etl.governor import Governor
 from etl.interrupts import stopped_by_signals
-from etl.job import Settings
-from etl.lease import KeepsDeadLetters, Store
+from etl.job import Drift, OnError, Settings
+from etl.lease import Store
 from etl.loading import HANDED_OVER
 from etl.records import Position, Reader, Record, Transform, Unreadable, name_of, puller
 from etl.takeover import Start, Takeover, sink_errors
 from etl.transforms import Stages
 from etl.warehouses.base import KeepsLedger, Warehouse
-from sinks import BigFile, Null, NumberedChunks, Sink, TakesBudget
+from sinks import Sink, TakesBudget
 from sinks.control_group import Gauge
 
 Component = Mapping[str, Any] | Any
@@ -77,6 +77,9 @@ class Pipeline:
         part_bytes: cut a part when it has this many bytes; less where the memory limit asks for it.
         part_records: cut a part when it has this many records; None: no such limit.
         part_seconds: cut a part when it is this old, in seconds; None or 0: no such limit.
+        drift: what becomes of fields that the table has no column for: `evolve` adds nullable columns, `freeze` refuses
+            the record, as `on_error` says, `ignore` leaves the fields out and counts them. What the table has is what
+            is declared, else what is there, else what the first part holds.
         on_error: `fail` stops at a record that cannot be read, transformed or encoded; `reject` makes it a
             dead letter and goes on. A generator that raised is started afresh, and what it held besides that
             record is gone, what it had already yielded for it stays: with `reject`, let transforms treat each
@@ -102,7 +105,8 @@ class Pipeline:
         part_bytes: int = 64 * 1024 * 1024,
         part_records: int | None = None,
         part_seconds: float | None = 300.0,
-        on_error: Literal["fail", "reject"] = "fail",
+        drift: Drift = "evolve",
+        on_error: OnError = "fail",
         max_rejects: int | None = None,
         memory: int | None = None,
     ) -> None:
@@ -128,31 +132,36 @@ class Pipeline:
         self.warehouse: Warehouse | None = (
             None if warehouse is None else registry.build("warehouses", warehouse, "warehouse")
         )
-        _check_kind("sink", self.sink, Sink)
+        definition.check_kind("sink", self.sink, Sink)
         if self.warehouse is not None:
-            _check_kind("warehouse", self.warehouse, Warehouse)
+            definition.check_kind("warehouse", self.warehouse, Warehouse)
         where = f"{name}.checkpoint.json" if checkpoint is None else checkpoint
         self.store: Store = registry.store(where)
         self.format = format if format is not None else formats.name_for(str(getattr(self.sink, "path", "")))
         self.rejects: Sink = (
-            _dead_letters(self.store, name)
+            definition.dead_letters(self.store, name)
             if rejects is None
             else registry.build("sinks", rejects, "rejects")
         )
-        _check_kind("rejects", self.rejects, Sink)
-        self.part_bytes = _number("part_bytes", part_bytes)
-        self.part_records = part_records if part_records is None else _number("part_records", part_records)
-        self.part_seconds = _number("part_seconds", part_seconds, kind=float) if part_seconds else None
-        self.max_rejects = (
-            max_rejects if max_rejects is None else _number("max_rejects", max_rejects, least=0)
+        definition.check_kind("rejects", self.rejects, Sink)
+        self.part_bytes = definition.number("part_bytes", part_bytes)
+        self.part_records = (
+            part_records if part_records is None else definition.number("part_records", part_records)
         )
-        self.memory = memory if memory is None else _number("memory", memory)
-        if on_error not in ("fail", "reject"):
-            raise ConfigError(f'on_error: expected "fail" or "reject", found {on_error!r}')
-        self.on_error = on_error
+        self.part_seconds = (
+            definition.number("part_seconds", part_seconds, kind=float) if part_seconds else None
+        )
+        self.max_rejects = (
+            max_rejects if max_rejects is None else definition.number("max_rejects", max_rejects, least=0)
+        )
+        self.memory = memory if memory is None else definition.number("memory", memory)
+        self.drift: Drift = definition.one_of("drift", drift, get_args(Drift))
+        self.on_error: OnError = definition.one_of("on_error", on_error, get_args(OnError))
         self._engine: Engine | None = None
         self._stop_reason: str | None = None
-        self._check_combination()
+        definition.check_combination(
+            name, sink=self.sink, warehouse=self.warehouse, rejects=self.rejects, format=self.format
+        )
 
     def run(
         self,
@@ -317,41 +326,13 @@ class Pipeline:
         Transforms are not in it: mending one and going on is what a checkpoint is for.
         """
         own = getattr(self.source, "fingerprint", None)
-        parts = f"{_place_of(self.sink)} as {self.format}"
+        parts = f"{definition.place_of(self.sink)} as {self.format}"
         return {
             "source": own() if callable(own) else name_of(self.source).rpartition(":")[2],
             "destination": self.warehouse.destination if self.warehouse else parts,
             "parts": parts,
-            "rejects": _place_of(self.rejects),
+            "rejects": definition.place_of(self.rejects),
         }
-
-    def _check_combination(self) -> None:
-        """Refuse combinations that cannot work, before anything is touched."""
-        formats.make(self.format)
-        if isinstance(self.sink, BigFile) and self.format == "parquet":
-            raise ConfigError(
-                "format: big_file cannot hold parquet, whose parts are whole files: use numbered_chunks, or ndjson"
-            )
-        if not self.rejects.lasting and not isinstance(self.rejects, Null):
-            raise ConfigError(
-                "rejects: the sink keeps no part, dead letters would be lost; use one that does, or null"
-            )
-        if _place_of(self.rejects) == _place_of(self.sink) and not isinstance(self.sink, Null):
-            raise ConfigError("rejects: it is where the sink writes; give dead letters a path of their own")
-        if self.warehouse is None:
-            if not self.sink.lasting and not isinstance(self.sink, Null):
-                raise ConfigError(
-                    "warehouse: missing, and the sink keeps no part: nothing would be left. Add a warehouse, or "
-                    "use big_file, or numbered_chunks or gcs_stream with keep = true"
-                )
-        elif isinstance(self.sink, Null):
-            raise ConfigError("sink: null keeps nothing that could be loaded: leave the warehouse out")
-        if refreshes.replaces(self.warehouse):
-            refreshes.refreshing(self.name, self.warehouse, self.sink)
-        if self.warehouse is not None and self.format not in self.warehouse.formats:
-            raise ConfigError(
-                f"format: the warehouse loads {', '.join(sorted(self.warehouse.formats))}, not {self.format}"
-            )
 
     def _share(self, budget: memory.Budget, job: Settings) -> None:
         """Tell the sinks what they may take.
@@ -376,6 +357,7 @@ class Pipeline:
             rejects=self.rejects,
             warehouse=self.warehouse,
             fingerprint=self.fingerprint,
+            drift=self.drift,
             on_error=self.on_error,
             max_rejects=self.max_rejects,
             part_bytes=part_bytes,
@@ -392,28 +374,3 @@ class Pipeline:
             for part in (self.warehouse, self.rejects, self.sink):
                 if part is not None:
                     stack.callback(part.close)
-
-
-def _number(key: str, value: Any, *, kind: type = int, least: int = 1) -> Any:
-    """Check a limit: whole, unless it is of kind float, and not less than `least` (a float: more than 0)."""
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if (whole and value >= least) or (kind is float and isinstance(value, float) and value > 0):
-        return value
-    what = "a number greater than 0" if kind is float else f"a whole number greater than {least - 1}"
-    raise ConfigError(f"{key}: expected {what}, found {value!r}")
-
-
-def _check_kind(key: str, value: Any, port: type) -> None:
-    if not isinstance(value, port):
-        raise ConfigError(f'{key}: expected an object, or a table such as {{"type": …}}, found {value!r}')
-
-
-def _place_of(sink: Sink) -> str:
-    """Name a sink for the fingerprint: its kind, where it writes, and whether what it writes stays."""
-    return f"{type(sink).__name__}({getattr(sink, 'path', '')}{'' if sink.lasting else ', not kept'})"
-
-
-def _dead_letters(store: Store, name: str) -> Sink:
-    if isinstance(store, KeepsDeadLetters):
-        return store.dead_letters(name)
-    return NumberedChunks(f"{name}-rejects.ndjson")

@@ -35,7 +35,7 @@ LAYERS = [
     {"etl.lab", "etl.config"},
     {"etl"},  # the package itself: it re-exports
     {"etl.pipeline"},
-    {"etl.takeover", "etl.verification"},
+    {"etl.takeover", "etl.verification", "etl.definition"},
     {"etl.registry", "etl.engine", "etl.display"},
     {"etl.part_sizes"},
     {"etl.loading"},

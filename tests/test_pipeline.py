@@ -444,7 +444,7 @@ class TestRefusedCombinations:
             ({"part_bytes": 1e6}, "part_bytes: expected a whole number"),
             ({"max_rejects": -1}, "max_rejects: expected a whole number"),
             ({"rejects": {"type": "reused_file", "path": "x.ndjson"}}, "rejects: the sink keeps no part"),
-            ({"on_error": "ignore"}, 'on_error: expected "fail" or "reject"'),
+            ({"on_error": "ignore"}, 'on_error: expected one of "fail", "reject"'),
             ({"source": 7}, "source"),
             ({"sink": "reused_file"}, "sink: expected an object, or a table"),
             ({"warehouse": "w.duckdb"}, "warehouse: expected an object, or a table"),

@@ -1,0 +1,80 @@
+"""What the definition of a job may hold, and what of it goes together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from etl import formats, refreshes
+from etl.errors import ConfigError
+from etl.lease import KeepsDeadLetters, Store
+from etl.tables import show
+from etl.warehouses.base import Warehouse
+from sinks import BigFile, Null, NumberedChunks, Sink
+
+
+def check_combination(
+    name: str, *, sink: Sink, warehouse: Warehouse | None, rejects: Sink, format: str
+) -> None:
+    """Refuse combinations that cannot work, before anything is touched.
+
+    Raises:
+        ConfigError: one part of the definition does not go with another.
+    """
+    formats.make(format)
+    if isinstance(sink, BigFile) and format == "parquet":
+        raise ConfigError(
+            "format: big_file cannot hold parquet, whose parts are whole files: use numbered_chunks, or ndjson"
+        )
+    if not rejects.lasting and not isinstance(rejects, Null):
+        raise ConfigError(
+            "rejects: the sink keeps no part, dead letters would be lost; use one that does, or null"
+        )
+    if place_of(rejects) == place_of(sink) and not isinstance(sink, Null):
+        raise ConfigError("rejects: it is where the sink writes; give dead letters a path of their own")
+    if warehouse is None:
+        if not sink.lasting and not isinstance(sink, Null):
+            raise ConfigError(
+                "warehouse: missing, and the sink keeps no part: nothing would be left. Add a warehouse, or "
+                "use big_file, or numbered_chunks or gcs_stream with keep = true"
+            )
+    elif isinstance(sink, Null):
+        raise ConfigError("sink: null keeps nothing that could be loaded: leave the warehouse out")
+    if refreshes.replaces(warehouse):
+        refreshes.refreshing(name, warehouse, sink)
+    if warehouse is not None and format not in warehouse.formats:
+        raise ConfigError(f"format: the warehouse loads {', '.join(sorted(warehouse.formats))}, not {format}")
+
+
+def number(key: str, value: Any, *, kind: type = int, least: int = 1) -> Any:
+    """Check a limit: whole, unless it is of kind float, and not less than `least` (a float: more than 0)."""
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if (whole and value >= least) or (kind is float and isinstance(value, float) and value > 0):
+        return value
+    what = "a number greater than 0" if kind is float else f"a whole number greater than {least - 1}"
+    raise ConfigError(f"{key}: expected {what}, found {value!r}")
+
+
+def check_kind(key: str, value: Any, port: type) -> None:
+    """Refuse what is no instance of a port."""
+    if not isinstance(value, port):
+        raise ConfigError(f'{key}: expected an object, or a table such as {{"type": …}}, found {value!r}')
+
+
+def place_of(sink: Sink) -> str:
+    """Name a sink for the fingerprint: its kind, where it writes, and whether what it writes stays."""
+    return f"{type(sink).__name__}({getattr(sink, 'path', '')}{'' if sink.lasting else ', not kept'})"
+
+
+def dead_letters(store: Store, name: str) -> Sink:
+    """Make the sink of the dead letters of a job that names none: beside the checkpoint."""
+    if isinstance(store, KeepsDeadLetters):
+        return store.dead_letters(name)
+    return NumberedChunks(f"{name}-rejects.ndjson")
+
+
+def one_of(key: str, value: Any, words: Sequence[str]) -> Any:
+    """Return `value`, if it is one of `words`."""
+    if value not in words:
+        raise ConfigError(f"{key}: expected one of {', '.join(map(show, words))}, found {show(value)}")
+    return value
