@@ -78,8 +78,12 @@ def declared(schema: Schema | None, dialect: Dialect, where: str = "schema") -> 
 
 def to_api(columns: Columns) -> list[dict[str, Any]]:
     """Return the columns in the REST API's form, for `SchemaField.from_api_repr`."""
-    fields: list[dict[str, Any]] = msgspec.to_builtins(columns)
-    return fields
+    return [_to_api(column) for column in columns]
+
+
+def _to_api(column: Column) -> dict[str, Any]:
+    result: dict[str, Any] = msgspec.to_builtins(msgspec.structs.replace(column, field=None, fields=()))
+    return result | {"fields": to_api(column.fields)} if column.fields else result
 
 
 def _read(path: Path, where: str) -> Any:

@@ -143,10 +143,14 @@ def grown(
     for name, value in record.items():
         if not isinstance(name, str):
             raise Unfit(f"the name of a field must be text, found {found(name)}")
-        key = dialect.folded(name)
+        column_name = dialect.valid(name)
+        key = dialect.folded(column_name)
         old = there.get(key)
         try:
-            new = _grown(old, name, plain(value), dialect, level)
+            value = plain(value)
+            new = _grown(old, column_name, value, dialect, level)
+            if new is not None and value is not None:
+                new = claimed(new, name, dialect)
         except Unfit as error:
             error.path.insert(0, name)
             raise
@@ -154,6 +158,30 @@ def grown(
             there[key] = new
             changed = True
     return tuple(there.values()) if changed else nodes
+
+
+def claimed(node: Node, name: str, dialect: Dialect) -> Node:
+    """Return the node as that of the field `name`, where another name could become the same column.
+
+    Raises:
+        Unfit: it is that of another field.
+    """
+    column = node.column
+    if not dialect.may_be_made(column.name):
+        return node
+    if column.field is not None:
+        if dialect.folded(column.field) == dialect.folded(name):
+            return node
+        raise collision(column, column.field, name)
+    return replace(node, column=msgspec.structs.replace(column, field=name))
+
+
+def collision(column: Column, one: str, other: str) -> Unfit:
+    """Make the error for two fields that would become one column."""
+    return Unfit(
+        f"the fields {one!r} and {other!r} would both be the column {column.name!r}; rename one "
+        "of them, with [rename] or a transform, or drop it"
+    )
 
 
 def _grown(old: Node | None, name: str, value: Any, dialect: Dialect, level: int) -> Node | None:

@@ -10,17 +10,20 @@ from collections import OrderedDict
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 
+import msgspec
 import pyarrow.parquet
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from etl import formats
+from etl.columns import Columns
 from etl.schemas.types import shown
 from etl.warehouses.base import Gate, Misfit
 from etl.warehouses.bigquery import fields as bigquery_fields
 from etl.warehouses.bigquery.gate import RecordGate
-from etl.warehouses.bigquery.schema import declared
+from etl.warehouses.bigquery.schema import declared, known, to_api
+from etl.warehouses.bigquery.types import valid_name, wrong_with_name
 
 
 def gate_for(schema=None, *, format="ndjson"):
@@ -127,7 +130,10 @@ def test_a_record_without_values_does_not_fit_a_table_without_columns():
         ([[1]], r"^column v: an array must not hold arrays in BigQuery"),
         ([{}], r"^column v: an array of objects without values has no type"),
         ({"a": {1: 2}}, r"^column v\.a: the name of a field must be text, found 1"),
-        ({"a b.c": 2}, r"^column v\.a b\.c: a name must not hold '\.'.*; rename the field"),
+        (
+            {"a b.c": 2, "a b_c": 3},
+            r"^column v\.a b_c: the fields 'a b\.c' and 'a b_c' would both be the column 'a b_c'; rename one",
+        ),
         ({1, 2}, r"^column v: a builtins\.set has no type in BigQuery: turn it into"),
         (
             2**63,
@@ -455,6 +461,69 @@ def test_names_that_differ_in_case_only_are_the_same_column():
         gate.admit({"new": 1, "NEW": 2})
 
 
+@pytest.mark.parametrize(
+    ("field", "column"),
+    [
+        ("a.b", "a_b"),
+        ("price ($)", "price ___"),
+        ("größe/länge", "größe_länge"),
+        ("line\nbreak", "line_break"),
+        ("", "_"),
+        ("_PARTITIONTIME", "__PARTITIONTIME"),
+        ("__Root__x", "___Root__x"),
+        (".TABLE_x", "__TABLE_x"),
+        ("x" * 400, "x" * 300),
+        ("First Name", "First Name"),
+        ("2024", "2024"),
+        ("item-1", "item-1"),
+    ],
+)
+def test_only_names_that_bigquery_forbids_are_changed(field, column):
+    gate = gate_for()
+    assert gate.admit({field: 1, "in": {field: 2}}) == {column: 1, "in": {column: 2}}
+    assert shapes(gate.columns) == {column: "INTEGER", "in": {"RECORD": {column: "INTEGER"}}}
+    assert wrong_with_name(valid_name(field)) is None
+
+
+BOTH = r"the fields 'a\.b' and 'a_b' would both be the column 'a_b'; rename one of them"
+
+
+def test_two_fields_of_one_record_that_become_one_column_are_a_misfit():
+    with pytest.raises(Misfit, match=BOTH):
+        gate_for().admit({"a.b": 1, "a_b": 2})
+    with pytest.raises(Misfit, match=BOTH):
+        gate_for({"a_b": "INTEGER"}).admit({"a.b": 1, "a_b": 2})
+
+
+def test_a_field_that_would_become_the_column_of_another_one_is_a_misfit():
+    gate = gate_for()
+    gate.admit({"a.b": 1})
+    assert gate.admit({"a.b": 2, "a_b": None}) == {"a_b": 2}
+    with pytest.raises(Misfit, match=BOTH):
+        gate.admit({"a_b": 2})
+    later = RecordGate(gate.columns, format="ndjson")
+    with pytest.raises(Misfit, match=BOTH):
+        later.admit({"a_b": 2})
+    with pytest.raises(Misfit, match=r"the fields 'a\.b' and 'a\$b' would both"):
+        later.admit({"a$b": 2})
+
+
+def test_a_column_that_is_there_belongs_to_the_first_field_that_it_can_be_made_from():
+    gate = gate_for({"a_b": "FLOAT REQUIRED", "r_r": {"x": "STRING"}})
+    assert gate.admit({"a.b": 1, "r.r": {}}) == {"a_b": 1, "r_r": {}}
+    assert [column.field for column in gate.columns] == ["a.b", "r.r"]
+    with pytest.raises(Misfit, match="would both be the column 'a_b'"):
+        gate.admit({"a_b": 1})
+
+
+def test_the_warehouse_is_not_told_what_a_column_is_made_from():
+    gate = gate_for()
+    gate.admit({"r_r": {"a.b": 1}})
+    assert to_api(gate.columns) == [
+        {"name": "r_r", "type": "RECORD", "fields": [{"name": "a_b", "type": "INTEGER"}]}
+    ]
+
+
 def test_the_record_that_was_given_is_never_changed():
     record = {"n": 2**60, "r": {"x": "2024-01-31", "none": None}, "l": [2**60], "none": None, "Big": 1}
     gate = gate_for(
@@ -620,10 +689,20 @@ def test_every_line_that_is_let_through_is_one_that_bigquery_takes(schema, given
 def test_a_second_look_lets_the_same_records_through_in_the_same_form(schema, given_records):
     first = gate_for(schema)
     admitted = admitted_of(first, given_records)
-    again = RecordGate(first.columns, format="ndjson")
+    again = RecordGate(declared(to_api(first.columns)), format="ndjson")
     lines = encoded("ndjson", [again.admit(record) for record in admitted]).splitlines()
     assert len(lines) == len(admitted)
     assert all(taken(again.columns, json.loads(line)) for line in lines)
+    assert declared(to_api(again.columns)) == declared(to_api(first.columns))
+
+
+@given(schemas, records)
+def test_after_its_columns_are_pinned_a_record_is_let_through_again(schema, given_records):
+    first = gate_for(schema)
+    let_through = [record for record in given_records if admitted_of(first, [record])]
+    pinned = msgspec.json.decode(msgspec.json.encode(first.columns), type=Columns)
+    again = RecordGate(known(table=None, declared=declared(schema), pinned=pinned, name="t"), format="ndjson")
+    assert len(admitted_of(again, let_through)) == len(let_through)
     assert again.columns == first.columns
 
 

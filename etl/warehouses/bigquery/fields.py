@@ -8,10 +8,10 @@ from decimal import Decimal
 from types import NoneType
 from typing import Any, NamedTuple
 
-from etl.schemas.growth import PLAIN, Node, is_typeless, not_an_element, plain
+from etl.schemas.growth import PLAIN, Node, collision, is_typeless, not_an_element, plain
 from etl.schemas.numbers import SAFE, least_type
 from etl.schemas.types import Unfit, digits, found, shown
-from etl.warehouses.bigquery.types import MOST_LEVELS, Check, folded
+from etl.warehouses.bigquery.types import MOST_LEVELS, Check, folded, may_be_made, valid_name
 from etl.warehouses.bigquery.values import check_for
 
 # Plans are kept for shapes that have this many names and types together; then they are forgotten, and made again.
@@ -34,7 +34,7 @@ class _Plan(NamedTuple):
         integers: names of integers, and the check for those past 2**53.
         checks: names of other values that need a look, and the check.
         left_out: names of values that are not written.
-        renamed: names that are written in another case.
+        renamed: names that are written as those of their columns.
     """
 
     integers: tuple[tuple[str, Check], ...]
@@ -112,10 +112,11 @@ class Fields:
         left_out: list[str] = []
         renamed: dict[str, str] = {}
         seen: dict[str, str] = {}
-        for name, kind in zip(shape[:half], shape[half:], strict=True):
+        cells = zip(shape[:half], shape[half:], strict=True)
+        for name, kind in sorted(cells, key=lambda cell: cell[1] is NoneType):  # null makes way for a value
             if not isinstance(name, str):
                 raise Unfit(f"the name of a field must be text, found {found(name)}")
-            key = folded(name)
+            key = folded(valid_name(name))
             column = self._columns.get(key)
             if column is None:
                 if kind is NoneType:
@@ -123,10 +124,14 @@ class Fields:
                 else:
                     checks.append((name, _without_column))
                 continue
+            other = seen.get(key, name if column.field is None else column.field)
+            if folded(other) != folded(name):
+                if kind is NoneType:
+                    left_out.append(name)
+                    continue
+                raise _of(name, collision(column.node.column, other, name))
             if seen.setdefault(key, name) != name:
-                raise _at(
-                    name, f"the record has {seen[key]!r} too, which is the same name to BigQuery; drop one"
-                )
+                raise _at(name, f"the record has {other!r} too, which is the same name to BigQuery; drop one")
             if column.name != name:
                 renamed[name] = column.name
             if kind is NoneType:
@@ -136,7 +141,9 @@ class Fields:
                     left_out.append(name)
                 continue
             check = column.check(kind)
-            if check is not None:
+            if not column.claimed:
+                checks.append((name, _claiming(check)))
+            elif check is not None:
                 (integers if kind is int and column.takes_safe_integers else checks).append((name, check))
         for key in self._required:
             if key not in seen:
@@ -166,6 +173,9 @@ class _Column:
         self._fields: Fields | None = None
         if column.type == "RECORD":
             self._fields = Fields(node.fields, typed, before._fields if before else None)
+        # The field that it is made from, as far as it matters; until one has claimed it there is no column for any.
+        self.field = column.field if may_be_made(column.name) else None
+        self.claimed = self.field is not None or not may_be_made(column.name)
         self._checks: dict[type, Check | None] = {}
         self._elements: dict[type, Check | None] = {}
         # Parquet would get a column without a type; a REPEATED column is empty anyway.
@@ -260,6 +270,17 @@ def _without_column(value: Any) -> Any:
     raise Unknown(value)
 
 
+def _claiming(check: Check | None) -> Check:
+    """Return the check for values of a field that no column is known to be made from."""
+
+    def claiming(value: Any) -> Any:
+        if plain(value) is not None:
+            raise Unknown(value)
+        return value if check is None else check(value)
+
+    return claiming
+
+
 def _takes_safe_integers(node: Node, typed: bool) -> bool:
     """Say whether integers up to 2**53 need no look: they fit, and are written as they are."""
     column = node.column
@@ -302,6 +323,9 @@ def _is_big(value: Decimal) -> bool:
 
 
 def _at(name: str, reason: str) -> Unfit:
-    error = Unfit(reason)
+    return _of(name, Unfit(reason))
+
+
+def _of(name: str, error: Unfit) -> Unfit:
     error.path.append(name)
     return error

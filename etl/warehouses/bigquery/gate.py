@@ -5,6 +5,8 @@ at before it is encoded, with the rules of `values` for values, and these for th
 
 - a field without a column gets one, NULLABLE, or REPEATED for an array; see `growth`. As long as it held only
   null, [] or {} it has none, and is left out of what is written;
+- a name that BigQuery forbids is made valid by the rule of `types`, within RECORDs, too. Two fields never share a
+  column: a field that would become the column of another one does not fit, unless it is null;
 - a name that differs from a column's in case only is that column, and written as it; two such names in one record
   do not fit;
 - null for a REPEATED column is left out: BigQuery stores an empty array either way;

@@ -136,4 +136,5 @@ def _one(old: Column, new: Column, source: str, other: str, *, exists: bool, pat
         )
     fields = _merged(old.fields, new.fields, source, other, exists=exists, path=path)
     description = old.description if exists else old.description or new.description
-    return msgspec.structs.replace(old, fields=fields, description=description)
+    field = new.field if old.field is None else old.field
+    return msgspec.structs.replace(old, fields=fields, description=description, field=field)

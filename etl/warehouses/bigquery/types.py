@@ -1,5 +1,14 @@
 """BigQuery's limits and column names, and what Arrow calls its types.
 
+The rule for names that BigQuery forbids (`valid_name`), in this order:
+
+1. each sign that it does not take becomes an underscore: `a.b` is `a_b`, `price ($)` is `price ___`; it takes letters
+   and digits of any language, `_`, dashes, blanks, and & % = + : ' < > # | ("Flexible column names", which load jobs
+   take by default);
+2. the empty name is `_`;
+3. a name that begins with one of BigQuery's own prefixes gets an underscore before it: `_PARTITION` is `__PARTITION`;
+4. of a name that is longer than 300 characters the first 300 are left.
+
 Sources, all of BigQuery's documentation: "Specify a schema" (names of columns), "Data types" (ranges),
 "Quotas and limits" (columns, nesting), "Loading Parquet data" (conversions).
 """
@@ -65,6 +74,21 @@ def wrong_with_name(name: str) -> str | None:
     return None
 
 
+def valid_name(name: str) -> str:
+    """Return the name of the column for a field: its own if BigQuery takes it; else see this module's docstring."""
+    if wrong_with_name(name) is None:
+        return name
+    name = "".join(sign if _allowed(sign) else "_" for sign in name) or "_"
+    if name.upper().startswith(_PREFIXES):
+        name = f"_{name}"
+    return name[:LONGEST_NAME]
+
+
+def may_be_made(name: str) -> bool:
+    """Say whether `valid_name` may make this name out of another one."""
+    return "_" in name or len(name) == LONGEST_NAME
+
+
 def _allowed(sign: str) -> bool:
     return sign in _SYMBOLS or unicodedata.category(sign).startswith(_CATEGORIES)
 
@@ -111,5 +135,10 @@ def _arrow_fields(columns: Columns) -> Iterable[pyarrow.Field]:
 
 
 BIGQUERY = Dialect(
-    warehouse="BigQuery", folded=folded, wrong_with_name=wrong_with_name, most_levels=MOST_LEVELS
+    warehouse="BigQuery",
+    folded=folded,
+    valid=valid_name,
+    wrong_with_name=wrong_with_name,
+    may_be_made=may_be_made,
+    most_levels=MOST_LEVELS,
 )
