@@ -4,7 +4,13 @@
     ├── ConfigError               the definition of the job is wrong: exit code 2
     │   └── DefinitionChanged     the definition no longer fits the checkpoint
     ├── SourceError               the source could not be read
-    │   └── SourceChanged         it is not what it was when the cursor was taken
+    │   ├── SourceChanged         it is not what it was when the cursor was taken
+    │   ├── SourceCorrupt         what came is not what was sent: too short, too long, a wrong checksum
+    │   ├── SourceMissing         there is nothing at that URL (404, 410)
+    │   ├── SourceRefused         the server wants other credentials, or none will do (401, 403, 407)
+    │   ├── SourceUnavailable     it was tried until the deadline, or the server asks to come back later
+    │   ├── SourceUntrusted       the server's certificate is not trusted
+    │   └── TooManyRedirects      the server sends from one URL to another, without an end
     ├── RecordError               a record could not be read, transformed or encoded
     │   ├── TransformError        … because a transform raised, or broke its contract
     │   └── TooManyRejects        more records were rejected than `max_rejects` allows
@@ -49,6 +55,30 @@ class SourceError(EtlError):
 
 class SourceChanged(SourceError):
     """What the cursor points into is not what it was when the cursor was taken."""
+
+
+class SourceCorrupt(SourceError):
+    """What came is not what was sent: it is shorter or longer than promised, or its checksum is another one."""
+
+
+class SourceMissing(SourceError):
+    """There is nothing at that URL."""
+
+
+class SourceRefused(SourceError):
+    """The server does not give it to whoever asked: credentials are wrong, missing, or not enough."""
+
+
+class SourceUnavailable(SourceError):
+    """It was tried until the deadline, or the server asks to come back after it; it may work later."""
+
+
+class SourceUntrusted(SourceError):
+    """The server's certificate is not trusted; nothing was sent to it."""
+
+
+class TooManyRedirects(SourceError):
+    """The server sends from one URL to another, without an end."""
 
 
 class RecordError(EtlError):

@@ -57,13 +57,18 @@ class Retry:
         function: Callable[[], T],
         *,
         passing: Callable[[BaseException], bool],
+        least_wait: Callable[[BaseException], float] = lambda _: 0.0,
         sleep: Callable[[float], object] = time.sleep,
     ) -> T:
         """Call `function` until it returns, until it raises what will not pass, or until the deadline.
 
+        No wait goes past the deadline: where the next one would, what was raised last is raised at once.
+
         Args:
             function: must be fit to be called again after whatever `passing` says may pass.
             passing: says of what it raised whether trying again may help.
+            least_wait: says of what it raised how many seconds to wait at least, as a server asks for
+                (`Retry-After`, RFC 9110, section 10.2.3).
             sleep: waits so many seconds, or less when somebody calls it off; `function` is called after it.
 
         Raises:
@@ -73,6 +78,12 @@ class Retry:
 
         def pause(seconds: float) -> None:
             sleep(seconds)
+
+        backoff = tenacity.wait_random_exponential(multiplier=self.first_wait, max=self.longest_wait)
+
+        def wait(state: tenacity.RetryCallState) -> float:
+            error = state.outcome.exception() if state.outcome else None
+            return max(backoff(state), least_wait(error) if error is not None else 0.0)
 
         def tell(state: tenacity.RetryCallState) -> None:
             elapsed = state.seconds_since_start or 0.0
@@ -85,7 +96,7 @@ class Retry:
 
         attempts = tenacity.Retrying(
             stop=tenacity.stop_before_delay(self.deadline),
-            wait=tenacity.wait_random_exponential(multiplier=self.first_wait, max=self.longest_wait),
+            wait=wait,
             retry=tenacity.retry_if_exception(passing),
             sleep=pause,
             before_sleep=tell,

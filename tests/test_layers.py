@@ -21,8 +21,10 @@ HEAVY = {
     "isal",
     "matplotlib",
     "pyarrow",
+    "requests",
     "rich",
     "tenacity",
+    "urllib3",
     "zstandard",
 }
 

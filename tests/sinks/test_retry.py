@@ -52,6 +52,29 @@ def test_no_wait_goes_past_the_deadline() -> None:
     assert time.monotonic() - begun < 5.0
 
 
+def test_a_failed_attempt_says_how_long_to_wait_at_least() -> None:
+    waits: list[float] = []
+    failing = Failing(ConnectionError("30"), ConnectionError("7"))
+    made = Retry(deadline=3600.0, first_wait=0.1, longest_wait=0.1)
+    made.call(
+        failing,
+        passing=google_errors.passing,
+        least_wait=lambda error: float(str(error)),
+        sleep=waits.append,
+    )
+    assert waits == [30.0, 7.0]
+
+
+def test_a_wait_that_is_asked_for_past_the_deadline_is_not_waited() -> None:
+    waits: list[float] = []
+    failing = Failing(ConnectionError("60"))
+    with pytest.raises(ConnectionError, match="60"):
+        Retry(deadline=60.0).call(
+            failing, passing=google_errors.passing, least_wait=lambda _: 60.0, sleep=waits.append
+        )
+    assert (failing.calls, waits) == (1, [])
+
+
 @pytest.mark.parametrize(
     "error",
     [

@@ -1,0 +1,332 @@
+"""HTTP as the sources speak it: one connection, one retry policy, named errors, and no secret in a message.
+
+Proxies (`HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`), certificates (`REQUESTS_CA_BUNDLE`, `CURL_CA_BUNDLE`, or else
+`SSL_CERT_FILE` or `SSL_CERT_DIR`) and `~/.netrc` are taken from the environment. What passes by itself is tried
+again: connections that break, timeouts, and the statuses in `PASSING`.
+"""
+
+from __future__ import annotations
+
+import http.client
+import re
+import ssl
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urljoin, urlsplit
+
+from etl.errors import (
+    SourceError,
+    SourceMissing,
+    SourceRefused,
+    SourceUnavailable,
+    SourceUntrusted,
+    TooManyRedirects,
+)
+from etl.sources import urls
+from etl.sources.web_answers import Answer, Download, Trouble, ungzipped
+from etl.sources.web_session import open_session, waits_for
+from sinks import google_errors
+from sinks.retry import CONNECT_SECONDS, Retry
+
+if TYPE_CHECKING:
+    import requests
+
+__all__ = ["MOST_BYTES", "PASSING", "READ_TIMEOUT", "Answer", "Download", "Trouble", "Web"]
+
+T = TypeVar("T")
+
+# RFC 9110 (408, 500, 502, 503, 504), RFC 8470 (425), RFC 6585 (429); 520 to 524 are Cloudflare's, when the server
+# behind it is in trouble ("Cloudflare 5xx errors").
+PASSING = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
+
+READ_TIMEOUT = 30.0
+MOST_REDIRECTS = 10
+MOST_BYTES = 64 << 20
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_PIECE = 1 << 16
+_WORDS_BYTES = 2048
+# What every server may be told; other headers may hold a secret, whatever they are called.
+_HARMLESS = frozenset({"accept", "accept-encoding", "accept-language", "if-range", "range", "user-agent"})
+
+
+class Web:
+    """Makes requests, one after the other; not from several threads at once. Close it.
+
+    Args:
+        headers: sent with each request, and to no other host that a redirect leads to.
+        requests_per_second: no more than these; None: as fast as the server answers.
+        deadline: for how many seconds a request is tried again when what went wrong may pass.
+        read_timeout: the seconds after which a server that sends nothing hangs.
+        secrets: what is replaced by `***` in each message: tokens, passwords, keys.
+        first_wait: the longest wait after the first attempt, in seconds; it doubles with each.
+
+    Raises:
+        ValueError: an argument is wrong.
+    """
+
+    def __init__(
+        self,
+        *,
+        headers: Mapping[str, str],
+        requests_per_second: float | None,
+        deadline: float,
+        read_timeout: float,
+        secrets: Sequence[str],
+        first_wait: float = 0.5,
+    ) -> None:
+        for name, value in headers.items():
+            if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name) or not _is_header_value(value):
+                raise ValueError(
+                    f"headers: {name!r} or its value cannot be sent: one line of Latin-1, please"
+                )
+        if requests_per_second is not None and not requests_per_second > 0:
+            raise ValueError(f"requests_per_second: {requests_per_second} is not greater than 0")
+        if not read_timeout > 0:
+            raise ValueError(f"read_timeout: {read_timeout} seconds is not greater than 0")
+        self._headers = dict(headers)
+        self._pause = 1 / requests_per_second if requests_per_second else 0.0
+        self._retry = Retry(deadline=deadline, first_wait=first_wait)
+        self._timeout = (min(CONNECT_SECONDS, deadline / 2), read_timeout)
+        self._secrets = tuple(secrets)
+        self._session: requests.Session | None = None
+        self._next_at = 0.0
+
+    def shown(self, text: str) -> str:
+        """Return a URL, or a text that holds secrets, as a message may hold it."""
+        return urls.hide(urls.without_credentials(text), self._secrets)
+
+    def close(self) -> None:
+        """Close the connection. May be repeated."""
+        session, self._session = self._session, None
+        if session is not None:
+            session.close()
+
+    def open(self, url: str, *, headers: Mapping[str, str] | None = None) -> Download:
+        """Return an answer whose status is 200 to 299; its body is still to be read, and may break.
+
+        Raises:
+            SourceError: there is none; one of its kinds says why.
+        """
+        return self.trying(lambda: self.attempt(url, headers=headers), url)
+
+    def fetch(
+        self,
+        url: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        limit: int = MOST_BYTES,
+        check: Callable[[Answer], object] = lambda _: None,
+    ) -> Answer:
+        """Return a whole answer whose status is 200 to 299. A body that breaks off is asked for again.
+
+        Args:
+            url: what to get.
+            params: added to its query.
+            headers: added to those of all requests.
+            limit: how large the content may be, in bytes.
+            check: may raise `Trouble` to have the request made again: the content is no whole JSON, say. (That
+                a body is cut cannot always be seen here: without a length and chunks it ends when the connection
+                does.)
+
+        Raises:
+            SourceError: there is none, or it is too large.
+        """
+
+        def attempt() -> Answer:
+            begun = time.monotonic()
+            asked = {"Accept-Encoding": "gzip", **(headers or {})}
+            with closing(self.attempt(url, params=params, headers=asked)) as download:
+                body = bytearray()
+                while piece := download.read(_PIECE):
+                    body += piece
+                    self._within(len(body), limit, url)
+                    if time.monotonic() - begun > self._retry.deadline:
+                        raise Trouble(f"its content takes longer than {self._retry.deadline:.0f} s to come")
+                whole = bytes(body)
+                coding = download.headers.get("Content-Encoding", "").lower()
+                if coding in ("gzip", "x-gzip") and whole:
+                    whole = ungzipped(whole, limit + 1)
+                    self._within(len(whole), limit, url)
+                elif whole and coding not in ("", "identity"):
+                    raise SourceError(f"{self.shown(url)}: sent as {coding!r}, which was not asked for")
+                answer = Answer(
+                    url=download.url, status=download.status, headers=download.headers, body=whole
+                )
+            check(answer)
+            return answer
+
+        return self.trying(attempt, url)
+
+    def trying(self, attempt: Callable[[], T], url: str) -> T:
+        """Call `attempt` until it does not raise `Trouble`, under the one retry policy.
+
+        Raises:
+            SourceUnavailable: it did until the deadline, or the server asks to wait longer than that.
+        """
+        try:
+            return self._retry.call(
+                attempt,
+                passing=lambda error: isinstance(error, Trouble),
+                least_wait=lambda error: error.wait if isinstance(error, Trouble) else 0.0,
+            )
+        except Trouble as trouble:
+            if trouble.wait:
+                advice = (
+                    f"it asks to wait {trouble.wait:.0f} s (Retry-After), longer than the deadline of "
+                    f"{self._retry.deadline:.0f} s leaves: run again after that, or raise `deadline`"
+                )
+            else:
+                advice = (
+                    f"it was tried for {self._retry.deadline:.0f} s; look at the network, the proxy and the server, "
+                    "and run again: the job goes on from its last checkpoint"
+                )
+            raise SourceUnavailable(f"{self.shown(url)}: {trouble}; {advice}") from trouble
+
+    def attempt(
+        self,
+        url: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        also: Collection[int] = (),
+    ) -> Download:
+        """Make a request once, and follow redirects.
+
+        Args:
+            url: what to get.
+            params: added to its query.
+            headers: added to those of all requests.
+            also: statuses that are returned as well as 200 to 299.
+
+        Raises:
+            Trouble: it failed, and another attempt may not.
+            SourceError: it failed for good; one of its kinds says why.
+        """
+        response = self._follow(
+            url, params, {**self._headers, "Accept-Encoding": "identity", **(headers or {})}
+        )
+        status = response.status_code
+        if 200 <= status < 300 or status in also:
+            return Download(response, self._secrets)
+        with closing(response):
+            said = self._words(response)
+        what = f"{self.shown(url)}: the server said {status}{said}"
+        if status in PASSING:
+            raise Trouble(f"the server said {status}{said}", waits_for(response.headers))
+        if status in (404, 410):
+            raise SourceMissing(f"{what}: nothing is there; correct the URL, or see whether it has moved")
+        if status in (401, 403, 407):
+            raise SourceRefused(
+                f"{what}: give the credentials that it wants (`headers`), or ask for the right"
+            )
+        raise SourceError(
+            f"{what}, which no other attempt will change; look at the URL and the server's words"
+        )
+
+    def _follow(
+        self, url: str, params: Mapping[str, Any] | None, headers: Mapping[str, str]
+    ) -> requests.Response:
+        target = url
+        for _ in range(MOST_REDIRECTS + 1):
+            response = self._send(target, params, headers)
+            location = response.headers.get("Location")
+            if response.status_code not in _REDIRECTS or not location:
+                return response
+            response.close()
+            # as requests does: the header's bytes are UTF-8 where they are not ASCII
+            location = location.encode("latin-1").decode("utf-8", "replace")
+            before, target, params = response.url, urljoin(response.url, location), None
+            if urlsplit(target).scheme.lower() not in ("http", "https"):
+                raise SourceError(f"{self.shown(url)}: redirected to {self.shown(target)}, which is not HTTP")
+            if not urls.may_be_told(before, target):
+                headers = {name: value for name, value in headers.items() if name.lower() in _HARMLESS}
+        raise TooManyRedirects(
+            f"{self.shown(url)}: redirected more than {MOST_REDIRECTS} times, last to {self.shown(target)}; correct "
+            "the URL, or look whether the server wants a cookie or credentials"
+        )
+
+    def _send(
+        self, url: str, params: Mapping[str, Any] | None, headers: Mapping[str, str]
+    ) -> requests.Response:
+        import requests
+        import urllib3.exceptions
+
+        if self._session is None:
+            self._session = open_session(self._headers)
+        if (wait := self._next_at - time.monotonic()) > 0:
+            time.sleep(wait)
+        self._next_at = time.monotonic() + self._pause
+        failure: Exception
+        try:
+            return self._session.get(
+                url,
+                params=dict(params) if params else None,
+                headers=dict(headers),
+                timeout=self._timeout,
+                stream=True,
+                allow_redirects=False,
+            )
+        except (
+            requests.RequestException,
+            urllib3.exceptions.HTTPError,
+            http.client.HTTPException,
+            OSError,
+        ) as error:
+            reason = urls.hide(google_errors.words(error), self._secrets)
+            what = f"{self.shown(url)}: {reason}"
+            if _untrusted(error):
+                failure = SourceUntrusted(
+                    f"{what}; let SSL_CERT_FILE name the certificates of who signed the server's"
+                )
+            elif google_errors.unanswered(error):
+                failure = Trouble(f"no answer ({reason})")
+            else:
+                failure = SourceError(f"{what}; correct the URL, or the setting that it names")
+        # not `from error`: what the client raised holds the URL, with all that is in it
+        raise failure
+
+    def _words(self, response: requests.Response) -> str:
+        """Return the beginning of what a server says about an error, if it is text."""
+        if not re.match(r"(text/plain|application/\S*json)", response.headers.get("Content-Type", "")):
+            return ""
+        import requests
+        import urllib3.exceptions
+
+        try:
+            said = response.raw.read(_WORDS_BYTES, decode_content=True)
+        except (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError):
+            return ""
+        text = urls.hide(" ".join(said.decode(errors="replace").split()), self._secrets)
+        return f" ({text[:200]})" if text else ""
+
+    def _within(self, size: int, limit: int, url: str) -> None:
+        if size > limit:
+            raise SourceError(
+                f"{self.shown(url)}: its content is larger than {limit} bytes, which is held in memory as a whole; "
+                "ask for less at once"
+            )
+
+
+def _is_header_value(value: Any) -> bool:
+    try:
+        return (
+            isinstance(value, str)
+            and not re.search(r"[\r\n\0]", value)
+            and bool(value.encode("latin-1") or True)
+        )
+    except UnicodeEncodeError:
+        return False
+
+
+def _untrusted(error: BaseException | None, depth: int = 0) -> bool:
+    """Say whether the server's certificate is what is wrong; the clients wrap that several times."""
+    if not isinstance(error, BaseException) or depth > 8:
+        return False
+    within = (*error.args[:1], getattr(error, "reason", None), error.__cause__)
+    return isinstance(error, ssl.SSLCertVerificationError) or any(
+        _untrusted(other, depth + 1) for other in within if isinstance(other, BaseException)
+    )

@@ -1,0 +1,70 @@
+"""How a session of requests is set up, and what a server's headers ask for."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import requests
+
+
+def open_session(headers: Mapping[str, str]) -> requests.Session:
+    """Open a session of one connection a host, without retries of its own.
+
+    Args:
+        headers: those of all requests; they are not sent by the session itself.
+    """
+    import requests
+    from requests.adapters import HTTPAdapter
+
+    session = requests.Session()
+    session.headers.clear()
+    session.headers.update({"User-Agent": user_agent(), "Accept": "*/*"})
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, HTTPAdapter(pool_maxsize=1, max_retries=0))
+    # requests knows REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE, which go first, but not OpenSSL's own variables
+    bundle = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")
+    if bundle:
+        session.verify = bundle
+    if any(name.lower() == "authorization" for name in headers):
+        # else ~/.netrc would replace it
+        session.auth = lambda request: request
+    return session
+
+
+def user_agent() -> str:
+    """Return what this library calls itself."""
+    try:
+        return f"etl-sinks/{version('etl-sinks')}"
+    except PackageNotFoundError:  # it is used out of a folder
+        return "etl-sinks"
+
+
+def waits_for(headers: Mapping[str, str]) -> float:
+    """Return the seconds that a server asks to wait (`Retry-After`, RFC 9110, section 10.2.3); 0: it does not.
+
+    A date is compared with the server's own clock, where it tells it.
+    """
+    asked = headers.get("Retry-After", "").strip()
+    if asked.isascii() and asked.isdigit():
+        return float(asked)
+    until = moment(asked)
+    if until is None:
+        return 0.0
+    now = moment(headers.get("Date", "")) or datetime.fromtimestamp(time.time(), tz=UTC)
+    return max((until - now).total_seconds(), 0.0)
+
+
+def moment(text: str) -> datetime | None:
+    """Read a date of HTTP; None: it is none."""
+    try:
+        read = parsedate_to_datetime(text)
+    except (TypeError, ValueError, IndexError):
+        return None
+    return read if read.tzinfo else read.replace(tzinfo=UTC)
