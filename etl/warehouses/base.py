@@ -248,6 +248,27 @@ class ChecksRecords(Protocol):
         """
 
 
+@runtime_checkable
+class KnowsColumns(Protocol):
+    """A warehouse that can say which columns its table has."""
+
+    def columns(self, job: Job) -> Columns | None:
+        """Return the columns that the table has and those that the definition declares; call it after `open`.
+
+        Names are exact, with their nesting; a type that is not known is STRING or JSON, and of a column of JSON
+        anything may be held.
+
+        Args:
+            job: of a job in a refresh, the columns are those of the new table.
+
+        Returns:
+            The columns; None: there is no table yet, and nothing is declared.
+
+        Raises:
+            WarehouseError: it cannot be found out now.
+        """
+
+
 class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     """One load, as the warehouse remembers it.
 
