@@ -42,6 +42,7 @@ LAYERS = [
     {"etl.part_sizes"},
     {"etl.loading"},
     {"etl.refreshes", "etl.admission"},
+    {"etl.drift"},
     {"etl.job", "etl.housekeeping", "etl.interrupts"},
     {"etl.sources", "etl.warehouses", "etl.stores"},
     {"etl.schemas"},

@@ -29,7 +29,8 @@ PLAIN: frozenset[type] = frozenset(
     {NoneType, bool, int, float, str, dict, list, Decimal, datetime, date, time, uuid.UUID}
     | {bytes, bytearray, memoryview}
 )
-_INFERRED: dict[type, str] = {
+# The type of a column for values of a Python type that tells it.
+INFERRED: dict[type, str] = {
     bool: "BOOLEAN",
     int: "INTEGER",
     float: "FLOAT",
@@ -237,7 +238,7 @@ def _inferred(name: str, value: Any, dialect: Dialect, level: int) -> Node | Non
     elif kind is datetime:
         type_ = "DATETIME" if value.tzinfo is None else "TIMESTAMP"
     else:
-        type_ = _INFERRED[kind]
+        type_ = INFERRED[kind]
     wrong = dialect.wrong_with_name(name)
     if wrong:
         raise Unfit(f"{wrong}; rename the field")

@@ -46,6 +46,8 @@ class RecordGate:
         format: the name of the format that the records will be encoded in.
     """
 
+    dialect = BIGQUERY
+
     def __init__(self, columns: Columns, *, format: str) -> None:
         self._typed = format == "parquet"
         self._nodes = nodes_of(columns)
@@ -79,7 +81,7 @@ class RecordGate:
     def _learn(self, record: Record) -> Record:
         """Let a record through that needs more columns than there are, or wider ones."""
         try:
-            nodes = grown(self._nodes, record, BIGQUERY)
+            nodes = grown(self._nodes, record, self.dialect)
             if count(nodes) > MOST_COLUMNS:
                 raise Unfit(
                     f"the table would have more than {MOST_COLUMNS:,} columns; declare objects whose names are data "

@@ -1,0 +1,200 @@
+"""What becomes of fields that the table has no column for, and of types that change."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+import pytest
+
+from etl import drift
+from etl.columns import Column, Columns
+from etl.drift import DriftGate, gate_of, union
+from etl.schemas.learning import Learner
+from etl.warehouses.base import Gate, Misfit
+from etl.warehouses.bigquery.gate import RecordGate
+from etl.warehouses.bigquery.schema import declared
+
+KNOWN = declared(
+    {"id": "INTEGER", "who": {"name": "STRING", "at": {"x": "FLOAT"}}, "lines": [{"sku": "STRING"}]}
+)
+JSON_COLUMN = declared({"id": "INTEGER", "payload": "JSON"})
+
+
+def frozen(known: Columns | None = KNOWN, inner: Gate | None = None) -> DriftGate:
+    return DriftGate("freeze", known, inner)
+
+
+def ignoring(known: Columns | None = KNOWN, inner: Gate | None = None) -> DriftGate:
+    return DriftGate("ignore", known, inner)
+
+
+def names(columns: Columns) -> dict[str, Any]:
+    return {column.name: names(column.fields) for column in columns}
+
+
+def test_it_is_a_gate() -> None:
+    gate: Gate = frozen()
+    assert gate.columns == KNOWN
+    assert gate.arrow_schema().names == []
+
+
+def test_evolve_needs_no_gate_besides_the_warehouses_own() -> None:
+    own = RecordGate(KNOWN, format="ndjson")
+    assert gate_of("evolve", own, table=None, pinned=None) is own
+    assert gate_of("evolve", None, table=KNOWN, pinned=KNOWN) is None
+
+
+FITTING: list[dict[str, Any]] = [
+    {"id": 1, "who": {"name": "a", "at": {"x": 1.5}}, "lines": [{"sku": "a"}, {}]},
+    {"id": "text"},  # types are for others to judge
+    {"who": None, "lines": []},
+    {"who": "no object", "lines": {"sku": "no list"}},
+    {},
+]
+
+
+@pytest.mark.parametrize("record", FITTING)
+def test_a_record_without_new_fields_is_passed_on_as_it_is(record: dict[str, Any]) -> None:
+    assert frozen().admit(record) is record
+    assert ignoring().admit(record) is record
+
+
+DRIFTED: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
+    ({"id": 1, "new": 2}, "field new:", {"id": 1}),
+    ({"new": [0], "newer": False}, "field new and 1 more:", {}),
+    ({"who": {"name": "a", "age": 7}}, r"field who\.age:", {"who": {"name": "a"}}),
+    ({"who": {"at": {"y": ""}}}, r"field who\.at\.y:", {"who": {"at": {}}}),
+    ({"lines": [{"sku": 1}, {"n": 2}]}, r"field lines\[1\]\.n:", {"lines": [{"sku": 1}, {}]}),
+    ({"who": OrderedDict(name="a", age=7)}, r"field who\.age:", {"who": {"name": "a"}}),
+    ({"lines": ({"n": 2},)}, r"field lines\[0\]\.n:", {"lines": [{}]}),
+]
+
+
+@pytest.mark.parametrize(("record", "said", "left"), DRIFTED)
+def test_a_record_with_a_new_field_does_not_fit_a_frozen_table(
+    record: dict[str, Any], said: str, left: dict[str, Any]
+) -> None:
+    with pytest.raises(Misfit, match=f'^{said}.*drift = "freeze"'):
+        frozen().admit(record)
+
+
+@pytest.mark.parametrize(("record", "said", "left"), DRIFTED)
+def test_a_new_field_is_dropped_and_counted_where_it_is_to_be_ignored(
+    record: dict[str, Any], said: str, left: dict[str, Any]
+) -> None:
+    gate, before = ignoring(), repr(record)
+    assert gate.admit(record) == left
+    assert repr(record) == before, "the record that was given is never changed"
+    assert gate.ignored == (2 if "more" in said else 1)
+
+
+@pytest.mark.parametrize("nothing", [None, [], {}, {"a": None, "b": [], "c": {}}])
+def test_a_new_field_that_holds_nothing_is_left_out_and_no_drift(nothing: Any) -> None:
+    gate = ignoring()
+    assert frozen().admit({"id": 1, "new": nothing}) == {"id": 1}
+    assert gate.admit({"id": 1, "who": {"new": nothing}}) == {"id": 1, "who": {}}
+    assert gate.ignored == 0
+
+
+def test_what_a_json_column_holds_is_its_own_affair() -> None:
+    record = {"id": 1, "payload": {"anything": [{"at": "all"}]}}
+    assert frozen(JSON_COLUMN).admit(record) is record
+
+
+def test_where_nothing_is_known_the_first_part_teaches_and_the_second_is_frozen() -> None:
+    first = frozen(None)
+    for record in ({"id": 1, "later": None}, {"id": 2.5, "who": {"name": "a", "tags": ["x"]}}):
+        assert first.admit(record) is record
+    assert names(first.columns) == {"id": {}, "later": {}, "who": {"name": {}, "tags": {}}}
+    second = frozen(first.columns)
+    second.admit({"id": 3, "later": "now", "who": {"tags": []}})
+    assert second.columns == first.columns
+    with pytest.raises(Misfit, match=r"^field who\.age:"):
+        second.admit({"who": {"age": 1}})
+
+
+def test_the_table_and_the_checkpoint_are_known_together() -> None:
+    pinned = (Column(name="id", type="STRING"), Column(name="who", type="RECORD", fields=KNOWN[:1]))
+    gate = gate_of("freeze", None, table=KNOWN, pinned=pinned)
+    assert gate is not None
+    assert names(gate.columns) == {
+        "id": {},
+        "who": {"name": {}, "at": {"x": {}}, "id": {}},
+        "lines": {"sku": {}},
+    }
+    assert gate.columns[0].type == "INTEGER", "the table's"
+
+
+def test_a_column_whose_fields_only_one_of_them_knows_is_not_looked_into() -> None:
+    both = union((Column(name="a", type="JSON"),), (Column(name="a", type="RECORD", fields=KNOWN),))
+    assert names(both) == {"a": {}}
+
+
+def test_before_bigquery_what_its_gate_knows_is_known() -> None:
+    own = RecordGate(KNOWN, format="ndjson")
+    gate = gate_of("ignore", own, table=None, pinned=None)
+    assert isinstance(gate, DriftGate)
+    assert gate.admit({"id": 1, "new": 2}) == {"id": 1}
+    with pytest.raises(Misfit, match=r"^column id: INTEGER takes whole numbers"):
+        gate.admit({"id": "text", "new": 2})
+    assert gate.ignored == 1, "of records that were let in"
+    assert gate.columns == KNOWN
+    assert gate.arrow_schema().names == ["id", "who", "lines"]
+
+
+def test_before_bigquery_a_first_part_without_a_declaration_teaches() -> None:
+    gate = gate_of("freeze", RecordGate((), format="ndjson"), table=None, pinned=None)
+    assert gate is not None
+    gate.admit({"a.b": 1})
+    gate.admit({"c": 1})
+    assert names(gate.columns) == {"a_b": {}, "c": {}}
+
+
+def test_before_bigquery_a_field_is_known_by_the_name_that_its_column_has() -> None:
+    own = RecordGate(declared({"a_b": "INTEGER", "R": {"x_y": "INTEGER"}}), format="ndjson")
+    gate = gate_of("freeze", own, table=None, pinned=None)
+    assert gate is not None
+    assert gate.admit({"A.b": 1, "r": {"x$y": 2}}) == {"a_b": 1, "R": {"x_y": 2}}
+
+
+def test_plans_for_shapes_are_forgotten_before_they_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drift, "MOST_CELLS", 10)
+    gate = ignoring()
+    for number in range(100):
+        assert gate.admit({"id": 1, f"new {number}": 2}) == {"id": 1}
+    assert gate.ignored == 100
+    assert len(gate._fields._plans) <= 5  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("values", "type_"),
+    [
+        ([1, 2.5], "FLOAT"),
+        ([1, None, 2**63], "BIGNUMERIC"),
+        ([True, None], "BOOLEAN"),
+        ([True, 1], "JSON"),
+        (["a", b"a"], "STRING"),
+        (["a", 1], "JSON"),
+        ([[1], [2.5]], "FLOAT REPEATED"),
+        ([[], None], "JSON"),
+        ([1, [1]], "JSON"),
+        ([[[1]]], "JSON"),
+        ([{"x": 1}, {"y": "a"}], "RECORD"),
+        ([{}, None], "JSON"),
+        ([{"x": 1}, "a"], "JSON"),
+    ],
+)
+def test_types_are_learned_from_whatever_comes(values: list[Any], type_: str) -> None:
+    learner = Learner()
+    for value in values:
+        learner.note({"v": value, 7: 1})
+    (column,) = learner.columns(without_type="JSON")
+    assert f"{column.type} {column.mode}".removesuffix(" NULLABLE") == type_
+
+
+def test_mixed_types_are_told_with_their_path() -> None:
+    learner = Learner()
+    for value in (1, "a", [True]):
+        learner.note({"r": [{"v": value}], "fine": value == 1})
+    assert list(learner.mixed()) == [("r.v", ("INTEGER", "STRING", "BOOLEAN", "a list"))]
