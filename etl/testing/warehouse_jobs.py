@@ -129,7 +129,7 @@ class JobLoader:
             {"id": each, "name": f"name {each}"} if isinstance(each, int) else each for each in content
         ]
         if isinstance(self.warehouse, ChecksRecords):
-            gate = self.warehouse.gate(self.job, self._format)
+            gate = self.warehouse.gate(replace(self.job, sequence=sequence - 1), self._format)
             records = [gate.admit(record) for record in records]
             self.job = replace(self.job, columns=gate.columns)
         sink = NumberedChunks(self._directory / f"job.{self._format}")

@@ -25,6 +25,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         life: the checkpoint's.
         refresh: the refresh that loads go into, as letters, digits and dashes (see `Refreshes`); empty: into the
             table itself.
+        sequence: how many parts are committed: the number of the last one.
     """
 
     pipeline: str
@@ -32,6 +33,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     columns: Columns | None = None
     life: str = ""
     refresh: str = ""
+    sequence: int = 0
 
     @classmethod
     def of(cls, document: Checkpoint, fingerprint: dict[str, str]) -> Job:
@@ -42,6 +44,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
             columns=document.columns,
             life=document.life,
             refresh=document.refresh.id if document.refresh else "",
+            sequence=document.state.sequence,
         )
 
 
