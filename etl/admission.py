@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from etl import formats
+from etl import drift, formats
 from etl.checkpoint import Checkpoint
 from etl.columns import Columns
 from etl.job import Settings
 from etl.records import Record
 from etl.shapes import Fields, Shapes
-from etl.warehouses.base import ChecksRecords, Gate, Job, MergesByKey, Misfit
+from etl.warehouses.base import ChecksRecords, Gate, Job, KnowsColumns, MergesByKey, Misfit
 
 # Takes a record, the reason why it is refused, and who refused it; raises, or keeps a dead letter.
 Refuse = Callable[[Record, str, str], None]
@@ -22,17 +22,19 @@ class Admission:
     Args:
         job: the job.
         document: the checkpoint, as it is before the part.
+        table: what `table_columns` returned when the run began.
         refuse: takes the records that are not let in.
 
     Attributes:
-        gate: knows which records the warehouse would refuse; None: they are told when they are loaded.
+        gate: knows which records do not fit; None: that is told when they are loaded.
     """
 
-    def __init__(self, job: Settings, document: Checkpoint, refuse: Refuse) -> None:
+    def __init__(self, job: Settings, document: Checkpoint, table: Columns | None, refuse: Refuse) -> None:
         self._job = job
         self._refuse = refuse
-        self.gate = _gate(job, document)
-        self._shapes = Shapes() if job.warehouse is not None and self.gate is None else None
+        own = _gate(job, document)
+        self.gate = drift.gate_of(job.drift, own, table=table, pinned=document.columns)
+        self._shapes = Shapes() if job.warehouse is not None and own is None else None
 
     @property
     def fields(self) -> Fields | None:
@@ -44,6 +46,11 @@ class Admission:
         """The columns that the table needs for what was let in; None: the warehouse looks for itself."""
         return self.gate.columns if self.gate else None
 
+    @property
+    def ignored(self) -> int:
+        """How many fields were left out because the table has no column for them."""
+        return self.gate.ignored if isinstance(self.gate, drift.DriftGate) else 0
+
     def of(self, records: Iterator[Record], limited: Callable[[], None]) -> Iterator[Record]:
         """Return the records that are let in.
 
@@ -51,6 +58,8 @@ class Admission:
             records: what the transforms made.
             limited: called with the last record that the part may take.
         """
+        if isinstance(self.gate, drift.DriftGate):
+            self.gate.ignored = 0  # the part may have been begun before
         if self._job.part_records is not None:
             records = _counted(records, self._job.part_records, limited)
         warehouse: object = self._job.warehouse
@@ -81,6 +90,18 @@ class Admission:
                 self._refuse(record, f"does not fit the table: {misfit}", "warehouse")
             else:
                 yield admitted
+
+
+def table_columns(job: Settings, document: Checkpoint) -> Columns | None:
+    """Return the columns that a table has, where the job asks for them; call it before anything is loaded."""
+    warehouse: object = job.warehouse
+    if (
+        job.drift == "evolve"
+        or isinstance(warehouse, ChecksRecords)
+        or not isinstance(warehouse, KnowsColumns)
+    ):
+        return None
+    return warehouse.columns(Job.of(document, job.fingerprint))
 
 
 def _counted(records: Iterator[Record], limit: int, limited: Callable[[], None]) -> Iterator[Record]:

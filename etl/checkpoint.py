@@ -51,12 +51,13 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Totals(msgspec.Struct, frozen=True, kw_only=True):
-    """Sums over all runs of the job: what was written in parts, and what was rejected."""
+    """Sums over all runs of the job: what was written in parts, which records were rejected, which fields left out."""
 
     records: int = 0
     bytes: int = 0
     parts: int = 0
     rejected: int = 0
+    ignored: int = 0
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):

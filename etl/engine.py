@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, closing
 from typing import Any
 
 from etl import formats, progress, refreshes
-from etl.admission import Admission
+from etl.admission import Admission, table_columns
 from etl.checkpoint import SMALLEST_PART, Part, State, replace
 from etl.dead_letters import DeadLetters
 from etl.errors import (
@@ -65,6 +65,7 @@ class Engine:
         self._part_began = 0.0
         self._pressed = 0  # the working set at which the open part was cut; 0: it was not
         self._hygiene = Housekeeping(settings.pipeline, emit)
+        self._table = table_columns(settings, lease.document)
         self._widened: Admission | None = None  # of a part that has to be begun again with a wider schema
         self._open_part = (0, 0)  # the records and the bytes of the part that is being written
         self.stopped: str | None = None
@@ -164,7 +165,7 @@ class Engine:
             self._describe(
                 writer, epoch=document.epoch, part=sequence, first_position=document.state.position
             )
-            admission = self._widened or Admission(self._job, document, self._refuse_record)
+            admission = self._widened or Admission(self._job, document, self._table, self._refuse_record)
             records = self._encode(writer, admission)
             letters = self._dead_letters.seal()
             self._describe(writer, records=records, last_position=self._reader.position)
@@ -246,6 +247,7 @@ class Engine:
                 bytes=state.totals.bytes + size,
                 parts=state.totals.parts + (1 if sealed else 0),
                 rejected=state.totals.rejected + rejected,
+                ignored=state.totals.ignored + admission.ignored,
             ),
         )
         if after == state:
@@ -256,13 +258,14 @@ class Engine:
         else:
             part = Part.of(sealed, records, after, admission.fields) if sealed else None
             document = document.committed(after, part)
-            if sealed and admission.columns is not None:
-                document = replace(document, columns=admission.columns)
+        if sealed and admission.columns is not None:
+            document = replace(document, columns=admission.columns)
         self._loading.advance(document)
         self._dead_letters.commit()
         self.counts.records += records
         self.counts.bytes += size
         self.counts.rejected += rejected
+        self.counts.ignored += admission.ignored
         if sealed:
             self.counts.parts += 1
             self._emit(

@@ -46,6 +46,7 @@ class Counts:
     records: int = 0
     bytes: int = 0
     rejected: int = 0
+    ignored: int = 0
     parts: int = 0
     loaded: int = 0
     cut_for_memory: int = 0

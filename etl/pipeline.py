@@ -41,6 +41,7 @@ class Result:
         bytes: bytes written in parts.
         parts: parts sealed and committed.
         rejects: records that went to the dead letters.
+        ignored: fields that were left out because the table has no column for them (see `drift`).
         seconds: how long the run took.
         stopped: why it ended before the source did (`SIGTERM`, …): run it again; None: all is done.
         cut_for_memory: how many parts were cut early because memory was short.
@@ -52,6 +53,7 @@ class Result:
     bytes: int
     parts: int
     rejects: int
+    ignored: int
     seconds: float
     stopped: str | None
     cut_for_memory: int
@@ -251,6 +253,7 @@ class Pipeline:
             bytes=counts.bytes,
             parts=counts.parts,
             rejects=counts.rejected,
+            ignored=counts.ignored,
             seconds=time.perf_counter() - began,
             stopped=stopped,
             cut_for_memory=counts.cut_for_memory,
@@ -263,6 +266,7 @@ class Pipeline:
                 bytes=result.bytes,
                 parts=result.parts,
                 rejected=result.rejects,
+                ignored=result.ignored,
                 seconds=result.seconds,
                 stopped=stopped,
                 cut_for_memory=counts.cut_for_memory,

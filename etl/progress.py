@@ -153,6 +153,7 @@ class RunEnded(Event):
         bytes: bytes written in this run.
         parts: parts sealed in this run.
         rejected: records rejected in this run.
+        ignored: fields that were left out in this run, because the table has no column for them.
         seconds: how long the run took.
         stopped: why it ended before the source did (the name of a signal); None: the source's end.
         cut_for_memory: how many parts were cut early because memory was short.
@@ -165,6 +166,7 @@ class RunEnded(Event):
     seconds: float
     stopped: str | None
     cut_for_memory: int = 0
+    ignored: int = 0
 
 
 Listener = Callable[[Event], None]

@@ -50,11 +50,12 @@ def sentence(event: Event) -> str:
         case RunEnded():
             end = f"stopped by {event.stopped}" if event.stopped else "finished"
             rejected = f", {event.rejected:,} rejected" if event.rejected else ""
+            ignored = f", {count(event.ignored, 'unknown field')} ignored" if event.ignored else ""
             rate = f" ({event.records / event.seconds:,.0f}/s)" if event.records and event.seconds else ""
             cut = f", {count(event.cut_for_memory, 'part')} cut for memory" if event.cut_for_memory else ""
             return (
                 f"{end}: {count(event.records, 'record')}, {size(event.bytes)}, "
-                f"{count(event.parts, 'part')}{rejected}{cut} in {duration(event.seconds)}{rate}"
+                f"{count(event.parts, 'part')}{rejected}{ignored}{cut} in {duration(event.seconds)}{rate}"
             )
     return type(event).__name__
 

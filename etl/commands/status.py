@@ -129,6 +129,7 @@ def _text(document: Checkpoint, pipeline: Pipeline, job: str) -> str:
             f"{count(totals.records, 'record')} in {count(totals.parts, 'part')}, {size(totals.bytes)}",
         ),
         ("rejected", count(totals.rejected, "record")),
+        *([("ignored", count(totals.ignored, "unknown field"))] if totals.ignored else []),
     ]
     if failure := _failure(document):
         rows.append(("failure", failure))
