@@ -45,8 +45,8 @@ def test_a_bad_schema_or_disposition_is_refused():
         DuckDB("w", table="t", schema={"a": "INT", "A": "INT"})
     with pytest.raises(ValueError, match="must give"):
         DuckDB("w", table="t", schema={"a": " "})
-    with pytest.raises(ValueError, match="'append'"):
-        DuckDB("w", table="t", disposition="replace")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="knows 'append', 'merge', 'replace'"):
+        DuckDB("w", table="t", disposition="upsert")  # type: ignore[arg-type]
 
 
 def test_the_destination_names_path_table_and_disposition(tmp_path):

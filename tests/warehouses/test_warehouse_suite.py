@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import duckdb
@@ -15,6 +16,11 @@ from tests.google import LOCATION, PROJECT, GoogleServers
 class TestDuckDB(WarehouseSuite):
     def make_warehouse(self, directory: Path) -> Warehouse:
         return DuckDB(directory / "w.duckdb", table="t")
+
+    def make_merging_warehouse(
+        self, directory: Path, *, key: Sequence[str], updated_at: str | None
+    ) -> Warehouse:
+        return DuckDB(directory / "w.duckdb", table="t", disposition="merge", key=key, updated_at=updated_at)
 
     def rows(self, directory: Path) -> list[tuple[int, str]]:
         with duckdb.connect(str(directory / "w.duckdb")) as connection:

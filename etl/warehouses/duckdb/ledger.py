@@ -127,6 +127,14 @@ class Ledger:
             [self._destination],
         )
 
+    def take_over(self, refresh: Ledger) -> None:
+        """Make the rows of a refresh those of the table, which it has taken the place of; within a transaction."""
+        self.void()
+        self._connection.execute(
+            f"UPDATE {QUALIFIED} SET destination = ? WHERE destination = ?",  # noqa: S608
+            [self._destination, refresh._destination],
+        )
+
     def latest(self, pipeline: str) -> Newest | None:
         """Return the newest row of a pipeline and the number of its last part; None: there is none."""
         row = self._connection.execute(

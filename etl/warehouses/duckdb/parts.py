@@ -270,7 +270,7 @@ class PartReader:
         value = (
             show("v") if show else ("CAST(v AS VARCHAR)" if _leaf(read, check.path) == JSON else "to_json(v)")
         )
-        with self._in_order():
+        with in_order(self.connection):
             row = self.connection.execute(
                 f"SELECT record, {value} FROM (SELECT record, unnest({_values(quoted(column), check.path[1:])}) "  # noqa: S608
                 f"AS v FROM (SELECT row_number() OVER () AS record, {quoted(column)} "
@@ -279,14 +279,15 @@ class PartReader:
             ).fetchone()
         return (int(row[0]), str(row[1])) if row else None
 
-    @contextmanager
-    def _in_order(self) -> Iterator[None]:
-        """Read records in the order in which they stand in the part, while the context lasts."""
-        self.connection.execute("SET preserve_insertion_order = true")
-        try:
-            yield
-        finally:
-            self.connection.execute("SET preserve_insertion_order = false")
+
+@contextmanager
+def in_order(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Read records in the order in which they stand in their part, while the context lasts."""
+    connection.execute("SET preserve_insertion_order = true")
+    try:
+        yield
+    finally:
+        connection.execute("SET preserve_insertion_order = false")
 
 
 def _values(x: str, path: Path) -> str:

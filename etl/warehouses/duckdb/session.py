@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from etl.checkpoint import Part, Plan
-from etl.errors import ConfigError, WarehouseError
+from etl.errors import ConfigError, Fenced, WarehouseError
 from etl.memory import Budget
-from etl.records import describe
 from etl.warehouses.base import Audit, Entry, Job
 from etl.warehouses.duckdb import file as duckdb_file
 from etl.warehouses.duckdb.ledger import Ledger, Newest
+from etl.warehouses.duckdb.merge import Merge
+from etl.warehouses.duckdb.opening import advice, said, settings
 from etl.warehouses.duckdb.part_files import PartFiles, location
 from etl.warehouses.duckdb.parts import PartReader
+from etl.warehouses.duckdb.refreshes import Refreshes, destination_of, table_of
 from etl.warehouses.duckdb.table import Decisions, Misfit, Table
 from etl.warehouses.duckdb.types import Columns, Kind, lower
 from sinks.errors import SinkError
@@ -25,10 +27,17 @@ from sinks.errors import SinkError
 if TYPE_CHECKING:
     import duckdb
 
-MIB = 1024 * 1024
 
-# DuckDB spills sorts and large ALTERs to files beside the database, never more than this.
-SPILL_BYTES = 1024 * MIB
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a job loads into: a table, and what the ledger has about it."""
+
+    table: Table
+    ledger: Ledger
+
+    def newest(self, pipeline: str) -> Newest | None:
+        """Return the newest row of a pipeline; None: there is none, or the table is gone and it is void."""
+        return self.ledger.latest(pipeline) if self.ledger.exists() and self.table.exists() else None
 
 
 class Session:
@@ -44,6 +53,8 @@ class Session:
         schema: the schema of the table to load.
         table: the table to load.
         declared: the types of columns that the job's definition declares.
+        key: the columns by which rows are merged; empty: they are added.
+        updated_at: the column that says which of two rows is the younger one.
 
     Raises:
         ConfigError: a package is missing, or a declared type is none.
@@ -51,7 +62,15 @@ class Session:
     """
 
     def __init__(
-        self, path: Path, budget: Budget, *, schema: str, table: str, declared: Mapping[str, str]
+        self,
+        path: Path,
+        budget: Budget,
+        *,
+        schema: str,
+        table: str,
+        declared: Mapping[str, str],
+        key: Sequence[str] = (),
+        updated_at: str | None = None,
     ) -> None:
         try:
             import duckdb
@@ -65,9 +84,9 @@ class Session:
         self.in_doubt = False
         try:
             duckdb_file.ensure(path)
-            self._connection = duckdb.connect(str(path), config=_settings(path, budget))
+            self._connection = duckdb.connect(str(path), config=settings(path, budget))
         except (duckdb.Error, OSError, SinkError) as error:
-            raise WarehouseError(f"cannot open {path}: {said(error)}; {_advice(error)}") from error
+            raise WarehouseError(f"cannot open {path}: {said(error)}; {advice(error)}") from error
         self._files = PartFiles(self._connection)
         # Runs when the session is closed, and at the latest when the interpreter exits.
         self.close = weakref.finalize(self, _disconnect, self._connection, self._files)
@@ -79,15 +98,33 @@ class Session:
         except BaseException:
             self.close()
             raise
-        self._table = Table(self._connection, schema, table, self._declared)
-        self._ledger = Ledger(self._connection, lower(f"{schema}.{table}"))
+        self._schema, self._name = schema, table
+        self._destination = lower(f"{schema}.{table}")
+        self._main = Target(self._table(table), Ledger(self._connection, self._destination))
+        self._refreshes = Refreshes(self._connection, self._destination)
+        self._targets: dict[str, Target] = {}
+        self._merge = Merge(self._connection, key, updated_at) if key else None
 
-    def load(self, job: Job, plan: Plan) -> int:
-        """Load a plan; see `DuckDB.load`."""
-        newest = self._newest(job.pipeline)
-        rows = self._ledger.rows(job, plan, newest)
+    def load(self, job: Job, plan: Plan, *, rewrite: bool = False) -> int:
+        """Load a plan; see `DuckDB.load`.
+
+        Args:
+            job: whose plan it is.
+            plan: the plan.
+            rewrite: write the table anew, rather than delete rows that are replaced; see `merge`.
+        """
+        self.at = None
+        finished = bool(job.refresh) and self._refreshes.check(job)
+        target = self._main if finished or not job.refresh else self._refreshed(job.pipeline, job.refresh)
+        newest = target.newest(job.pipeline)
+        rows = target.ledger.rows(job, plan, newest)
         if rows is not None:
             return rows
+        if finished:
+            raise Fenced(
+                f"plan {plan.id} of {job.pipeline!r} belongs to the refresh {job.refresh} of {self._destination}, "
+                "which was finished without it by another process; nothing was loaded"
+            )
         with ExitStack() as stack:
             readers = [self._reader(part, plan.format, stack) for part in plan.parts]
             told = [(reader, columns) for reader in readers if (columns := reader.told()) is not None]
@@ -96,43 +133,65 @@ class Session:
 
                 # Reading a part once is half the work; where that does not go well, the part is looked at.
                 with suppress(duckdb.InvalidInputException, duckdb.ConversionException):
-                    return self._try(job, plan, told, newest)
-            return self._try(job, plan, [(reader, self._sniffed(reader)) for reader in readers], newest)
+                    return self._try(job, plan, target, told, newest, rewrite)
+            sniffed = [(reader, self._sniffed(reader)) for reader in readers]
+            return self._try(job, plan, target, sniffed, newest, rewrite)
 
     def _try(
-        self, job: Job, plan: Plan, parts: Sequence[tuple[PartReader, Columns]], newest: Newest | None
+        self,
+        job: Job,
+        plan: Plan,
+        target: Target,
+        parts: Sequence[tuple[PartReader, Columns]],
+        newest: Newest | None,
+        rewrite: bool,
     ) -> int:
         """Load parts of which the columns are known; where a guess was wrong, once more without it."""
         decisions = Decisions()
         while True:
             try:
                 with self._transaction():
-                    return self._load(job, plan, parts, decisions, newest)
+                    rows = self._insert(target, parts, decisions, rewrite)
+                    target.ledger.add(job, plan, rows, newest)
             except Misfit as misfit:
                 check = misfit.check
                 if check.instead is None:
                     raise misfit.part.misfit(check, misfit.read) from misfit
                 decisions.instead[check.path] = check.instead
+            else:
+                return rows
 
-    def latest(self, pipeline: str) -> Entry | None:
+    def can_rewrite(self, job: Job) -> bool:
+        """Say whether nothing but rows would be lost, if the table that a job loads into were written anew."""
+        target = self._target(job)
+        return target is not None and (not target.table.exists() or target.table.is_plain())
+
+    def latest(self, job: Job) -> Entry | None:
         """Read the ledger; see `DuckDB.latest`."""
-        found = self._newest(pipeline)
+        self.at = None
+        target = self._target(job)
+        found = target.newest(job.pipeline) if target else None
         return found[1] if found else None
 
-    def audit(self, pipeline: str) -> Audit:
+    def audit(self, job: Job) -> Audit:
         """Look up what the ledger and the table hold; see `DuckDB.audit`."""
         self.at = None
-        if not self._table.exists():
+        target = self._target(job)
+        rows = target.table.count() if target and target.table.exists() else None
+        merged = self._merge is not None
+        if target is None or rows is None or not target.ledger.exists():
             return Audit(
-                loads=(), loads_ever=0, rows_ever=0, other_rows=0, table=str(self._table), table_rows=None
+                loads=(),
+                loads_ever=0,
+                rows_ever=0,
+                other_rows=0,
+                table=str(target.table if target else self._main.table),
+                table_rows=rows,
+                merged=merged,
             )
-        rows = self._table.count()
-        if not self._ledger.exists():
-            return Audit(
-                loads=(), loads_ever=0, rows_ever=0, other_rows=0, table=str(self._table), table_rows=rows
-            )
-        loads, ever = self._ledger.loads(pipeline), self._ever(pipeline)
-        others = [self._ever(name)[1] for name in self._ledger.pipelines() if name != pipeline]
+        ledger = target.ledger
+        loads, ever = ledger.loads(job.pipeline), _ever(ledger, job.pipeline)
+        others = [_ever(ledger, name)[1] for name in ledger.pipelines() if name != job.pipeline]
         # The rows that are kept are all there ever were, or the newest one tells of those that are not.
         kept = len(loads) == ever[0]
         return Audit(
@@ -140,42 +199,89 @@ class Session:
             loads_ever=ever[0],
             rows_ever=sum(load.rows for load in loads) if kept else ever[1],
             other_rows=sum(others),
-            table=str(self._table),
+            table=str(target.table),
             table_rows=rows,
+            merged=merged,
         )
 
-    def _ever(self, pipeline: str) -> tuple[int, int]:
-        """Return how many loads of a pipeline there were, and how many rows they added."""
-        found = self._ledger.latest(pipeline)
-        return (found[1].loads, found[1].state.totals.records) if found else (0, 0)
-
-    def _newest(self, pipeline: str) -> Newest | None:
-        """Return the newest row of a pipeline; None: there is none, or the table is gone and it is void."""
+    def columns(self, job: Job) -> Columns | None:
+        """Return the table's columns as they are to be; None: there is no table, and none is declared."""
         self.at = None
-        if not self._ledger.exists() or not self._table.exists():
-            return None
-        return self._ledger.latest(pipeline)
+        target = self._target(job)
+        there = target.table.columns() if target and target.table.exists() else {}
+        return self._main.table.with_declared(there) or None
 
-    def _load(
-        self,
-        job: Job,
-        plan: Plan,
-        parts: Sequence[tuple[PartReader, Columns]],
-        decisions: Decisions,
-        newest: Newest | None,
+    def begin_refresh(self, job: Job) -> None:
+        """Make ready for a refresh; see `DuckDB.begin_refresh`."""
+        self.at = None
+        if self._refreshes.finished(job) is not None:
+            return
+        with self._transaction():
+            given_up = [self._refreshed(job.pipeline, refresh) for refresh in self._refreshes.begin(job)]
+            for target in given_up:
+                target.table.drop()
+                if target.ledger.exists():
+                    target.ledger.void()
+
+    def finish_refresh(self, job: Job) -> None:
+        """Exchange the tables; see `DuckDB.finish_refresh`."""
+        self.at = None
+        if self._refreshes.check(job):
+            return
+        new, old = self._refreshed(job.pipeline, job.refresh), self._main
+        ledger = new.ledger.exists()
+        if ledger and not new.table.exists() and new.ledger.latest(job.pipeline):
+            raise WarehouseError(
+                f"{new.table} is gone, into which the refresh {job.refresh} was loaded: somebody has dropped it. "
+                f"{old.table} is as it was; run with --full-refresh to fill it anew"
+            )
+        with self._transaction():
+            if new.table.exists():
+                new.table.take_place_of(old.table)
+            elif old.table.exists():
+                # A new one, too: to delete all rows would cost as much as to insert them did.
+                new.table.create(old.table.with_declared(old.table.columns()))
+                new.table.take_place_of(old.table)
+            if ledger:
+                old.ledger.take_over(new.ledger)
+            self._refreshes.finish(job)
+
+    def _target(self, job: Job) -> Target | None:
+        """Return what a job loads into; None: a refresh that is not the newest one, or was never begun."""
+        if not job.refresh or (finished := self._refreshes.finished(job)):
+            return self._main
+        return None if finished is None else self._refreshed(job.pipeline, job.refresh)
+
+    def _refreshed(self, pipeline: str, refresh: str) -> Target:
+        """Return what is loaded into in a refresh; kept, because it remembers what exists."""
+        name = table_of(self._name, pipeline, refresh)
+        if name not in self._targets:
+            ledger = Ledger(self._connection, destination_of(self._destination, refresh))
+            self._targets[name] = Target(self._table(name), ledger)
+        return self._targets[name]
+
+    def _table(self, name: str) -> Table:
+        return Table(self._connection, self._schema, name, self._declared)
+
+    def _insert(
+        self, target: Target, parts: Sequence[tuple[PartReader, Columns]], decisions: Decisions, rewrite: bool
     ) -> int:
+        """Insert or merge parts; return how many records they hold."""
         self.at = None
-        if not self._ledger.exists():
-            self._ledger.create()
-        if not self._table.exists():
-            self._ledger.void()
-        columns = self._table.evolve(parts, decisions)
+        table, ledger = target.table, target.ledger
+        if not ledger.exists():
+            ledger.create()
+        if not table.exists():
+            ledger.void()
+        columns = table.evolve(parts, decisions)
         rows = 0
         for part, found in parts:
             self.at = part
-            rows += self._table.insert(part, found, columns, decisions)
+            if self._merge is None:
+                rows += table.insert(part, found, columns, decisions)
+            else:
+                rows += self._merge.take(table, part, found, columns, decisions, rewrite=rewrite)
         self.at = None
-        self._ledger.add(job, plan, rows, newest)
         return rows
 
     def _reader(self, part: Part, format: str, stack: ExitStack) -> PartReader:
@@ -218,64 +324,14 @@ class Session:
             ) from error
 
 
+def _ever(ledger: Ledger, pipeline: str) -> tuple[int, int]:
+    """Return how many loads of a pipeline there were, and how many rows they added."""
+    found = ledger.latest(pipeline)
+    return (found[1].loads, found[1].state.totals.records) if found else (0, 0)
+
+
 def _disconnect(connection: duckdb.DuckDBPyConnection, files: PartFiles) -> None:
     with suppress(Exception):
         files.close()
     with suppress(Exception):
         connection.close()
-
-
-def _settings(path: Path, budget: Budget) -> dict[str, str | bool | int | float | list[str]]:
-    return {
-        "threads": budget.threads,
-        "memory_limit": f"{budget.warehouse}B",
-        "preserve_insertion_order": False,  # or each insert is held back in memory until its turn comes
-        # Twice DuckDB's own: half as many checkpoints, each of which lets the next part wait.
-        "wal_autocheckpoint": f"{32 * MIB}B",
-        "temp_directory": f"{path}.tmp",
-        "max_temp_directory_size": f"{SPILL_BYTES}B",
-        # A checkpoint would merge the row groups of all loads since the last one: closing after 40 loads of
-        # 32 MiB took 9.5 s and doubled the file. One task bounds it (0.4 s), and still drops deleted rows.
-        "max_vacuum_tasks": 1,
-        "autoinstall_known_extensions": False,  # never the network: json, parquet and icu are built in
-        "autoload_known_extensions": False,
-        "enable_external_file_cache": False,  # parts are read once or twice, and not needed again
-    }
-
-
-def said(error: Exception) -> str:
-    """Return what DuckDB said, in one line, without its advice on settings that are not the user's."""
-    return (
-        describe(error).partition(" Possible solutions")[0].partition(" See also ")[0].partition(" LINE 1")[0]
-    )
-
-
-def _advice(error: Exception) -> str:
-    if "lock" in str(error).lower():
-        return "wait for that process or stop it, and run again: one process at a time may have the file"
-    return "give a path to a DuckDB file, or to a new one where this user may write"
-
-
-def free_space(path: Path) -> str:
-    """Say how much space is left beside a file, if it is little."""
-    with suppress(OSError):
-        disk = os.statvfs(path.parent)
-        free = disk.f_bavail * disk.f_frsize
-        if free < 256 * MIB:
-            return f"; {free:,} bytes are free in {path.parent}"
-    return ""
-
-
-def drop_cache(path: Path) -> None:
-    """Ask the kernel to forget what it caches of a database file; for the WAL there is `sinks.page_cache.drop`.
-
-    DuckDB holds the file by a POSIX lock, which is lost when the process closes *any* descriptor of the file
-    (fcntl(2)). So none is opened here: the advice is given on DuckDB's own.
-    """
-    with suppress(OSError):  # advice; what was committed DuckDB has synced itself
-        database = path.stat()
-        for descriptor in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
-            with suppress(OSError):  # that of the listing itself is closed by now
-                if os.path.samestat(os.fstat(descriptor), database):
-                    os.fdatasync(descriptor)  # only clean pages are dropped
-                    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)

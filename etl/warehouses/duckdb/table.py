@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,9 @@ from etl.warehouses.duckdb.types import (
 
 if TYPE_CHECKING:
     import duckdb
+
+# A table that is about to replace another one in the same transaction.
+WRITTEN_ANEW = "_etl_written_anew"
 
 
 class Misfit(Exception):
@@ -64,6 +68,9 @@ class Table:
         schema: the table's schema.
         name: the table's name.
         declared: the columns that the job's definition declares.
+
+    Attributes:
+        sql: its name, as SQL writes it.
     """
 
     def __init__(
@@ -73,7 +80,7 @@ class Table:
         self._schema = schema
         self._name = name
         self._declared = declared
-        self._sql = f"{quoted(schema)}.{quoted(name)}"
+        self.sql = f"{quoted(schema)}.{quoted(name)}"
         self._exists = False
 
     def exists(self) -> bool:
@@ -86,7 +93,7 @@ class Table:
 
     def count(self) -> int:
         """Return how many rows it holds."""
-        found = self._connection.execute(f"SELECT count(*) FROM {self._sql}").fetchone()  # noqa: S608 - quoted
+        found = self._connection.execute(f"SELECT count(*) FROM {self.sql}").fetchone()  # noqa: S608 - quoted
         return int(found[0]) if found else 0
 
     def evolve(self, parts: Sequence[tuple[PartReader, Columns]], decisions: Decisions) -> Columns:
@@ -99,8 +106,8 @@ class Table:
         Raises:
             SchemaMismatch: a column cannot be as it is declared, or two names differ in case only.
         """
-        old = self._columns() if self.exists() else None
-        columns = self._with_declared(old or {})
+        old = self.columns() if self.exists() else None
+        columns = self.with_declared(old or {})
         for part, found in parts:
             try:
                 columns = grown(columns, found, as_it_is if part.typed else inferring(part, found, decisions))
@@ -113,16 +120,22 @@ class Table:
                 self._alter(name, old.get(name), kind)
         return columns
 
-    def _columns(self) -> dict[str, Kind]:
-        description = self._connection.execute(f"SELECT * FROM {self._sql} LIMIT 0").description  # noqa: S608
+    def columns(self) -> dict[str, Kind]:
+        """Return its columns; it must exist."""
+        description = self._connection.execute(f"SELECT * FROM {self.sql} LIMIT 0").description  # noqa: S608
         return {str(name): Kind.of(kind) for name, kind, *_ in description}
 
-    def _with_declared(self, columns: Columns) -> dict[str, Kind]:
+    def with_declared(self, columns: Columns) -> dict[str, Kind]:
+        """Return `columns` as they are to be: with those that are declared, in the types that are declared.
+
+        Raises:
+            SchemaMismatch: two names differ in case only.
+        """
         try:
             result = grown(columns, self._declared, as_it_is)
         except CaseClash as clash:
             raise SchemaMismatch(
-                f"[warehouse.schema] declares {clash.path[0]!r}, but the table {self._sql} has {clash.other!r}, "
+                f"[warehouse.schema] declares {clash.path[0]!r}, but the table {self.sql} has {clash.other!r}, "
                 "which is the same name to DuckDB; write it in the same way"
             ) from clash
         return result | {name: declared_over(result[name], kind) for name, kind in self._declared.items()}
@@ -130,16 +143,52 @@ class Table:
     def _create(self, columns: Columns, part: PartReader) -> None:
         if not columns:
             raise SchemaMismatch(
-                f"{part}: its records have no fields, so there are no columns to create {self._sql} with; "
+                f"{part}: its records have no fields, so there are no columns to create {self.sql} with; "
                 "declare them under [warehouse.schema], or mend the transform"
             )
+        self.create(columns)
+
+    def create(self, columns: Columns) -> None:
+        """Create it; `columns` are at least one."""
         self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(self._schema)}")
         definitions = ", ".join(f"{quoted(name)} {kind}" for name, kind in columns.items())
-        self._connection.execute(f"CREATE TABLE {self._sql} ({definitions})")
+        self._connection.execute(f"CREATE TABLE {self.sql} ({definitions})")
+
+    def drop(self) -> None:
+        """Drop it, if it is there, with its indexes; views of it stay."""
+        self._connection.execute(f"DROP TABLE IF EXISTS {self.sql}")
+        self._exists = False
+
+    def take_place_of(self, other: Table) -> None:
+        """Get the name of another table of the same schema, which is dropped; within a transaction."""
+        other.drop()
+        self._connection.execute(f"ALTER TABLE {self.sql} RENAME TO {quoted(other._name)}")
+        self._exists = False
+
+    @contextmanager
+    def written_anew(self, columns: Columns) -> Iterator[str]:
+        """Give the name, as SQL, of an empty table that takes the place of this one when the context ends."""
+        new = Table(self._connection, self._schema, WRITTEN_ANEW, {})
+        new.create(columns)
+        yield new.sql
+        new.take_place_of(self)
+
+    def is_plain(self) -> bool:
+        """Say whether it has nothing but columns: no key, index, default or comment that a new one would not have."""
+        found = self._connection.execute(
+            "SELECT 1 FROM (SELECT database_name, schema_name, table_name FROM duckdb_indexes() "
+            "UNION ALL SELECT database_name, schema_name, table_name FROM duckdb_constraints() "
+            "UNION ALL SELECT database_name, schema_name, table_name FROM duckdb_tables() WHERE comment IS NOT NULL "
+            "UNION ALL SELECT database_name, schema_name, table_name FROM duckdb_columns() "
+            "WHERE coalesce(column_default, comment) IS NOT NULL) WHERE database_name = current_database() "
+            "AND lower(schema_name) = lower(?) AND lower(table_name) = lower(?)",
+            [self._schema, self._name],
+        )
+        return found.fetchone() is None
 
     def _alter(self, name: str, old: Kind | None, new: Kind) -> None:
         if old is None:
-            self._connection.execute(f"ALTER TABLE {self._sql} ADD COLUMN {quoted(name)} {new}")
+            self._connection.execute(f"ALTER TABLE {self.sql} ADD COLUMN {quoted(name)} {new}")
         elif old != new:
             # The same conversion as for a part: a type that is declared later must hold what is there.
             conversion = self._conversion(Decisions(), typed=True)
@@ -147,13 +196,13 @@ class Table:
             value = convert(quoted(name)) if convert else quoted(name)
             try:
                 self._connection.execute(
-                    f"ALTER TABLE {self._sql} ALTER COLUMN {quoted(name)} SET DATA TYPE {new} USING {value}"
+                    f"ALTER TABLE {self.sql} ALTER COLUMN {quoted(name)} SET DATA TYPE {new} USING {value}"
                 )
             except Exception as error:
                 if failed_check(str(error)) is None:
                     raise
                 raise SchemaMismatch(
-                    f"column {name!r} of {self._sql} is declared as {new} and is {old} with values that do not "
+                    f"column {name!r} of {self.sql} is declared as {new} and is {old} with values that do not "
                     "fit; correct the declaration, or alter the column yourself"
                 ) from error
 
@@ -165,7 +214,16 @@ class Table:
             typed=typed,
         )
 
-    def insert(self, part: PartReader, found: Columns, columns: Columns, decisions: Decisions) -> int:
+    def insert(
+        self,
+        part: PartReader,
+        found: Columns,
+        columns: Columns,
+        decisions: Decisions,
+        *,
+        into: str = "",
+        names: Mapping[str, str] | None = None,
+    ) -> int:
         """Insert a part.
 
         Args:
@@ -173,6 +231,8 @@ class Table:
             found: the columns that it holds.
             columns: what `evolve` returned.
             decisions: what `evolve` took.
+            into: another table, as SQL writes it, to insert it into.
+            names: what that one calls the columns.
 
         Returns:
             The number of rows that were added.
@@ -192,9 +252,10 @@ class Table:
             name, kind = next(iter(columns.items()))
             values = {quoted(name): f"CAST(NULL AS {kind})"}
             source = part.objects()
+        targets = ", ".join(names.values() if names else values)
         try:
             row = self._connection.execute(
-                f"INSERT INTO {self._sql} ({', '.join(values)}) SELECT {', '.join(values.values())} FROM {source}"  # noqa: S608
+                f"INSERT INTO {into or self.sql} ({targets}) SELECT {', '.join(values.values())} FROM {source}"  # noqa: S608
             ).fetchone()
         except Exception as error:
             number = failed_check(str(error))

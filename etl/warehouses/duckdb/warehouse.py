@@ -2,28 +2,33 @@
 
 One transaction takes a plan's rows, the columns that they need, and a row of the ledger `_etl_loads`; so a
 plan is in the table once or not at all, whatever was killed and when. `table` says how a table grows,
-`convert` what fits a column.
+`convert` what fits a column, `merge` which record of a key is kept, `refreshes` how a table is replaced.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 from urllib.parse import quote, urlencode
 
 from etl.checkpoint import Plan
+from etl.columns import Columns
 from etl.errors import WarehouseError
 from etl.memory import Budget
 from etl.warehouses.base import Audit, Entry, Job
-from etl.warehouses.duckdb.session import Session, drop_cache, free_space, said
+from etl.warehouses.duckdb.declaration import Schema, declared, neutral
+from etl.warehouses.duckdb.opening import drop_cache, free_space, said
+from etl.warehouses.duckdb.session import Session
 from etl.warehouses.duckdb.types import lower
 from sinks import page_cache
 from sinks.errors import SinkError
 from sinks.local_files import make_directory, sync_directory
+
+Disposition = Literal["append", "merge", "replace"]
 
 
 class DuckDB:
@@ -35,15 +40,33 @@ class DuckDB:
     until the first value comes. A value that does not fit its column is an error, never changed or dropped.
     Dropping the table starts it anew.
 
+    Merging: per key, the record with the greatest `updated_at` is the row; where that is equal, or not given, the
+    later one. Null is older than anything. A record replaces the whole row: fields that it does not have are null.
+
+    Replacing: a run, or a refresh that was asked for, fills a table of its own, `_etl_refresh_…` in the same schema,
+    which takes the old one's name in one transaction; until then it takes its own place on the disk. Views and macros
+    of the old table work on; its indexes, keys and other constraints, defaults and comments go with it, and a table
+    that a foreign key of another one needs cannot be replaced.
+
     Args:
         path: of the database file; it is created with the directories above it.
         table: `table` or `schema.table`.
-        schema: types of columns, as DuckDB writes them; other columns are added by themselves. An existing
-            column gets the declared type when all its values fit.
-        disposition: `append` adds rows to what is there.
+        schema: types of columns, as DuckDB writes them; or a list of columns in the form of BigQuery's JSON schemas, or
+            the path of a file with one (`declaration` says what its types become). Other columns are added by
+            themselves. An existing column gets the declared type when all its values fit.
+        disposition: `append` adds rows to what is there; `merge` also replaces rows that have the same key; `replace`
+            replaces the table with every run.
+        key: for `merge`: the columns that tell rows apart; no record may have null in one.
+        updated_at: for `merge`: the column that says which of two rows is the younger one; a number, a date or time, or
+            text in that order.
+
+    Attributes:
+        key: the same.
+        disposition: the same.
 
     Raises:
-        ValueError: an argument makes no sense.
+        ConfigError: `schema` is wrong.
+        ValueError: another argument makes no sense.
     """
 
     formats = frozenset({"ndjson", "ndjson.gz", "parquet"})
@@ -53,19 +76,26 @@ class DuckDB:
         path: str | os.PathLike[str],
         *,
         table: str,
-        schema: Mapping[str, str] | None = None,
-        disposition: Literal["append"] = "append",
+        schema: Schema | None = None,
+        disposition: Disposition = "append",
+        key: Sequence[str] = (),
+        updated_at: str | None = None,
     ) -> None:
         self.path = Path(_checked_path(os.fspath(path))).absolute()
         self._schema_name, self._table_name = _checked_table(table)
-        if disposition != "append":
-            raise ValueError(f"disposition is {disposition!r}; DuckDB knows 'append'")
-        self.disposition = disposition
+        self.key = _checked_key(disposition, key, updated_at)
+        self.disposition: str = disposition
+        self.updated_at = updated_at
         self.table = table
-        self.schema = _checked_schema(schema or {})
-        self.destination = f"duckdb://{quote(str(self.path))}?" + urlencode(
-            {"table": lower(table), "disposition": disposition}
-        )
+        self.schema = declared(schema)
+        options = [
+            ("table", lower(table)),
+            ("disposition", disposition),
+            *(("key", name) for name in self.key),
+        ]
+        if updated_at is not None:
+            options.append(("updated_at", updated_at))
+        self.destination = f"duckdb://{quote(str(self.path))}?" + urlencode(options)
         self._budget: Budget | None = None
         self._session: Session | None = None
 
@@ -74,7 +104,14 @@ class DuckDB:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the definition, not the connection."""
-        made = partial(DuckDB, table=self.table, schema=self.schema, disposition=self.disposition)
+        made = partial(
+            DuckDB,
+            table=self.table,
+            schema=self.schema,
+            disposition=cast("Disposition", self.disposition),
+            key=self.key,
+            updated_at=self.updated_at,
+        )
         return made, (str(self.path),)
 
     def open(self, budget: Budget) -> None:
@@ -99,8 +136,9 @@ class DuckDB:
         it again: DuckDB then recovers what was committed, and nothing else.
 
         Raises:
-            SchemaMismatch: a value does not fit its column.
+            SchemaMismatch: a value does not fit its column, or a record to be merged has no key.
             LoadMismatch: a part holds another number of records than it was sealed with.
+            Fenced: it belongs to a refresh that a later one has taken the place of.
             WarehouseError: anything else.
         """
         if plan.format not in self.formats:
@@ -108,7 +146,7 @@ class DuckDB:
                 f"DuckDB loads {', '.join(sorted(self.formats))}; plan {plan.id} is {plan.format}"
             )
         with self._using(f"load parts {plan.parts[0].sequence} to {plan.parts[-1].sequence}") as session:
-            rows = session.load(job, plan)
+            rows = self._merged(session, job, plan) if self.key else session.load(job, plan)
         self._settle()
         return rows
 
@@ -119,7 +157,44 @@ class DuckDB:
             WarehouseError: the ledger cannot be read.
         """
         with self._using("read the ledger") as session:
-            return session.latest(job.pipeline)
+            return session.latest(job)
+
+    def begin_refresh(self, job: Job) -> None:
+        """Make ready for a refresh, and drop the tables of this pipeline's others, which were given up.
+
+        May be repeated.
+
+        Raises:
+            Fenced: a later one has taken its place.
+            WarehouseError: it cannot be noted.
+        """
+        with self._using("begin the refresh") as session:
+            session.begin_refresh(job)
+        self._settle()
+
+    def finish_refresh(self, job: Job) -> None:
+        """Put the new table in the old one's place, in one transaction; durable on return. May be repeated.
+
+        What the ledger has of the old table goes with it, of all pipelines: their rows are gone. Where nothing was
+        loaded, the new table is empty, with the columns of the old one.
+
+        Raises:
+            Fenced: a later one has taken its place.
+            WarehouseError: the old table cannot be dropped, the new one is gone, or anything else.
+        """
+        with self._using("put the new table in the place of the old one") as session:
+            session.finish_refresh(job)
+        self._settle()
+
+    def columns(self, job: Job) -> Columns | None:
+        """Return the columns of the table, or of a refresh's new table, and those that are declared.
+
+        Raises:
+            WarehouseError: they cannot be read, or two differ in case only.
+        """
+        with self._using("read the columns") as session:
+            found = session.columns(job)
+        return neutral(found) if found else None
 
     def audit(self, job: Job) -> Audit:
         """Look up what the ledger has of a job, and what the table holds.
@@ -128,7 +203,7 @@ class DuckDB:
             WarehouseError: they cannot be read.
         """
         with self._using("read the ledger") as session:
-            return session.audit(job.pipeline)
+            return session.audit(job)
 
     def close(self) -> None:
         """Close the file, so that other processes may open it. May be repeated."""
@@ -139,8 +214,31 @@ class DuckDB:
 
     def _connect(self, budget: Budget) -> Session:
         return Session(
-            self.path, budget, schema=self._schema_name, table=self._table_name, declared=self.schema
+            self.path,
+            budget,
+            schema=self._schema_name,
+            table=self._table_name,
+            declared=self.schema,
+            key=self.key,
+            updated_at=self.updated_at,
         )
+
+    def _merged(self, session: Session, job: Job, plan: Plan) -> int:
+        """Merge a plan; by a new table where deleting rows that are replaced takes more memory than there is.
+
+        What earlier loads have deleted takes memory too, until the file is opened again.
+        """
+        import duckdb
+
+        try:
+            return session.load(job, plan)
+        except duckdb.OutOfMemoryException:
+            if session.in_doubt or not session.can_rewrite(job):
+                raise
+            session.close()
+            assert self._budget is not None
+            self._session = session = self._connect(self._budget)
+            return session.load(job, plan, rewrite=True)
 
     def _settle(self) -> None:
         """Make the names of the database's files durable, and drop what the page cache holds of them.
@@ -163,10 +261,10 @@ class DuckDB:
 
         if self._session is None:
             self._session = self._connect(self._budget)
-        session = self._session
         try:
-            yield session
+            yield self._session
         except duckdb.Error as error:
+            session = self._session
             message = said(error)
             if session.at:
                 what = f"load {session.at}"
@@ -179,9 +277,9 @@ class DuckDB:
             elif "maximum_object_size" in message:
                 hint = "a record is too large to be read: give the job more memory, or split the record"
             elif isinstance(error, duckdb.OutOfMemoryException):
-                hint = "nothing of this load was kept: give the job more memory, or write smaller parts"
+                hint = "nothing of this was kept: give the job more memory, or write smaller parts"
             else:
-                hint = "nothing of this load was kept; mend that and run again"
+                hint = "nothing of this was kept; mend that and run again"
             raise WarehouseError(
                 f"cannot {what} in {self}: {message}{free_space(self.path)}; {hint}"
             ) from error
@@ -207,13 +305,18 @@ def _checked_table(table: str) -> tuple[str, str]:
     return schema, name
 
 
-def _checked_schema(schema: Mapping[str, str]) -> dict[str, str]:
-    seen: dict[str, str] = {}
-    for name, kind in schema.items():
-        if not name or not kind or not kind.strip():
-            raise ValueError(f"schema has {name!r} = {kind!r}; it must give each column's name a type")
-        if seen.setdefault(lower(name), name) != name:
-            raise ValueError(
-                f"schema has {name!r} and {seen[lower(name)]!r}, which are the same name to DuckDB; remove one"
-            )
-    return dict(schema)
+def _checked_key(disposition: str, key: Sequence[str], updated_at: str | None) -> tuple[str, ...]:
+    if disposition not in get_args(Disposition):
+        known = ", ".join(map(repr, get_args(Disposition)))
+        raise ValueError(f"disposition is {disposition!r}; DuckDB knows {known}")
+    if isinstance(key, str) or not all(isinstance(name, str) and name for name in key):
+        raise ValueError(f"key is {key!r}; it must be a list of columns, such as ['id']")
+    if disposition == "merge" and not key:
+        raise ValueError("disposition is 'merge', which needs a key: a list of columns, such as key = ['id']")
+    if disposition != "merge" and (key or updated_at is not None):
+        raise ValueError(f"key and updated_at are for the disposition 'merge'; it is {disposition!r}")
+    if len({lower(name) for name in key}) < len(key):
+        raise ValueError(f"key is {list(key)!r}; it names a column twice")
+    if updated_at is not None and (not updated_at or updated_at in key):
+        raise ValueError(f"updated_at is {updated_at!r}; it must be a column that is not in the key")
+    return tuple(key)
