@@ -8,6 +8,7 @@ from etl.checkpoint import Checkpoint
 from etl.errors import EtlError
 from etl.pipeline import Pipeline, Result
 from etl.records import Mark, Reject, Unreadable
+from etl.reshaping import cast, drop, rename
 from etl.transforms import each
 
 __all__ = [
@@ -18,8 +19,11 @@ __all__ = [
     "Reject",
     "Result",
     "Unreadable",
+    "cast",
+    "drop",
     "each",
     "errors",
+    "rename",
     "sources",
 ]
 

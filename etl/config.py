@@ -4,6 +4,7 @@
     transforms = ["flights:clean"]          # module:function; modules beside the job file are found first
     format = "ndjson"                       # ndjson, ndjson.gz, parquet
     part_bytes = "64MiB"                    # and part_records, part_seconds, on_error, max_rejects, memory
+    drift = "evolve"                        # or freeze, ignore: fields that the table has no column for
 
     [source]
     type = "files"                          # or: function = "module:function", a generator function
@@ -18,6 +19,15 @@
     path = "${HOME}/flights.duckdb"         # from the environment; $${ stands for ${
     table = "flights"
 
+    [rename]                                # before the transforms, in this order: rename, drop, cast
+    "First Name" = "first_name"             # dots lead into objects: "user.login" = "login"
+    [drop]
+    fields = ["user.avatar", "internal"]    # by their new names, here and below
+    [cast]
+    price = "float"                         # integer, float, decimal, boolean, string, date, timestamp, json
+    sold = {type = "date", format = "%d.%m.%Y", null = ["", "n/a"]}
+    amount = {type = "decimal", thousands = ".", decimal = ","}
+
     [checkpoint]
     uri = "flights.checkpoint.json"         # default: <name>.checkpoint.json
 
@@ -25,7 +35,9 @@
     type = "numbered_chunks"
     path = "flights.rejects.ndjson"
 
-Relative paths are relative to the current directory, as everywhere in the library, not to the job file.
+Names with dots are written in quotes. What cannot be renamed or cast is an error of that record, as `on_error` says;
+`etl.reshaping` and `etl.casts` have the details. Relative paths are relative to the current directory, as everywhere
+in the library, not to the job file.
 """
 
 from __future__ import annotations
@@ -36,16 +48,16 @@ import re
 import sys
 import tomllib
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
-from etl import registry, tables
+from etl import registry, reshaping, tables
 from etl.errors import ConfigError
 from etl.pipeline import Pipeline
-from etl.records import kind_of
+from etl.records import Transform, kind_of
 
 _UNITS = {"b": 1} | {
     f"{letter}{suffix}": base**power
@@ -80,6 +92,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     part_seconds: float | None = None
     on_error: Literal["fail", "reject"] | None = None
     max_rejects: int | None = None
+    drift: Literal["evolve", "freeze", "ignore"] | None = None
+    rename: dict[str, Any] | None = None
+    drop: dict[str, Any] | None = None
+    cast: dict[str, Any] | None = None
     memory: int | None = None
 
     def pipeline(self) -> Pipeline:
@@ -107,15 +123,38 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
             return Pipeline(
                 self.name,
                 source=_source(self.source),
-                transforms=transforms,
+                transforms=[*self.reshaping(), *transforms],
                 sink=self.sink,
                 **{key: value for key, value in arguments.items() if value is not None},
             )
         except ConfigError as error:
             raise ConfigError(f"{self.path}: {error}") from error
 
+    def reshaping(self) -> Iterator[Transform]:
+        """Yield the transforms that the tables `rename`, `drop` and `cast` stand for, in this order.
 
-_LIMITS = ("format", "part_bytes", "part_records", "part_seconds", "on_error", "max_rejects", "memory")
+        Raises:
+            ConfigError: one of them is wrong.
+        """
+        if self.rename:
+            yield reshaping.rename(self.rename)
+        if self.drop is not None:
+            signature = tables.Signature({"fields": list[str]}, frozenset({"fields"}))
+            yield reshaping.drop(tables.check(self.drop, signature, "drop", "the table")["fields"])
+        if self.cast:
+            yield reshaping.cast(self.cast)
+
+
+_LIMITS = (
+    "format",
+    "part_bytes",
+    "part_records",
+    "part_seconds",
+    "on_error",
+    "max_rejects",
+    "memory",
+    "drift",
+)
 
 
 def read(path: str | os.PathLike[str]) -> Job:

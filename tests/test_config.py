@@ -274,3 +274,58 @@ def test_sizes_have_units(text: int | str, size: int) -> None:
 def test_what_is_no_size_is_refused(text: object) -> None:
     with pytest.raises(ConfigError, match=r"^memory: expected a size greater than 0"):
         config.parse_bytes(text, "memory")
+
+
+RESHAPED = """
+[rename]
+a = "b"
+"u.login" = "login"
+[drop]
+fields = ["u"]
+[cast]
+b = "string"
+login = {type = "string", null = ["-"]}
+"""
+
+
+def test_tables_rename_drop_and_cast_before_the_transforms(module: str) -> None:
+    text = (
+        'drift = "freeze"\n' + f'transforms = ["{module}:clean"]' + MINIMAL.format(module=module) + RESHAPED
+    )
+    pipeline = config.read(job(text)).pipeline()
+    assert pipeline.drift == "freeze"
+    assert [transform.__qualname__ for transform in pipeline.transforms] == [
+        "rename",
+        "drop",
+        "cast",
+        "clean",
+    ]
+    pipeline.source = lambda: iter([{"a": 1, "u": {"login": "-", "id": 7}}])
+    assert pipeline.check(1) == [{"b": "1", "login": None}]
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (
+            "[rename]\nuser.login = 'x'",
+            'rename.user: expected the name of a field, found {"login": "x"}; with dots',
+        ),
+        (
+            "[drop]\nfield = ['a']",
+            'drop.field: unknown key (did you mean "fields"?); the table takes: fields',
+        ),
+        ("[drop]\nfields = 'a'", 'drop.fields: expected a list of strings, found "a"'),
+        ("[drop]", "drop.fields: missing; the table needs it: a list of strings"),
+        ("[cast]\na = 'number'", 'cast.a.type: expected one of "integer", "float"'),
+        ("[cast]\nuser.age = 'integer'", "cast.user: expected one of integer, float"),
+    ],
+)
+def test_what_is_wrong_with_reshaping_is_named(module: str, table: str, message: str) -> None:
+    assert wrong(f"{MINIMAL.format(module=module)}\n{table}").startswith(message)
+
+
+def test_a_policy_of_drift_that_there_is_not_is_named(module: str) -> None:
+    assert wrong(f'drift = "frozen"\n{MINIMAL.format(module=module)}').startswith(
+        'drift: expected one of "evolve", "freeze", "ignore", found "frozen"'
+    )

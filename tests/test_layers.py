@@ -46,6 +46,8 @@ LAYERS = [
     {"etl.job", "etl.housekeeping", "etl.interrupts"},
     {"etl.sources", "etl.warehouses", "etl.stores"},
     {"etl.schemas"},
+    {"etl.reshaping"},
+    {"etl.casts"},
     {"etl.dead_letters", "etl.words", "etl.tables", "etl.advice", "etl.places"},
     {
         "etl.columns",

@@ -1,0 +1,249 @@
+"""Transforms for jobs that need no Python: fields are renamed, dropped, and cast to other types.
+
+A dotted name leads into objects, and into each object of a list: `user.login`. Where a record has a field whose own
+name has the dots (`Sepal.Length`), that one is meant. A record without the field is passed on as it is.
+
+What cannot be done to a record is an error that names the field: a dead letter with `on_error = "reject"`, else the
+end of the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from etl import tables
+from etl.casts import Cast, Uncastable, cast_for
+from etl.errors import ConfigError
+from etl.records import Record, Transform
+
+# Returns the record, or a changed copy of it.
+Change = Callable[[Record], Record]
+
+
+class Misshapen(ValueError):
+    """A record cannot be reshaped; says which field, and why."""
+
+
+def rename(names: Mapping[str, str]) -> Transform:
+    """Make the transform that renames fields.
+
+    Args:
+        names: the old name and the new one of each. Both are ways from the record's top: `user.login = "login"` takes
+            the field out of its object, and `lat = "place.lat"` puts it into one, which is made when it is missing.
+            Within one object names may be exchanged.
+
+    Raises:
+        ConfigError: a name is no text, or empty.
+    """
+    within: dict[tuple[str, ...], dict[str, str]] = {}
+    changes: list[Change] = []
+    for old, new in names.items():
+        source, target = _path(old, f"rename.{old}"), _path(new, f"rename.{old}")
+        if source[:-1] == target[:-1]:
+            within.setdefault(source[:-1], {})[source[-1]] = target[-1]
+        else:
+            changes.append(_moving(source, target))
+    changes[:0] = [_literal_first(parent, renames, _renaming) for parent, renames in within.items()]
+    return _transform("rename", changes)
+
+
+def drop(fields: Sequence[str]) -> Transform:
+    """Make the transform that drops fields.
+
+    Args:
+        fields: their names.
+
+    Raises:
+        ConfigError: a name is no text, or empty, or it is no list of names.
+    """
+    if isinstance(fields, str) or not isinstance(fields, Sequence):
+        raise ConfigError(f"drop.fields: expected a list of names, found {tables.show(fields)}")
+    within: dict[tuple[str, ...], dict[str, str]] = {}
+    for index, name in enumerate(fields):
+        path = _path(name, f"drop.fields[{index}]")
+        within.setdefault(path[:-1], {})[path[-1]] = ""
+    return _transform("drop", [_literal_first(parent, names, _dropping) for parent, names in within.items()])
+
+
+def cast(fields: Mapping[str, str | Mapping[str, Any]]) -> Transform:
+    """Make the transform that casts the values of fields; see `etl.casts` for the types and their options.
+
+    Args:
+        fields: of each field the type, or a table with `type` and options.
+
+    Raises:
+        ConfigError: a type or an option is wrong.
+    """
+    within: dict[tuple[str, ...], dict[str, Cast]] = {}
+    for name, declared in fields.items():
+        path = _path(name, f"cast.{name}")
+        within.setdefault(path[:-1], {})[path[-1]] = cast_for(declared, f"cast.{name}")
+    return _transform("cast", [_literal_first(parent, casts, _casting) for parent, casts in within.items()])
+
+
+def _transform(name: str, changes: Sequence[Change]) -> Transform:
+    def transform(records: Iterator[Record]) -> Iterator[Record]:
+        if len(changes) == 1:  # most jobs: no loop for each record
+            yield from map(changes[0], records)
+            return
+        for record in records:
+            for change in changes:
+                record = change(record)
+            yield record
+
+    transform.__qualname__ = transform.__name__ = name
+    return transform
+
+
+def _path(name: Any, where: str) -> tuple[str, ...]:
+    if not isinstance(name, str) or not name:
+        raise ConfigError(
+            f"{where}: expected the name of a field, found {tables.show(name)}; with dots it is written in "
+            "quotes"
+        )
+    path = tuple(name.split("."))
+    # Dots at an end, or two in a row, cannot be a way: it is a name with dots.
+    return path if all(path) else (name,)
+
+
+# The functions below make a change of the fields of one object; `path` is where the object is, for messages.
+
+
+def _renaming(names: Mapping[str, str], path: str) -> Change:
+    def change(record: Record) -> Record:
+        if names.keys().isdisjoint(record):
+            return record
+        renamed = {names.get(name, name): value for name, value in record.items()}
+        if len(renamed) != len(record):
+            raise Misshapen(_clash(names, record, path))
+        return renamed
+
+    return change
+
+
+def _clash(names: Mapping[str, str], record: Record, path: str) -> str:
+    taken: dict[str, str] = {}
+    for name in record:
+        new = names.get(name, name)
+        if new in taken:
+            return (
+                f"{path}{name} and {path}{taken[new]} would both be {path}{new}; rename or drop one of them"
+            )
+        taken[new] = name
+    raise AssertionError(record)  # never reached: two of them are the same
+
+
+def _dropping(names: Mapping[str, str], _path: str) -> Change:
+    def change(record: Record) -> Record:
+        if names.keys().isdisjoint(record):
+            return record
+        return {name: value for name, value in record.items() if name not in names}
+
+    return change
+
+
+def _casting(casts: Mapping[str, Cast], path: str) -> Change:
+    items = tuple(casts.items())
+
+    def change(record: Record) -> Record:
+        changed = record
+        for name, cast in items:
+            value = record.get(name)
+            if value is None:
+                continue
+            try:
+                new = cast(value)
+            except Uncastable as error:
+                raise Misshapen(f"field {path}{name}: {error}") from error
+            if new is not value:
+                if changed is record:
+                    changed = dict(record)
+                changed[name] = new
+        return changed
+
+    return change
+
+
+def _moving(source: tuple[str, ...], target: tuple[str, ...]) -> Change:
+    """Make the change that takes a field from one object to another."""
+    old, new = ".".join(source), ".".join(target)
+
+    def put(record: Record, path: tuple[str, ...], value: Any) -> Record:
+        head, *rest = path
+        there = record.get(head)
+        if not rest:
+            if head in record:
+                raise Misshapen(f"{old} would be {new}, and there is one already; rename or drop one of them")
+            return {**record, head: value}
+        if there is not None and there.__class__ is not dict:
+            raise Misshapen(f"{old} would be {new}, but {head} is no object, found {tables.show(there)}")
+        return {**record, head: put(there or {}, tuple(rest), value)}
+
+    def take(record: Record, path: tuple[str, ...]) -> tuple[Record, Any]:
+        head, *rest = path
+        if not rest:
+            return {name: value for name, value in record.items() if name != head}, record[head]
+        left, value = take(record[head], tuple(rest))
+        return {**record, head: left}, value
+
+    def has(value: Any, path: tuple[str, ...]) -> bool:
+        if not path:
+            return True
+        if value.__class__ is list:
+            if any(has(item, path) for item in value):
+                raise Misshapen(
+                    f"{old} is within a list, and cannot become {new}; flatten it with a transform"
+                )
+            return False
+        return value.__class__ is dict and path[0] in value and has(value[path[0]], path[1:])
+
+    def change(record: Record) -> Record:
+        path = (old,) if old in record else source
+        if not has(record, path):
+            return record
+        left, value = take(record, path)
+        return put(left, target, value)
+
+    return change
+
+
+def _literal_first(
+    parent: tuple[str, ...], fields: Mapping[str, Any], make: Callable[[Any, str], Change]
+) -> Change:
+    """Make a change of objects at `parent`, and of fields whose own names are the dotted ones."""
+    if not parent:
+        return make(fields, "")
+    path = ".".join(parent) + "."
+    nested = _within(parent, make(fields, path))
+    literal = {path + name: value for name, value in fields.items()}
+    if make is _renaming:
+        literal = {old: path + new for old, new in literal.items()}
+    flat = make(literal, "")
+
+    def change(record: Record) -> Record:
+        return nested(record if literal.keys().isdisjoint(record) else flat(record))
+
+    return change
+
+
+def _within(path: tuple[str, ...], change: Change) -> Change:
+    """Make the change of a record that changes each object at `path`."""
+    if not path:
+        return change
+    head, rest = path[0], _within(path[1:], change)
+
+    def through(value: Any) -> Any:
+        if value.__class__ is dict:
+            return rest(value)
+        if value.__class__ is list:
+            items = [through(item) for item in value]
+            return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
+        return value  # null, or no object: it has no fields
+
+    def changed(record: Record) -> Record:
+        value = record.get(head)
+        new = through(value)
+        return record if new is value else {**record, head: new}
+
+    return changed
