@@ -32,6 +32,8 @@ class _BuiltIn(NamedTuple):
 _BUILT_IN: dict[str, dict[str, _BuiltIn]] = {
     "sources": {
         "files": _BuiltIn("etl.sources:Files"),
+        "pages": _BuiltIn("etl.sources:Pages"),
+        "http": _BuiltIn("etl.sources:Http"),
     },
     "sinks": {
         "big_file": _BuiltIn("sinks:BigFile"),

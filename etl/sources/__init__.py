@@ -3,5 +3,7 @@
 from __future__ import annotations
 
 from etl.sources.files import Files
+from etl.sources.http import Http
+from etl.sources.pages import Pages
 
-__all__ = ["Files"]
+__all__ = ["Files", "Http", "Pages"]

@@ -1,0 +1,313 @@
+"""Paged JSON APIs: rows that come a page at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec.structs import replace
+
+from etl.errors import SourceError, SourceMissing
+from etl.sources import urls
+from etl.sources.paging import answers, links
+from etl.sources.paging.answers import Page
+from etl.sources.paging.arguments import completed, hidden_of, key_of, params_of, style_of
+from etl.sources.paging.place import PagePlace, digest
+from etl.sources.paging.rows import MOST_REMEMBERED, Sieve
+from etl.sources.paging.since import Pass, Times
+from etl.sources.web import Web
+from etl.sources.web_answers import Answer, Trouble
+
+_ANSWER_BYTES = 16 << 20
+
+
+class Pages:
+    """Reads the rows of a paged JSON API, and goes on where it was: after a stop, and when rows came.
+
+    **The order must be the same whenever a page is asked for again.** Let the API sort by what does not change and
+    tells all rows apart, such as its id (the presets do so), and new rows come last if it can. With `key` (fields
+    that tell rows apart) a pull that goes on finds its place by the rows, not by their number: rows that come again
+    as others were put in before them are dropped; and where rows may have been missed as others were removed, the
+    pull ends with `SourceChanged`, in the styles `offset` (see `overlap`) and `page` (only if rows come again
+    in the wrong place: rows that are removed before the page that comes next are not noticed). Without a key
+    rows are told apart by their place alone, and rows that move are missed or taken twice.
+
+    **A later run** asks for the page again that was the last one, and takes what has come after the rows that
+    were taken: new rows must come last. An API may forget its cursors after a while; the run then ends with its
+    answer, and `--full-refresh` begins anew.
+
+    **With `updated_at`** a later run asks from the first page on for rows that changed since the greatest time it has
+    seen, less `look_back`. That bound stays the same during a run, and over its resumptions. Rows that were taken
+    with the same key and time are not taken again; at most 4,096 of them are remembered. Rows that change
+    during a run are in the next one: the bound is never later than the time when the run before began, by the server's
+    clock. Do not sort by the time of change: rows would move while pages are asked for. A row that changes twice
+    within the precision of that time is taken once; rows that are removed are not noticed. Without `key`,
+    only rows that are later than the greatest time are taken, and those of that same time that come later are missed.
+    To `merge`, set `repeat`.
+
+    Each page is held in memory as a whole.
+
+    Args:
+        url: of the first page. What it has after `?` is sent with each page.
+        style: how pages are asked for: `offset` (rows to leave out), `page` (a number), `cursor` (given by each
+            answer), `next_link` (a URL in each answer), `link_header` (a URL in its header, RFC 8288). Links may
+            be relative, and lead to the host of `url` alone.
+        preset: in place of a style: `socrata`, `ckan` (`datastore_search`), `openalex`. What is given besides goes
+            first. In `socrata`, the secret `app_token` becomes the header.
+        records: the dotted path of the array of rows; None: the answer is the array.
+        params: sent with each page.
+        headers: sent with each request; kept nowhere, shown nowhere.
+        secrets: parameters that are kept nowhere and shown nowhere, such as `api_key = "${API_KEY}"`.
+        page_size: rows to ask for; None: what the API gives.
+        size_param: the parameter for it; `limit` in the style `offset`.
+        offset_param: `offset`.
+        overlap: how many rows before the offset to ask for again (0 to 100): one less may be removed there
+            without a row being missed. Default: 1 if there is a key.
+        page_param: `page`.
+        first_page: the number of the first page.
+        cursor_param: the parameter for the cursor.
+        cursor_path: the dotted path of the next cursor; the last page has none, null, false or an empty text there.
+        first_cursor: the cursor of the first page; None: it is asked for without one.
+        more_path: the dotted path of a boolean that says whether there is more, where a cursor is given even so.
+        next_path: the dotted path of the next page's URL.
+        total_path: the dotted path of the number of rows on all pages. The styles `offset` and `page` end when
+            they have reached it, and fail if they cannot.
+        key: the dotted paths of the fields that tell rows apart. A row that lacks one is unreadable.
+        updated_at: a table: `field` is the dotted path of the time of change in a row; `param` the parameter that
+            asks for the rows since a time, `template` its value, with `{}` for the time; `start` the time of
+            the first run (None: without that parameter); `look_back` in seconds; `format` says how the field is
+            written: `iso` (ISO 8601, without a zone in UTC), `date` (the same, asked for as a date), `seconds`,
+            `milliseconds` (since 1970); `repeat`: rows within the look-back come again each time.
+        max_page_bytes: how large an answer may be.
+        requests_per_second: no more than these; None: as fast as the server answers.
+        deadline: for how many seconds a request is tried again when what went wrong may pass.
+        read_timeout: the seconds after which a server that sends nothing hangs.
+
+    Raises:
+        ValueError: an argument is wrong. Nothing is asked before `pull`.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        style: Literal["offset", "page", "cursor", "next_link", "link_header"] | None = None,
+        preset: Literal["socrata", "ckan", "openalex"] | None = None,
+        records: str | None = None,
+        params: Mapping[str, str | int | float | bool] | None = None,
+        headers: Mapping[str, str] | None = None,
+        secrets: Mapping[str, str] | None = None,
+        page_size: int | None = None,
+        size_param: str | None = None,
+        offset_param: str | None = None,
+        overlap: int | None = None,
+        page_param: str | None = None,
+        first_page: int | None = None,
+        cursor_param: str | None = None,
+        cursor_path: str | None = None,
+        first_cursor: str | None = None,
+        more_path: str | None = None,
+        next_path: str | None = None,
+        total_path: str | None = None,
+        key: str | Sequence[str] | None = None,
+        updated_at: Mapping[str, Any] | None = None,
+        max_page_bytes: int = _ANSWER_BYTES,
+        requests_per_second: float | None = None,
+        deadline: float = 120.0,
+        read_timeout: float = 30.0,
+    ) -> None:
+        self.url = urls.check(url)
+        if "@" in urlsplit(url).netloc:
+            raise ValueError("url: it holds a user or a password: put them into headers, as Authorization")
+        arguments = completed(
+            {
+                "style": style,
+                "preset": preset,
+                "records": records,
+                "params": dict(params or {}),
+                "headers": dict(headers or {}),
+                "secrets": dict(secrets or {}),
+                "page_size": page_size,
+                "size_param": size_param,
+                "offset_param": offset_param,
+                "overlap": overlap,
+                "page_param": page_param,
+                "first_page": first_page,
+                "cursor_param": cursor_param,
+                "cursor_path": cursor_path,
+                "first_cursor": first_cursor,
+                "more_path": more_path,
+                "next_path": next_path,
+                "total_path": total_path,
+                "key": key,
+            }
+        )
+        self._times = Times.of(updated_at)
+        self._key = arguments["key"] = key_of(arguments["key"])
+        if self._times and self._times.look_back and not self._key and not self._times.repeat:
+            raise ValueError("updated_at: look_back needs a key to tell rows apart by, or repeat = true")
+        self._headers, self._secrets = arguments["headers"], arguments["secrets"]
+        self._hidden = hidden_of(self._headers, self._secrets)
+        self._style = style_of(arguments, self.url)
+        self._params, self._size = params_of(arguments, self.url, self._style, self._times)
+        self._records, self._total_path = arguments["records"], arguments["total_path"]
+        self._page_size: int | None = arguments["page_size"]
+        if max_page_bytes < 1:
+            raise ValueError(f"max_page_bytes: {max_page_bytes} is not greater than 0")
+        self._max_page_bytes = max_page_bytes
+        self._web_arguments = (requests_per_second, deadline, read_timeout)
+        self._web()  # which checks them
+        self._sieve = Sieve(self._key, self._style.shifts, self._times)
+        self._remembers = bool(self._key) and self._times is not None and not self._times.repeat
+        self._reached: tuple[int, int | None] = (0, None)
+
+    def fingerprint(self) -> str:
+        """Return what gives cursors their meaning: nothing secret, and no page size unless pages are numbered."""
+        return msgspec.json.encode(
+            {
+                "pages": self.url,
+                "style": self._style.name,
+                "params": self._params,
+                "page_size": self._page_size if self._style.name == "page" else None,
+                "records": self._records,
+                "key": self._key,
+                "updated_at": self._times and [self._times.field, self._times.param, self._times.format],
+            }
+        ).decode()
+
+    def progress(self) -> float | None:
+        """Return the share of the rows that has been read, 0 to 1; None: the API does not tell their number."""
+        rows, total = self._reached
+        return min(rows / total, 1.0) if total else None
+
+    def pull(self, cursor: Any) -> Iterator[Any]:
+        """Yield rows and `Unreadable`s, with a `Mark` after each page; with a key, after each row.
+
+        Args:
+            cursor: that of an earlier mark; None: the beginning.
+
+        Raises:
+            SourceError: the API does not answer, or not with what was described.
+            SourceChanged: the rows are not where they were when the cursor was taken.
+        """
+        place = PagePlace.of(cursor)
+        if place.since is None and self._times is not None:
+            place = replace(place, since=self._times.beginning())
+        ended = False
+        with closing(self._web()) as web:
+            while not ended:
+                page, date = self._ask(web, place)
+                place, ended = yield from self._page(page, place, date)
+                yield place.as_mark()
+
+    def _page(self, page: Page, place: PagePlace, date: str) -> Any:
+        """Yield what is new on a page; returns the place after it, and whether it is the end."""
+        changes = None
+        if self._times is not None and place.since is not None:
+            changes = Pass(self._times, place.since, self._remembers)
+            place = replace(place, since=changes.begin(date))
+        sifting = self._sieve.sift(page, place, changes)
+        while True:
+            try:
+                row = next(sifting)
+            except StopIteration as end:
+                keys = end.value
+                break
+            yield row.item
+            if self._key:
+                yield replace(place, taken=row.taken, keys=row.keys).as_mark()
+        shape = self._shape(page, place)
+        after, ended = self._style.follow(place, page)
+        self._see_no_secret(after, page)
+        self._reached = (after.rows + after.taken, page.total)
+        if changes is None:
+            return replace(after, keys=keys, page=b"" if ended else shape), ended
+        if ended:  # the next pass begins with the first page
+            return PagePlace(since=changes.ended()), True
+        return replace(after, keys=keys, page=shape, since=changes.page_ended()), False
+
+    def _shape(self, page: Page, place: PagePlace) -> bytes:
+        """Return a digest of all rows, for the styles in which a server that knows no paging gives the same again."""
+        if not self._style.shifts or not page.rows:
+            return b""
+        shape = digest(page.rows)
+        if shape == place.page and any(row != page.rows[0] for row in page.rows):
+            raise SourceError(
+                f"{page.where}: it holds the same rows as the page before: does the API take the parameters "
+                f"{', '.join(self._style.ask(place.at).params)}? If it gives its last page for each one after it, let "
+                "total_path say how many rows there are"
+            )
+        return shape
+
+    def _see_no_secret(self, after: PagePlace, page: Page) -> None:
+        shown = urls.hide(after.at, self._hidden) if isinstance(after.at, str) else after.at
+        if shown != after.at:
+            raise SourceError(
+                f"{page.where}: what the API gives to ask for the next page with holds a secret, which must not be "
+                f"kept in the checkpoint: {shown:.300}; use another style of paging"
+            )
+
+    def _ask(self, web: Web, place: PagePlace) -> tuple[Page, str]:
+        link, params, words = self._style.ask(place.at)
+        if link is None:
+            since = self._times.params(place.since) if self._times else {}
+            params = {**self._params, **self._size, **params, **since}
+        where = web.shown(f"{self.url} ({words})")
+        decoded: list[Any] = []
+
+        def check(answer: Answer) -> None:
+            framed = {"content-length", "transfer-encoding"} & {name.lower() for name in answer.headers}
+            try:
+                decoded[:] = [answers.decode(answer.body, where, web.shown)]
+            except SourceError as error:
+                if not framed:  # its end was that of the connection alone, which may have broken
+                    raise Trouble(str(error)) from error
+
+        try:
+            answer = web.fetch(
+                link or self.url, params={**params, **self._secrets}, limit=self._max_page_bytes, check=check
+            )
+        except SourceError as error:
+            raise type(error)(f"{words}: {error}{self._advice(error, place)}") from error
+        document = decoded[0] if decoded else answers.decode(answer.body, where, web.shown)
+        rows = answers.rows_of(document, self._records, answer.body, where, web.shown)
+        if self._remembers and len(rows) > MOST_REMEMBERED:
+            raise SourceError(
+                f"{where}: it has {len(rows)} rows; with updated_at and a key, {MOST_REMEMBERED} can be compared at "
+                "most: lower page_size"
+            )
+        page = Page(
+            url=links.without(answer.url, self._secrets),
+            document=document,
+            rows=rows,
+            links=answer.headers.get("Link", ""),
+            total=answers.total_of(document, self._total_path, where),
+            where=where,
+        )
+        return page, answer.headers.get("Date", "")
+
+    def _advice(self, error: SourceError, place: PagePlace) -> str:
+        """Say what else may help, where the server refused the request or the answer is too large."""
+        if type(error) not in (SourceError, SourceMissing):
+            return ""
+        advice = ""
+        if self._page_size is not None:
+            advice = (
+                f"; page_size is {self._page_size}: lower it if that is too much for the API or for memory"
+            )
+        if not self._style.shifts and place.at is not None:
+            advice += "; if the API forgets its cursors after a while, begin anew with --full-refresh"
+        return advice
+
+    def _web(self) -> Web:
+        requests_per_second, deadline, read_timeout = self._web_arguments
+        return Web(
+            headers=self._headers,
+            requests_per_second=requests_per_second,
+            deadline=deadline,
+            read_timeout=read_timeout,
+            secrets=self._hidden,
+        )
