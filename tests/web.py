@@ -140,6 +140,10 @@ class WebServer:
             self.requests.append(request)
         return request
 
+    def pause(self, seconds: float) -> None:
+        """Wait, but no longer than the test lasts: for answers that are meant to be slow."""
+        select.select([self._closing], [], [], seconds)
+
     def stall(self, connection: socket.socket) -> None:
         """Wait until the client leaves or the test ends."""
         select.select([connection, self._closing], [], [])

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 from etl.errors import (
+    SourceCorrupt,
     SourceError,
     SourceMissing,
     SourceRefused,
@@ -25,7 +26,7 @@ from etl.errors import (
     TooManyRedirects,
 )
 from etl.sources import urls
-from etl.sources.web_answers import Answer, Download, Trouble, ungzipped
+from etl.sources.web_answers import Answer, Download, Short, Trouble, ungzipped
 from etl.sources.web_session import open_session, waits_for
 from sinks import google_errors
 from sinks.retry import CONNECT_SECONDS, Retry
@@ -166,6 +167,7 @@ class Web:
 
         Raises:
             SourceUnavailable: it did until the deadline, or the server asks to wait longer than that.
+            SourceCorrupt: the body ended before its length each time.
         """
         try:
             return self._retry.call(
@@ -184,7 +186,8 @@ class Web:
                     f"it was tried for {self._retry.deadline:.0f} s; look at the network, the proxy and the server, "
                     "and run again: the job goes on from its last checkpoint"
                 )
-            raise SourceUnavailable(f"{self.shown(url)}: {trouble}; {advice}") from trouble
+            kind = SourceCorrupt if isinstance(trouble, Short) else SourceUnavailable
+            raise kind(f"{self.shown(url)}: {trouble}; {advice}") from trouble
 
     def attempt(
         self,

@@ -29,6 +29,10 @@ class Trouble(Exception):
         self.wait = wait
 
 
+class Short(Trouble):
+    """A body ended before its length was reached: the connection broke, or the length is wrong."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """A whole answer.
@@ -88,9 +92,12 @@ class Download:
                 error.args[0] if error.args and isinstance(error.args[0], str) else google_errors.words(error)
             )
             reason = urls.hide(said, self._secrets)
+            cause = error.args[1] if len(error.args) > 1 else error
+            short = isinstance(cause, http.client.IncompleteRead)  # urllib3's own is one of these too
         else:
             return piece or b""
-        raise Trouble(f"the connection broke while the content came ({reason})")
+        kind = Short if short else Trouble
+        raise kind(f"the connection broke while the content came ({reason})")
 
     def close(self) -> None:
         """Let the connection go: for the next request if the body was read to its end, for good otherwise."""
