@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from etl.errors import SchemaMismatch
-from etl.warehouses.duckdb.parts import PartReader, in_order
+from etl.warehouses.duckdb.parts import PartReader, keep_order
 from etl.warehouses.duckdb.table import Decisions, Table
 from etl.warehouses.duckdb.types import NULL, Columns, quoted
 
@@ -32,7 +32,7 @@ STAGED = "_etl_staged"
 
 
 class Merge:
-    """Merges parts into a table, within a transaction.
+    """Merges parts into a table, within a transaction; after one that failed, the order must be let go again.
 
     Args:
         connection: to the database.
@@ -81,8 +81,9 @@ class Merge:
         definitions = ", ".join(f"{staged} {columns[name]}" for name, staged in names.items())
         # Named c0, c1, …, so that no column is in the way of rowid, which tells the order.
         self._connection.execute(f"CREATE TEMP TABLE {STAGED} ({definitions})")
-        with in_order(self._connection):
-            rows = table.insert(part, found, columns, decisions, into=STAGED, names=names)
+        keep_order(self._connection, True)
+        rows = table.insert(part, found, columns, decisions, into=STAGED, names=names)
+        keep_order(self._connection, False)
         self._check_key(part, names)
         self._keep_one_of_each(names, columns)
         if rewrite:

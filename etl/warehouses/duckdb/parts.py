@@ -6,7 +6,7 @@ import gzip
 import io
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -282,12 +282,18 @@ class PartReader:
 
 @contextmanager
 def in_order(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """Read records in the order in which they stand in their part, while the context lasts."""
-    connection.execute("SET preserve_insertion_order = true")
+    """Read records in the order in which they stand in their part, while the context lasts; not in a transaction."""
+    keep_order(connection, True)
     try:
         yield
     finally:
-        connection.execute("SET preserve_insertion_order = false")
+        with suppress(Exception):  # after a fatal error, which is what must be seen
+            keep_order(connection, False)
+
+
+def keep_order(connection: duckdb.DuckDBPyConnection, keep: bool) -> None:
+    """Say whether records are read in the order in which they stand in their part, which takes more memory."""
+    connection.execute(f"SET preserve_insertion_order = {str(keep).lower()}")
 
 
 def _values(x: str, path: Path) -> str:

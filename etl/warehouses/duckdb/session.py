@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ from etl.warehouses.duckdb.ledger import Ledger, Newest
 from etl.warehouses.duckdb.merge import Merge
 from etl.warehouses.duckdb.opening import advice, said, settings
 from etl.warehouses.duckdb.part_files import PartFiles, location
-from etl.warehouses.duckdb.parts import PartReader
+from etl.warehouses.duckdb.parts import PartReader, in_order
 from etl.warehouses.duckdb.refreshes import Refreshes, destination_of, table_of
 from etl.warehouses.duckdb.table import Decisions, Misfit, Table
 from etl.warehouses.duckdb.types import Columns, Kind, lower
@@ -150,7 +150,7 @@ class Session:
         decisions = Decisions()
         while True:
             try:
-                with self._transaction():
+                with in_order(self._connection) if self._merge else nullcontext(), self._transaction():
                     rows = self._insert(target, parts, decisions, rewrite)
                     target.ledger.add(job, plan, rows, newest)
             except Misfit as misfit:
