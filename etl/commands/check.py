@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -11,32 +12,56 @@ import click
 from etl.commands import debug_option, job_argument, lines
 
 if TYPE_CHECKING:
+    from etl.columns import Columns
+    from etl.commands.inference import Inferred
     from etl.config import Job
     from etl.pipeline import Pipeline
-    from etl.records import Record
 
-SAMPLE = 10
+SHOWN = 10  # records, and warnings of one kind
+LOOKED_AT = 1000  # records
+SHOWN_COLUMNS = 100
 
 
 @click.command(epilog="Exit codes: 0 right; 2 bad configuration; 1 the source or a transform failed.")
 @job_argument
+@click.option(
+    "--records",
+    "limit",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=LOOKED_AT,
+    show_default=True,
+    help="Take the source's first N records.",
+)
+@click.option(
+    "--write-schema",
+    "schema",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help='Write the columns to a new file, for `schema = "FILE"` in [warehouse]. Columns of text of which every '
+    "value is a date or a timestamp are written as such.",
+)
 @debug_option
-def check(job: str) -> None:
-    """Check a job file, and take ten records through the transforms. Writes nothing, loads nothing.
+def check(job: str, limit: int, schema: Path | None) -> None:
+    """Check a job file, and take its first records through the transforms. Writes and loads nothing of the job.
 
-    The job as it is understood goes to standard error, the records go to standard output, as JSON lines.
+    The job as it is understood goes to standard error, and so do the columns that a load would give an empty table.
+    The first ten records go to standard output, as JSON lines.
     """
     from etl import advice, config, formats, memory
-    from etl.errors import RecordError
+    from etl.commands.inference import infer
+    from etl.errors import ConfigError, RecordError
     from etl.words import count
 
+    if schema is not None and schema.exists():
+        raise ConfigError(f"--write-schema: {schema} is there already; remove it, or name another file")
     definition = config.read(job)
     pipeline = definition.pipeline()
     budget = memory.budget(pipeline.memory)
     click.echo(_describe(definition, pipeline, budget), err=True)
     for warning in advice.about_limit(budget) if pipeline.warehouse is not None else ():
         click.echo(f"warning: {warning}", err=True)
-    records = pipeline.check(SAMPLE)
+    records = pipeline.check(limit)
 
     def refuse(record: Any, reason: str) -> NoReturn:
         raise RecordError(f"a record cannot be encoded: {reason}; the record: {str(record)[:300]}")
@@ -44,33 +69,84 @@ def check(job: str) -> None:
     def show(data: bytes | bytearray | memoryview) -> None:
         click.echo(bytes(data), nl=False)
 
-    for _ in formats.make("ndjson").encode(iter(records), show, refuse, 1):
+    def hide(data: bytes | bytearray | memoryview) -> None:
         pass
+
+    for some, write in ((records[:SHOWN], show), (records[SHOWN:], hide)):
+        for _ in formats.make("ndjson").encode(iter(some), write, refuse, 1):
+            pass
     if sys.stdout is not None:
         sys.stdout.flush()
-    for misfit in _misfits(pipeline, records):
-        click.echo(f"warning: {misfit}", err=True)
+    inferred = infer(definition, pipeline, records)
+    for line in _columns(inferred, len(records)):
+        click.echo(line, err=True)
+    for warning in inferred.warnings[:SHOWN]:
+        click.echo(f"warning: {warning}", err=True)
+    if (more := len(inferred.warnings) - SHOWN) > 0:
+        click.echo(f"warning: and {count(more, 'more record')} would not fit", err=True)
     if (obstacle := _occupied(pipeline)) is not None:
         click.echo(f"warning: {obstacle}", err=True)
+    if schema is not None:
+        _write(inferred, schema)
     click.echo(
-        f"{job} is right; the source's first records ({SAMPLE} at most) gave {count(len(records), 'record')}",
+        f"{job} is right; the source's first records ({limit:,} at most) gave {count(len(records), 'record')}",
         err=True,
     )
 
 
-def _misfits(pipeline: Pipeline, records: list[Record]) -> Iterator[str]:
-    """Say which of the records a warehouse would refuse, by the columns that the job declares."""
-    from etl.warehouses.base import ChecksRecords, Job, Misfit
+def _columns(inferred: Inferred, records: int) -> list[str]:
+    """Lay out the columns, as a load would make them."""
+    from etl.schemas.types import shown
+    from etl.words import count
 
-    warehouse: object = pipeline.warehouse
-    if not isinstance(warehouse, ChecksRecords):
-        return
-    gate = warehouse.gate(Job(pipeline=pipeline.name, fingerprint={}), pipeline.format)
-    for number, record in enumerate(records, 1):
-        try:
-            gate.admit(record)
-        except Misfit as misfit:
-            yield f"record {number} would not fit the table: {misfit}"
+    rows: list[tuple[str, str]] = []
+
+    def add(columns: Columns, path: tuple[str, ...]) -> None:
+        for column in columns:
+            where = (*path, column.name)
+            type_ = inferred.proposed.get(where)
+            hint = f" (every value is a {type_}: --write-schema says so)" if type_ else ""
+            rows.append((f"{'  ' * len(where)}{column.name}", shown(column) + hint))
+            add(column.fields, where)
+
+    add(inferred.columns, ())
+    if not rows:
+        return []
+    width = min(40, max(len(name) for name, _ in rows))
+    laid_out = [f"{name:<{width}}  {type_}" for name, type_ in rows[:SHOWN_COLUMNS]]
+    if (more := len(rows) - SHOWN_COLUMNS) > 0:
+        laid_out.append(f"  and {more:,} more, which --write-schema writes too")
+    return [f"columns     of a table that is empty, by {count(records, 'record')}:", *laid_out]
+
+
+def _write(inferred: Inferred, path: Path) -> None:
+    """Write the columns as BigQuery's JSON schemas have them, which every warehouse takes."""
+    import json
+
+    from etl.errors import ConfigError
+    from etl.schemas.declared import to_api
+    from etl.schemas.proposals import applied
+    from etl.words import count
+
+    if not inferred.columns:
+        raise ConfigError(
+            "--write-schema: the first records tell no columns; take more of them with --records"
+        )
+    fields = to_api(applied(inferred.columns, inferred.proposed))
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(json.dumps(fields, ensure_ascii=False, indent=2) + "\n")
+    except OSError as error:
+        raise ConfigError(f"--write-schema: {path} cannot be written: {error.strerror}") from error
+    proposed = len(inferred.proposed)
+    also = (
+        f"; {count(proposed, 'column')} of text as date or timestamp, because every value is one"
+        if proposed
+        else ""
+    )
+    click.echo(
+        f"wrote {path}{also}; declare it under [warehouse]: schema = {json.dumps(str(path))}", err=True
+    )
 
 
 def _occupied(pipeline: Pipeline) -> str | None:
@@ -95,6 +171,7 @@ def _describe(job: Job, pipeline: Pipeline, budget: Any) -> str:
         return " ".join(f"{key}={show(value)}" for key, value in (values or {}).items())
 
     written = job.written
+    reshaped = (name for name in ("rename", "drop", "cast") if name in written)
     cuts = [size(min(pipeline.part_bytes, budget.part_bytes))]
     if pipeline.part_records is not None:
         cuts.append(f"{pipeline.part_records:,} records")
@@ -109,7 +186,8 @@ def _describe(job: Job, pipeline: Pipeline, budget: Any) -> str:
     return lines(
         ("job", pipeline.name),
         ("source", table(written.get("source"))),
-        ("transforms", ", ".join(job.transforms) or "none"),
+        ("transforms", ", ".join([*reshaped, *job.transforms]) or "none"),
+        ("drift", pipeline.drift),
         ("sink", table(written.get("sink"))),
         ("format", pipeline.format),
         ("parts", "cut at " + " or ".join(cuts)),
