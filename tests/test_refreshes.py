@@ -1,0 +1,242 @@
+"""What a run does about refreshes, and about a cursor that it is told to go on from; on DuckDB."""
+
+from __future__ import annotations
+
+import duckdb
+import pytest
+
+import etl
+from etl.errors import ConfigError, DefinitionChanged, SourceError, WarehouseError
+from etl.takeover import Start
+from etl.verification import compare
+from etl.warehouses.base import Job
+from etl.warehouses.duckdb import DuckDB
+
+
+class Numbers:
+    """Numbers with a mark each ten; can be told to stop its run, or to fail, before one of them."""
+
+    def __init__(self, count, version, fails_at=None):
+        self.count = count
+        self.version = version
+        self.fails_at = fails_at
+
+    def fingerprint(self):
+        return "numbers"
+
+    def pull(self, cursor):
+        for number in range(cursor or 0, self.count):
+            if number == self.fails_at:
+                raise OSError("the network is gone")
+            if number % 10 == 0:
+                yield etl.Mark(number)
+            yield {"number": number, "version": self.version}
+        yield etl.Mark(self.count)
+
+
+class Place:
+    """A directory with one job, run in versions."""
+
+    def __init__(self, directory):
+        self.directory = directory
+
+    def pipeline(self, count=40, version=1, *, fails_at=None, **changes):
+        warehouse = {"type": "duckdb", "path": str(self.directory / "w.duckdb"), "table": "t"}
+        definition = {
+            "source": Numbers(count, version, fails_at),
+            "sink": {"type": "reused_file", "path": str(self.directory / "job.ndjson")},
+            "warehouse": warehouse | {"disposition": changes.pop("disposition", "append")},
+            "checkpoint": self.directory / "job.checkpoint.json",
+            "part_records": 10,
+        }
+        return etl.Pipeline("job", **{**definition, **changes})
+
+    def rows(self):
+        """Return how often the table holds each number and version."""
+        with duckdb.connect(str(self.directory / "w.duckdb"), read_only=True) as warehouse:
+            found = warehouse.execute("SELECT number, version FROM t ORDER BY ALL").fetchall()
+            tables = warehouse.execute("SELECT table_name FROM duckdb_tables()").fetchall()
+        assert {name for (name,) in tables} <= {"t", "_etl_loads", "_etl_refreshes"} or self.refreshing()
+        return found
+
+    def refreshing(self):
+        document = self.pipeline().read_checkpoint()
+        return document.refresh is not None
+
+
+@pytest.fixture
+def place(tmp_path):
+    return Place(tmp_path)
+
+
+def numbers(count, version, begin=0):
+    return [(number, version) for number in range(begin, count)]
+
+
+def test_each_run_of_a_job_that_replaces_shows_the_source_as_it_is(place):
+    place.pipeline(40, 1, disposition="replace").run()
+    assert place.rows() == numbers(40, 1)
+    result = place.pipeline(25, 2, disposition="replace").run()
+    assert place.rows() == numbers(25, 2)
+    assert result.records == 25
+    assert result.checkpoint.state.totals.records == 25
+
+
+def test_a_run_that_fails_leaves_the_old_table_and_the_next_one_goes_on(place):
+    place.pipeline(40, 1, disposition="replace").run()
+    with pytest.raises(SourceError):
+        place.pipeline(40, 2, fails_at=25, disposition="replace").run()
+    assert place.rows() == numbers(40, 1)
+    result = place.pipeline(40, 2, disposition="replace").run()
+    assert result.records == 20
+    assert place.rows() == numbers(40, 2)
+
+
+def test_a_source_that_is_empty_now_empties_the_table(place):
+    place.pipeline(40, 1, disposition="replace").run()
+    place.pipeline(0, 2, disposition="replace").run()
+    assert place.rows() == []
+
+
+def test_a_full_refresh_of_a_job_that_appends_loads_it_all_again_once(place):
+    place.pipeline(40, 1).run()
+    place.pipeline(60, 1).run()
+    place.pipeline(50, 2).run(full_refresh=True)
+    assert place.rows() == numbers(50, 2)
+    place.pipeline(70, 3).run()
+    assert place.rows() == sorted(numbers(50, 2) + numbers(70, 3, 50))
+
+
+def test_a_full_refresh_that_failed_goes_on_without_being_asked_again(place):
+    place.pipeline(40, 1).run()
+    with pytest.raises(SourceError):
+        place.pipeline(40, 2, fails_at=25).run(full_refresh=True)
+    assert place.rows() == numbers(40, 1)
+    assert place.pipeline(40, 2).run().records == 20
+    assert place.rows() == numbers(40, 2)
+
+
+def test_a_full_refresh_that_is_asked_for_again_begins_anew(place):
+    place.pipeline(40, 1).run()
+    with pytest.raises(SourceError):
+        place.pipeline(40, 2, fails_at=25).run(full_refresh=True)
+    assert place.pipeline(40, 3).run(full_refresh=True).records == 40
+    assert place.rows() == numbers(40, 3)
+
+
+def test_another_source_needs_a_full_refresh(place):
+    class Other(Numbers):
+        def fingerprint(self):
+            return "others"
+
+    place.pipeline(40, 1).run()
+    with pytest.raises(DefinitionChanged):
+        place.pipeline(source=Other(10, 2)).run()
+    place.pipeline(source=Other(10, 2)).run(full_refresh=True)
+    assert place.rows() == numbers(10, 2)
+    place.pipeline(source=Other(20, 2)).run()
+    assert place.rows() == numbers(20, 2)
+
+
+class LostAnswer(DuckDB):
+    """Exchanges the tables, and dies before it can say so."""
+
+    def finish_refresh(self, job: Job) -> None:
+        super().finish_refresh(job)
+        raise WarehouseError("the answer was lost")
+
+
+def lost(place, **options):
+    return LostAnswer(place.directory / "w.duckdb", table="t", **options)
+
+
+def test_an_exchange_whose_answer_was_lost_is_not_done_again(place):
+    place.pipeline(40, 1).run()
+    with pytest.raises(WarehouseError, match="lost"):
+        place.pipeline(40, 2, warehouse=lost(place)).run(full_refresh=True)
+    assert place.rows() == numbers(40, 2)
+    place.pipeline(60, 3).run()
+    assert place.rows() == sorted(numbers(40, 2) + numbers(60, 3, 40))
+
+
+def test_the_run_after_a_lost_exchange_only_ends_the_one_before(place):
+    with pytest.raises(WarehouseError, match="lost"):
+        place.pipeline(40, 1, warehouse=lost(place, disposition="replace")).run()
+    result = place.pipeline(40, 2, disposition="replace").run()
+    assert (result.records, result.checkpoint.finished) == (0, True)
+    assert place.rows() == numbers(40, 1)
+    place.pipeline(40, 2, disposition="replace").run()
+    assert place.rows() == numbers(40, 2)
+
+
+def test_verify_counts_what_was_loaded_since_the_refresh(place):
+    place.pipeline(40, 1).run()
+    place.pipeline(50, 2).run(full_refresh=True)
+    place.pipeline(60, 2).run()
+    pipeline = place.pipeline()
+    document = pipeline.read_checkpoint()
+    with duckdb.connect():  # nothing else has the file open
+        pipeline.warehouse.open(etl.memory.budget())
+        audit = pipeline.warehouse.audit(Job.of(document, pipeline.fingerprint))
+        pipeline.warehouse.close()
+    assert compare(document, audit) == []
+    assert (audit.table_rows, document.loaded.totals.records) == (60, 60)
+
+
+def test_dead_letters_of_several_refreshes_have_names_of_their_own(place):
+    def refuse_sevens(records):
+        for record in records:
+            yield etl.Reject(record, "a seven") if record["number"] % 10 == 7 else record
+
+    for version in (1, 2):
+        place.pipeline(40, version, transforms=[refuse_sevens], disposition="replace").run()
+    letters = list(place.directory.glob("job-rejects-*"))
+    assert len(letters) == 8
+    assert place.pipeline().read_checkpoint().state.totals.rejected == 4
+
+
+@pytest.mark.parametrize("disposition", ["append", "replace"])
+def test_a_sink_that_keeps_its_parts_is_not_refreshed(place, disposition):
+    sink = {"type": "numbered_chunks", "path": str(place.directory / "job.ndjson")}
+    with pytest.raises(ConfigError, match="keep = false"):
+        place.pipeline(sink=sink, disposition=disposition).run(full_refresh=True)
+
+
+def test_a_job_without_a_warehouse_is_not_refreshed(place):
+    sink = {"type": "numbered_chunks", "path": str(place.directory / "job.ndjson")}
+    with pytest.raises(ConfigError, match="delete its checkpoint"):
+        place.pipeline(sink=sink, warehouse=None).run(full_refresh=True)
+
+
+def test_a_run_goes_on_from_the_cursor_that_it_is_told(place):
+    place.pipeline(40, 1).run()
+    place.pipeline(40, 2).run(start=Start(30))
+    assert place.rows() == sorted(numbers(40, 1) + numbers(40, 2, 30))
+    assert place.pipeline(40, 3).run().records == 0
+
+
+def test_a_cursor_of_null_is_the_beginning(place):
+    place.pipeline(40, 1).run()
+    place.pipeline(20, 2).run(start=Start(None))
+    assert place.rows() == sorted(numbers(40, 1) + numbers(20, 2))
+
+
+def test_where_it_was_told_to_go_on_is_kept_over_a_failure(place):
+    place.pipeline(40, 1).run()
+    with pytest.raises(SourceError):
+        place.pipeline(40, 2, fails_at=15).run(start=Start(15))
+    place.pipeline(40, 2).run()
+    assert place.rows() == sorted(numbers(40, 1) + numbers(40, 2, 15))
+
+
+def test_parts_that_wait_must_be_loaded_before_another_cursor(place):
+    class Unreachable(DuckDB):
+        def load(self, job, plan):
+            raise WarehouseError("it cannot be reached")
+
+    with pytest.raises(WarehouseError):
+        place.pipeline(40, 1, warehouse=Unreachable(place.directory / "w.duckdb", table="t")).run()
+    with pytest.raises(ConfigError, match="without --from"):
+        place.pipeline(40, 1).run(start=Start(30))
+    place.pipeline(40, 1).run()
+    assert place.rows() == numbers(40, 1)
