@@ -1,0 +1,153 @@
+"""Where files are: the port that a source of files lists and opens them through, and this machine's file system."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, NamedTuple, Protocol
+
+from etl.errors import SourceError
+from etl.sources.place import Version
+from sinks.page_cache import open_guest
+
+
+class Found(NamedTuple):
+    """A file that a path names.
+
+    Attributes:
+        path: the file, in the way that the source's path was written.
+        size: in bytes, as it was listed; 0: unknown.
+    """
+
+    path: str
+    size: int
+
+
+class Opened(NamedTuple):
+    """A file that is read.
+
+    Attributes:
+        file: a binary file at its beginning, which can `peek` and `seek`; it is the caller's to close.
+        version: what it is, as its keeper says; None: its keeper is not asked, and nothing is compared.
+        pinned: what is read is of that version, or reading fails.
+    """
+
+    file: IO[bytes]
+    version: Version | None
+    pinned: bool
+
+
+class Storage(Protocol):
+    """A place that keeps files. Nothing is asked of it before the first call."""
+
+    @property
+    def whence(self) -> str:
+        """Where relative paths begin, for messages: ` (from /home)`; empty: there are none."""
+        ...
+
+    def files(self, path: str) -> Iterator[Found] | None:
+        """List the files that `path` names: a file, a glob, or a directory, whose files it holds itself.
+
+        They come sorted by their paths. Hidden files, whose names begin with a dot, are left out of globs and
+        directories.
+
+        Returns:
+            The files, none where a directory is empty; None: there is nothing at `path`, or it matches nothing.
+
+        Raises:
+            SourceError: it cannot be listed.
+        """
+        ...
+
+    def open(self, path: str) -> Opened:
+        """Open a file that was listed.
+
+        What the file raises when it is read is an OSError, or a SourceError that says what happened to it.
+
+        Raises:
+            SourceError: it cannot be opened.
+        """
+        ...
+
+    def version(self, path: str) -> Version | None:
+        """Say what a file is now, as `open` does.
+
+        Raises:
+            SourceError: it is not there any more, or cannot be looked at.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free what is held; may be repeated. Not guaranteed to be called."""
+        ...
+
+
+def same(was: Version, now: Version) -> bool:
+    """Say whether two versions of a file are one, as far as they can be compared."""
+    if was.length != now.length:
+        return False
+    if was.tag is not None and now.tag is not None:
+        return was.tag == now.tag
+    return was.modified is None or now.modified is None or was.modified == now.modified
+
+
+class Local:
+    """The file system of this machine. What is read leaves the page cache as it was."""
+
+    @property
+    def whence(self) -> str:
+        """Say what relative paths are relative to."""
+        return f" (from {Path.cwd()})"
+
+    def files(self, path: str) -> Iterator[Found] | None:
+        """List the files that `path` names; `**` in a glob goes through directories."""
+        if Path(path).is_dir():
+            return _found(_in_directory(path))
+        if os.path.lexists(path):
+            return _found([path])
+        if glob.has_magic(path):
+            # not Path.glob: that finds hidden files too, and wants a pattern without its directory
+            names = glob.glob(path, recursive=True)  # noqa: PTH207
+            return _found(sorted(name for name in names if Path(name).is_file())) if names else None
+        return None
+
+    def open(self, path: str) -> Opened:
+        """Open a file; what is read of it is dropped from the page cache, unless it was there before."""
+        try:
+            return Opened(open_guest(path), None, pinned=True)
+        except OSError as error:
+            raise SourceError(
+                f"{path} cannot be opened ({error.strerror}): it was there when the files were listed, or "
+                "may not be read; put it back or mend its permissions, and run again"
+            ) from error
+
+    def version(self, path: str) -> None:  # noqa: ARG002 - the port's argument
+        """Say nothing: files on this machine are told by their bytes alone."""
+        return
+
+    def close(self) -> None:
+        """Free nothing."""
+
+
+def _found(paths: list[str]) -> Iterator[Found]:
+    for path in paths:
+        try:
+            size = Path(path).stat().st_size
+        except OSError:
+            size = 0  # opening it will say why
+        yield Found(path, size)
+
+
+def _in_directory(path: str) -> list[str]:
+    try:
+        with os.scandir(path) as entries:
+            names = sorted(
+                entry.name for entry in entries if entry.is_file() and not entry.name.startswith(".")
+            )
+    except OSError as error:
+        raise SourceError(
+            f"the directory {path!r} cannot be read: {error.strerror}; mend its permissions"
+        ) from error
+    return [str(Path(path) / name) for name in names]
