@@ -242,5 +242,5 @@ def _unknown(dropped: list[tuple[str, Any]]) -> str:
     others = f" and {len(more)} more" if more else ""
     return (
         f'field {path}{others}: the table has no column for it, and drift = "freeze" takes no new ones; found '
-        f"{found(value)}. Declare it in the schema, leave it out with [drop], or set drift"
+        f'{found(value)}. Declare it in the schema, leave it out with [drop], or ignore it with drift = "ignore"'
     )

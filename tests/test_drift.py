@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections import OrderedDict
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
+import etl
 from etl import drift
 from etl.columns import Column, Columns
 from etl.drift import DriftGate, gate_of, union
+from etl.errors import RecordError, SchemaMismatch
 from etl.schemas.learning import Learner
 from etl.warehouses.base import Gate, Misfit
 from etl.warehouses.bigquery.gate import RecordGate
 from etl.warehouses.bigquery.schema import declared
+from tests.google import LOCATION, PROJECT, GoogleServers
 
 KNOWN = declared(
     {"id": "INTEGER", "who": {"name": "STRING", "at": {"x": "FLOAT"}}, "lines": [{"sku": "STRING"}]}
@@ -198,3 +205,161 @@ def test_mixed_types_are_told_with_their_path() -> None:
     for value in (1, "a", [True]):
         learner.note({"r": [{"v": value}], "fine": value == 1})
     assert list(learner.mixed()) == [("r.v", ("INTEGER", "STRING", "BOOLEAN", "a list"))]
+
+
+# whole jobs
+
+FIRST = [{"id": 1, "who": {"name": "a"}}, {"id": 2, "who": None}]
+NEW = [{"id": 3, "who": {"name": "b", "age": 7}, "new": "x"}]
+LAST = [{"id": 4, "who": {"name": "c"}, "new": None}]
+DRIFTING = [*FIRST, *NEW, *LAST]
+
+
+class Job:
+    """A job with a part for each two records, into DuckDB unless it is told otherwise."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.records: list[dict[str, Any]] = DRIFTING
+        self.warehouse: dict[str, Any] | None = {
+            "type": "duckdb",
+            "path": str(folder / "w.duckdb"),
+            "table": "t",
+        }
+
+    def pull(self, cursor: int | None = None) -> Any:
+        for number in range(cursor or 0, len(self.records)):
+            yield etl.Mark(number)
+            yield self.records[number]
+        yield etl.Mark(len(self.records))
+
+    def run(self, policy: Any, **changes: Any) -> etl.Result:
+        pipeline = etl.Pipeline(
+            "job",
+            **{
+                "source": self.pull,
+                "sink": {"type": "numbered_chunks", "path": str(self.folder / "out" / "job.ndjson")},
+                "warehouse": self.warehouse,
+                "checkpoint": self.folder / "job.checkpoint.json",
+                "part_records": 2,
+                "drift": policy,
+                "on_error": "reject",
+            }
+            | changes,
+        )
+        return pipeline.run()
+
+    def table(self, query: str = "SELECT * FROM t ORDER BY id") -> list[Any]:
+        with duckdb.connect(str(self.folder / "w.duckdb"), read_only=True) as warehouse:
+            found = warehouse.execute(query)
+            names = [column[0] for column in found.description or ()]
+            return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+
+    def letters(self) -> list[dict[str, Any]]:
+        paths = sorted(self.folder.glob("job-rejects*"))
+        return [json.loads(line) for path in paths for line in path.read_bytes().splitlines()]
+
+    def lines(self) -> list[dict[str, Any]]:
+        paths = sorted((self.folder / "out").iterdir())
+        return [json.loads(line) for path in paths for line in path.read_bytes().splitlines()]
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    return Job(tmp_path)
+
+
+def test_by_itself_the_table_evolves(job: Job) -> None:
+    assert job.run("evolve").rejects == 0
+    assert [(row["id"], row["new"]) for row in job.table()] == [(1, None), (2, None), (3, "x"), (4, None)]
+
+
+def test_a_frozen_job_refuses_records_with_fields_that_its_first_part_had_not(job: Job) -> None:
+    result = job.run("freeze")
+    assert (result.rejects, result.ignored) == (1, 0)
+    assert [row["id"] for row in job.table()] == [1, 2, 4]
+    assert set(job.table()[0]) == {"id", "who"}
+    (letter,) = job.letters()
+    assert letter["record"] == NEW[0]
+    assert "field new and 1 more: the table has no column for it" in letter["reason"]
+
+
+def test_a_frozen_job_that_takes_no_rejects_stops(job: Job) -> None:
+    with pytest.raises(RecordError, match=r"record 3 .*does not fit the table: field new and 1 more"):
+        job.run("freeze", on_error="fail")
+    assert [row["id"] for row in job.table()] == [1, 2]
+
+
+def test_a_job_that_ignores_new_fields_counts_them(job: Job) -> None:
+    result = job.run("ignore")
+    assert (result.rejects, result.ignored) == (0, 2)
+    assert result.checkpoint.state.totals.ignored == 2
+    rows = job.table()
+    assert set(rows[0]) == {"id", "who"}
+    assert [row["who"] for row in rows] == [{"name": "a"}, None, {"name": "b"}, {"name": "c"}]
+
+
+def test_a_later_run_knows_what_the_table_has(job: Job) -> None:
+    job.run("evolve")
+    job.records = [*DRIFTING, {"id": 5, "newer": 1, "new": "y"}]
+    assert job.run("ignore").ignored == 1
+    assert job.table()[-1] == {"id": 5, "who": None, "new": "y"}
+
+
+def test_a_frozen_job_knows_what_it_declares_before_its_first_part(job: Job) -> None:
+    assert job.warehouse is not None
+    job.warehouse["schema"] = [{"name": "id", "type": "INTEGER"}]
+    assert job.run("freeze").rejects == 3
+    assert job.table() == [{"id": 2}]
+
+
+@pytest.mark.parametrize("format", ["ndjson", "parquet"])
+def test_without_a_warehouse_the_files_are_frozen(job: Job, format: str) -> None:
+    job.warehouse = None
+    result = job.run("ignore", format=format)
+    assert result.ignored == 2
+    if format == "ndjson":
+        assert job.lines() == [*FIRST, {"id": 3, "who": {"name": "b"}}, {"id": 4, "who": {"name": "c"}}]
+    job.records = [*DRIFTING, {"id": 5, "newer": 1}]
+    assert job.run("freeze", format=format).rejects == 1
+
+
+def test_a_type_that_changes_fails_the_load_into_duckdb_and_is_no_null(job: Job) -> None:
+    job.records = [*FIRST, {"id": "text"}]
+    for policy in ("evolve", "freeze", "ignore"):
+        with pytest.raises(SchemaMismatch, match='the value "text" of column id does not fit'):
+            job.run(policy)
+        assert [row["id"] for row in job.table()] == [1, 2]
+
+
+def bigquery(job: Job, servers: GoogleServers) -> str:
+    table = f"{PROJECT}.{servers.new_dataset()}.t"
+    job.warehouse = {"type": "bigquery", "table": table, "location": LOCATION}
+    return table
+
+
+def rows_of(servers: GoogleServers, table: str) -> list[dict[str, Any]]:
+    with closing(servers.bigquery_client()) as client:
+        rows = [dict(row) for row in client.list_rows(table, timeout=30)]
+    return sorted(rows, key=lambda row: int(row["id"]))
+
+
+def test_the_policies_are_the_same_before_bigquery(job: Job, google_environment: GoogleServers) -> None:
+    table = bigquery(job, google_environment)
+    result = job.run("freeze")
+    assert result.rejects == 1
+    assert [row["id"] for row in rows_of(google_environment, table)] == [1, 2, 4]
+    assert "field new and 1 more" in job.letters()[0]["reason"]
+    job.records = [*DRIFTING, {"id": 5, "newer": 1}]
+    assert job.run("ignore").ignored == 1
+    assert rows_of(google_environment, table)[-1] == {"id": 5, "who": None}
+
+
+def test_a_type_that_changes_is_a_dead_letter_before_bigquery(
+    job: Job, google_environment: GoogleServers
+) -> None:
+    table = bigquery(job, google_environment)
+    job.records = [*FIRST, {"id": "text"}, {"id": 6.0}, {"id": 7.5}]
+    assert job.run("evolve").rejects == 2
+    assert [row["id"] for row in rows_of(google_environment, table)] == [1, 2, 6]
+    assert [letter["record"]["id"] for letter in job.letters()] == ["text", 7.5]
