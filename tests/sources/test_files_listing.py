@@ -109,6 +109,47 @@ def test_a_later_run_takes_the_files_that_came_after(tmp_path: Path) -> None:
     assert numbers(source, cursor) == [2]
 
 
+def test_files_that_came_too_late_are_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    put(tmp_path / "b" / "2.ndjson", 2)
+    source = Files([tmp_path / "a*", tmp_path / "b"])
+    put(tmp_path / "a1.ndjson", 1)
+    cursor = last_cursor(source)
+    assert numbers(source, cursor) == []
+    assert not caplog.messages
+    put(tmp_path / "a2.ndjson", 3)
+    put(tmp_path / "b" / "1.ndjson", 4)
+    assert numbers(source, cursor) == []
+    [said] = caplog.messages
+    assert "2 or more files came too late: they sort before" in said
+
+
+def test_files_that_came_too_late_stop_a_job_that_wants_it_so(tmp_path: Path) -> None:
+    put(tmp_path / "2.ndjson", 2)
+    source = Files(tmp_path, on_late="fail")
+    cursor = last_cursor(source)
+    assert numbers(source, cursor) == []
+    put(tmp_path / "1.ndjson", 1)
+    with pytest.raises(SourceError, match=r"1 or more files came too late.*2\.ndjson"):
+        pull(source, cursor)
+
+
+def test_no_file_is_too_late_in_a_directory_that_was_emptied(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in (1, 2, 3):
+        put(tmp_path / f"{number}.ndjson", number)
+    source = Files(tmp_path)
+    cursor = last_cursor(source)
+    for number in (1, 2):
+        (tmp_path / f"{number}.ndjson").unlink()
+    put(tmp_path / "4.ndjson", 4)
+    cursor = last_cursor(source, cursor)
+    assert cursor["before"] == 1
+    put(tmp_path / "1.ndjson", 1)
+    assert numbers(source, cursor) == []
+    assert "1 or more files" in caplog.messages[0]
+
+
 def test_files_that_were_read_may_be_deleted(tmp_path: Path) -> None:
     put(tmp_path / "1.ndjson", 1)
     put(tmp_path / "2.ndjson", 2)
