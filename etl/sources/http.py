@@ -205,7 +205,6 @@ class Http:
             if known is None:
                 return
             types = known
-            progress.passed()
         if behind is not None:
             raise SourceChanged(
                 f"the cursor is at {behind}, which `urls`, `start` and `end` do not stand for any more: put them "
@@ -239,6 +238,7 @@ class Http:
                         "it comes from, and run again: the job goes on from its last checkpoint"
                     ) from error
                 file.finish()
+        progress.passed()
         place.done = True
         yield [place.mark()]
         return place.types

@@ -183,6 +183,7 @@ class HttpFile(io.BufferedIOBase):
                 piece = self._held_at(at)
             if not piece:
                 piece = self._on(at, wanted)
+                self._keep_the_head(at, piece)
         self._at += len(piece)
         return piece
 
@@ -200,6 +201,13 @@ class HttpFile(io.BufferedIOBase):
                     self._jump(at, wanted)
                     return self._held_at(at) or self._on(at, wanted)
         return b""
+
+    def _keep_the_head(self, at: int, piece: bytes) -> None:
+        """Hold what stands at the beginning: whoever looks there first often comes back."""
+        if at == 0:
+            self._held.append((0, piece))
+        elif at < _FIRST_WINDOW and self._held and self._held[-1][0] == 0 and len(self._held[-1][1]) == at:
+            self._held[-1] = (0, self._held[-1][1] + piece)
 
     def _within_reach(self, leg: Leg, at: int) -> bool:
         far = _SKIPPED if self._content.ranges is not False and not self._in_order else at
@@ -237,9 +245,8 @@ class HttpFile(io.BufferedIOBase):
         while got < size and (piece := leg.read(size - got)):
             parts.append(piece)
             got += len(piece)
-            if self._content.ranges is False:
-                self._leg = leg
-                break
+        if self._content.ranges is False:
+            self._leg = leg
         else:
             leg.close()
         data = b"".join(parts)
@@ -267,9 +274,10 @@ class HttpFile(io.BufferedIOBase):
         if self._content.length is None and self._content.ranges is None:
             self._held.clear()
             self._jump_for_length()
-        if self._content.length is None or self._content.ranges is False:
+        length = self._content.length
+        if length is None or (self._content.ranges is False and len(self._held_at(0)) < length):
             raise no_ranges(self._content)
-        return self._content.length
+        return length
 
     def _jump_for_length(self) -> None:
         """Ask for one byte: the answer tells the length of the whole."""

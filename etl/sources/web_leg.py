@@ -259,6 +259,8 @@ class Leg:
     def _past_the_end(self, now: Found, was_known: int | None) -> bool:
         """Judge an answer of 416: there is nothing from here on."""
         total = now.version.length
+        if self.at == self._begin and total is not None and total < self.at:
+            return False  # nobody has read up to here
         if total == self.at or (total is None and was_known is None):
             self._content.length = self.at
             return False
