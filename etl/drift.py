@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 # Plans are kept for shapes that have this many names together; then they are forgotten, and made again.
 MOST_CELLS = 50_000
 
+_SCALARS = frozenset({str, int, float, bool})  # most values: they hold something
+
 # Names as they are: what stands where no warehouse says anything else.
 EXACT = Dialect(
     warehouse="the table",
@@ -110,7 +112,7 @@ class DriftGate:
         """
         dropped: list[tuple[str, Any]] = []
         if self._fields is not None:
-            record = self._fields.fit(record, dropped, "")
+            record = self._fields.fit(record, dropped)
             if dropped and self._freezes:
                 raise Misfit(_unknown(dropped))
         elif self._learner is not None:
@@ -153,46 +155,52 @@ class _Fields:
         self._plans: dict[tuple[Any, ...], _Plan] = {}
         self._cells = 0
 
-    def fit(self, record: dict[Any, Any], dropped: list[tuple[str, Any]], path: str) -> dict[Any, Any]:
+    def fit(self, record: dict[Any, Any], dropped: list[tuple[str, Any]]) -> dict[Any, Any]:
         """Return the record, or the object, without unknown fields.
 
         Args:
             record: it is not changed.
             dropped: takes the paths of those that held something, and what they held.
-            path: that of the object.
         """
-        shape = tuple(record)
-        plan = self._plans.get(shape) or self._planned(shape)
+        plan = self._plans.get(shape := tuple(record)) or self._planned(shape)
         written = record
         if plan.unknown:
             written = dict(record)
             for name in plan.unknown:
                 value = written.pop(name)
-                if not _is_nothing(value, self._dialect.most_levels):
-                    dropped.append((f"{path}{name}", value))
+                if value is not None and not _is_nothing(value, self._dialect.most_levels):
+                    dropped.append((name, value))
         for name, fields in plan.nested:
-            value = record[name]
-            new = fields.fit_within(value, dropped, f"{path}{name}")
+            value, before = record[name], len(dropped)
+            new = fields.fit_within(value, dropped)
             if new is not value:
                 written = dict(record) if written is record else written
                 written[name] = new
+                _lead(name, dropped, before)
         return written
 
-    def fit_within(self, value: Any, dropped: list[tuple[str, Any]], path: str) -> Any:
+    def fit_within(self, value: Any, dropped: list[tuple[str, Any]]) -> Any:
         """Return the value of a RECORD, or a list of them, without unknown fields."""
         kind = type(value)
         if kind is dict:
-            return self.fit(value, dropped, f"{path}.")
+            return self.fit(value, dropped)
         if kind is list:
-            items = [self.fit_within(item, dropped, f"{path}[{index}]") for index, item in enumerate(value)]
-            return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
+            written = value
+            for index, item in enumerate(value):
+                before = len(dropped)
+                new = self.fit_within(item, dropped)
+                if new is not item:
+                    written = list(value) if written is value else written
+                    written[index] = new
+                    _lead(f"[{index}]", dropped, before)
+            return written
         if kind in PLAIN:
             return value
         try:
             usual = plain(value)
         except Unfit:  # whoever looks at values will say so
             return value
-        return self.fit_within(usual, dropped, path) if type(usual) in (dict, list) else value
+        return self.fit_within(usual, dropped) if type(usual) in (dict, list) else value
 
     def _planned(self, shape: tuple[Any, ...]) -> _Plan:
         """Make the plan for a shape, and keep it. Names that are no text are for others to refuse."""
@@ -230,7 +238,16 @@ def _one(column: Column, other: Column) -> Column:
     return msgspec.structs.replace(column, fields=union(column.fields, other.fields))
 
 
+def _lead(step: str, dropped: list[tuple[str, Any]], first: int) -> None:
+    """Put a step of the way before the paths of what was dropped on it."""
+    for index in range(first, len(dropped)):
+        path, value = dropped[index]
+        dropped[index] = (f"{step}{path}" if path.startswith("[") else f"{step}.{path}", value)
+
+
 def _is_nothing(value: Any, most_levels: int) -> bool:
+    if value.__class__ in _SCALARS:
+        return False
     try:
         return is_typeless(value, most_levels)
     except Unfit:

@@ -17,6 +17,7 @@ NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4
 
 _WHOLE = re.compile(r"[+-]?[0-9]+")
 _BLANKS = "\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}"
+_SAFE_DIGITS = 15  # as many every float keeps (IEEE 754 binary64)
 _LONGEST = 400  # digits of a whole number
 
 
@@ -68,6 +69,8 @@ def integer(options: Options, where: str) -> Cast:
         kind = value.__class__
         if kind is int:
             return value
+        if kind is str and value.isascii() and value.isdigit() and len(value) <= _SAFE_DIGITS:
+            return int(value)
         if kind is str:
             text = digits(value)
             if text is not None and len(text) <= _LONGEST:
@@ -100,7 +103,7 @@ def float_(options: Options, where: str) -> Cast:
             text = digits(value)
             if text is not None:
                 number = float(text)
-                whole = _WHOLE.fullmatch(text) and len(text) <= _LONGEST
+                whole = _SAFE_DIGITS < len(text) <= _LONGEST and _WHOLE.fullmatch(text)
                 if math.isfinite(number) and not (whole and number != int(text)):
                     return number
         elif kind in (int, bool, Decimal):
