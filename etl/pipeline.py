@@ -10,7 +10,7 @@ from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from typing import Any, NoReturn, get_args
+from typing import Any, get_args
 
 from etl import definition, formats, memory, progress, registry
 from etl.checkpoint import Checkpoint, decode, replace
@@ -298,7 +298,9 @@ class Pipeline:
             EtlError: the source, or a transform, failed.
         """
 
-        def unreadable(found: Unreadable, number: int) -> NoReturn:
+        def unreadable(found: Unreadable, number: int) -> None:
+            if self.on_error == "reject":  # as a run would go on
+                return
             raise RecordError(f"record {number}: {found.reason}; the record: {found.raw[:300]}")
 
         def limited(records: Iterator[Record]) -> Iterator[Record]:

@@ -198,6 +198,11 @@ CASES: dict[str, Case] = {
 # Files that no table can be made of, and what the error says.
 REFUSED: dict[str, tuple[bytes, dict[str, Any], str]] = {
     "duplicate headers": (b"a,b,a\n1,2,3\n", {}, "the header names 'a' more than once"),
+    "a header in Latin-1": (
+        "n,größe\n1,2\n".encode("latin-1"),
+        {},
+        "the header is no valid utf-8 .0xf6.*encoding",
+    ),
     "a header cell that is blank": (b"a,,c\n1,2,3\n", {}, "column 2 of the header has no name"),
     "a header that ends in a delimiter": (b"a,b,\n1,2,\n", {}, "column 3 of the header has no name"),
 }

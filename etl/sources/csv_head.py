@@ -55,8 +55,9 @@ def read_head(blocks: Blocks, place: Place, options: Options) -> None:
     if place.columns is None and (first := _first_row(reader, place)):
         header = 0
         if options.header is True:
-            place.columns = _named(first, place)
             header = _bytes_of(sample, reader.line_num)
+            _check_text(sample[:header], place, options)
+            place.columns = _named(first, place)
             place.line += sample.count(b"\n", 0, header)
             assert place.offset is not None
             place.offset += header
@@ -126,6 +127,17 @@ def _named(header: list[str], place: Place) -> list[str]:
     if twice:
         raise SourceError(f"{where}: the header names {', '.join(map(repr, twice))} more than once; {advice}")
     return header
+
+
+def _check_text(header: bytes, place: Place, options: Options) -> None:
+    """See that the names of columns are text: what a row lacks is one unreadable record, but these are all rows'."""
+    try:
+        header.decode(options.encoding)
+    except UnicodeDecodeError as error:
+        raise SourceError(
+            f"{place.on_line(0, 0)}: the header is no valid {options.encoding} ({header[error.start]:#04x} at its byte "
+            f'{error.start}); set `encoding`, such as "latin-1" or "cp1252"'
+        ) from error
 
 
 def _check_declared(place: Place, options: Options) -> None:
