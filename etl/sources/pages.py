@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, unquote_plus, urlsplit
 
 import msgspec
 from msgspec.structs import replace
@@ -15,13 +15,15 @@ from etl.sources import urls
 from etl.sources.paging import answers, links
 from etl.sources.paging.answers import Page
 from etl.sources.paging.arguments import completed, hidden_of, key_of, params_of, style_of
-from etl.sources.paging.place import PagePlace, digest
+from etl.sources.paging.place import PagePlace, digest, mark_within
 from etl.sources.paging.rows import MOST_REMEMBERED, Sieve
 from etl.sources.paging.since import Pass, Times
 from etl.sources.web import Web
 from etl.sources.web_answers import Answer, Trouble
 
 _ANSWER_BYTES = 16 << 20
+# After how many pages that are the same, the API is taken for one that knows no pages.
+_SAME_PAGES = 5
 
 
 class Pages:
@@ -159,6 +161,7 @@ class Pages:
             raise ValueError(f"max_page_bytes: {max_page_bytes} is not greater than 0")
         self._max_page_bytes = max_page_bytes
         self._web_arguments = (requests_per_second, deadline, read_timeout)
+        self._first_wait = 0.5
         self._web()  # which checks them
         self._sieve = Sieve(self._key, self._style.shifts, self._times)
         self._remembers = bool(self._key) and self._times is not None and not self._times.repeat
@@ -210,6 +213,7 @@ class Pages:
             changes = Pass(self._times, place.since, self._remembers)
             place = replace(place, since=changes.begin(date))
         sifting = self._sieve.sift(page, place, changes)
+        base = place.as_cursor()
         while True:
             try:
                 row = next(sifting)
@@ -218,23 +222,26 @@ class Pages:
                 break
             yield row.item
             if self._key:
-                yield replace(place, taken=row.taken, keys=row.keys).as_mark()
+                yield mark_within(base, row.taken, row.keys)
         shape = self._shape(page, place)
+        same = place.same + 1 if shape and shape == place.page else 0
         after, ended = self._style.follow(place, page)
         self._see_no_secret(after, page)
         self._reached = (after.rows + after.taken, page.total)
         if changes is None:
-            return replace(after, keys=keys, page=b"" if ended else shape), ended
+            return replace(after, keys=keys, page=b"" if ended else shape, same=same), ended
         if ended:  # the next pass begins with the first page
             return PagePlace(since=changes.ended()), True
-        return replace(after, keys=keys, page=shape, since=changes.page_ended()), False
+        return replace(after, keys=keys, page=shape, same=same, since=changes.page_ended()), False
 
     def _shape(self, page: Page, place: PagePlace) -> bytes:
         """Return a digest of all rows, for the styles in which a server that knows no paging gives the same again."""
         if not self._style.shifts or not page.rows:
             return b""
         shape = digest(page.rows)
-        if shape == place.page and any(row != page.rows[0] for row in page.rows):
+        # with a key, it may be that as many rows were put in before it as a page has
+        often = place.same >= (_SAME_PAGES if self._key else 0)
+        if shape == place.page and often and any(row != page.rows[0] for row in page.rows):
             raise SourceError(
                 f"{page.where}: it holds the same rows as the page before: does the API take the parameters "
                 f"{', '.join(self._style.ask(place.at).params)}? If it gives its last page for each one after it, let "
@@ -243,11 +250,15 @@ class Pages:
         return shape
 
     def _see_no_secret(self, after: PagePlace, page: Page) -> None:
-        shown = urls.hide(after.at, self._hidden) if isinstance(after.at, str) else after.at
-        if shown != after.at:
+        if not isinstance(after.at, str):
+            return
+        if any(
+            urls.hide(text, self._hidden) != text
+            for text in (after.at, unquote(after.at), unquote_plus(after.at))
+        ):
             raise SourceError(
                 f"{page.where}: what the API gives to ask for the next page with holds a secret, which must not be "
-                f"kept in the checkpoint: {shown:.300}; use another style of paging"
+                "kept in the checkpoint: use another style of paging"
             )
 
     def _ask(self, web: Web, place: PagePlace) -> tuple[Page, str]:
@@ -310,4 +321,5 @@ class Pages:
             deadline=deadline,
             read_timeout=read_timeout,
             secrets=self._hidden,
+            first_wait=self._first_wait,
         )

@@ -108,7 +108,7 @@ def params_of(
         if arguments["key"] and times and not times.repeat and size > MOST_REMEMBERED:
             raise ValueError(f"page_size: with updated_at and a key, {MOST_REMEMBERED} at most, not {size}")
     own = {
-        *style.ask("" if isinstance(style, Cursor) else None),
+        *style.ask("" if isinstance(style, Cursor) else None).params,
         *((size_param,) if size is not None else ()),
     }
     if times is not None:

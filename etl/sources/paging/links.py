@@ -9,16 +9,19 @@ from urllib.parse import unquote_plus, urldefrag, urljoin, urlsplit
 from etl.errors import SourceError
 from etl.sources import urls
 
-# A link and its parameters (RFC 8288, section 3); commas and semicolons may stand within <> and within quotes.
-_LINK = re.compile(r'<([^>]*)>((?:\s*;\s*[^\s=;,]+(?:\s*=\s*(?:"(?:[^"\\]|\\.)*"|[^\s";,]*))?)*)')
-_REL = re.compile(r';\s*rel\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s";,]*))', re.IGNORECASE)
+# A link with its parameters, and one of them (RFC 8288, section 3); commas and semicolons may stand within <> and
+# within quotes.
+_LINK = re.compile(r'<([^>]*)>((?:[^,<"]|"(?:[^"\\]|\\.)*")*)')
+_PARAMETER = re.compile(r';\s*([^\s=;,"]+)\s*(?:=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s";,]*)))?')
 
 
 def next_of(header: str) -> str | None:
     """Return the target whose relation is `next` in the field `Link` of a header; None: there is none."""
     for target, parameters in _LINK.findall(header):
-        found = _REL.search(parameters)  # the first one counts (RFC 8288, section 3.3)
-        if found and "next" in (found[1] or found[2] or "").lower().split():
+        relations = (
+            quoted or plain for name, quoted, plain in _PARAMETER.findall(parameters) if name.lower() == "rel"
+        )
+        if "next" in next(relations, "").lower().split():  # the first one counts (RFC 8288, section 3.3)
             return str(target)
     return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from hashlib import blake2b
 from typing import Any
 
@@ -47,6 +48,7 @@ class PagePlace(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
         previous: how many of them were on the page before it.
         keys: digests of the last rows before this place, in their order.
         page: a digest of all rows of the page before.
+        same: how many pages before that one were the same.
         steps: how many links or cursors were followed.
         mark: a digest of one of them; coming back to it is a loop (Brent's algorithm, BIT 20 (1980), 176-184).
         since: where the rows are those that changed since a time.
@@ -58,6 +60,7 @@ class PagePlace(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
     previous: int = 0
     keys: bytes = b""
     page: bytes = b""
+    same: int = 0
     steps: int = 0
     mark: bytes = b""
     since: Since | None = None
@@ -77,9 +80,24 @@ class PagePlace(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
                 "or another version: start the job anew with another name and table"
             ) from error
 
+    def as_cursor(self) -> dict[str, Any]:
+        """Return the JSON form of it."""
+        return msgspec.to_builtins(self)  # type: ignore[no-any-return]  # of a struct it makes a dict
+
     def as_mark(self) -> Mark:
         """Make a mark of this place."""
-        return Mark(msgspec.to_builtins(self))
+        return Mark(self.as_cursor())
+
+
+def mark_within(cursor: dict[str, Any], taken: int, keys: bytes) -> Mark:
+    """Make a mark within a page.
+
+    Args:
+        cursor: that of the page's beginning: it is large, and made once a page.
+        taken: how many rows of the page are taken.
+        keys: digests of the last rows before it.
+    """
+    return Mark({**cursor, "taken": taken, "keys": b64encode(keys).decode()})
 
 
 def digest(value: Any) -> bytes:

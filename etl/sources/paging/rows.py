@@ -105,15 +105,15 @@ class Sieve:
     ) -> None:
         """See whether the page goes on where the rows that are known end, or before."""
         known = {one[:DIGEST_BYTES] for one in parted}
-        if not known:
+        ahead = [row[:DIGEST_BYTES] in known for row in rows[begin:]]
+        if not known or ahead[:1] == [True]:
             return
-        if begin < len(rows) and rows[begin][:DIGEST_BYTES] in known:
+        if not self._shifts and not begin:
             return
-        if not self._shifts:
-            if not begin:
-                return
-        elif not place.taken and not any(row[:DIGEST_BYTES] in known for row in rows):
+        if self._shifts and not place.taken and not any(ahead):
             return
+        if self._shifts and not begin and any(ahead) and len(known) >= place.rows:
+            return  # all rows so far are remembered: what is before those that are known is new
         raise SourceChanged(f"{page.where}: it does not hold the rows that it held: {_CHANGED}")
 
     def _parted(self, digests: bytes) -> list[bytes]:

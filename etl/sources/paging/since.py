@@ -193,7 +193,8 @@ class Pass:
             return msgspec.structs.replace(since, started=None)
         written, greatest = self._greatest
         if not self._remembers and not self._times.repeat:
-            return Since(bound=greatest + 1, asked=str(written), greatest=self._greatest)
+            asked = str(written) if self._times.format != "date" else self._times.write(greatest, written)
+            return Since(bound=greatest + 1, asked=asked, greatest=self._greatest)
         bound = self._least()
         before: dict[bytes, int] = {}
         if self._remembers:
@@ -206,7 +207,8 @@ class Pass:
                     f"{written}, too many to remember: shorten updated_at.look_back; or set updated_at.repeat = true, "
                     'so that they come again, into a table with disposition = "merge"'
                 )
-        asked = str(written) if bound == greatest else self._times.write(bound, written)
+        exact = bound == greatest and self._times.format != "date"
+        asked = str(written) if exact else self._times.write(bound, written)
         return Since(bound=bound, asked=asked, greatest=self._greatest, before=_packed(before))
 
     def _least(self) -> int:
