@@ -21,8 +21,8 @@ class MergeSuite(WarehouseMaker):
     def test_records_replace_those_of_the_same_key(self, tmp_path: Path, format: str) -> None:
         """For warehouses that merge: what was loaded last counts, also within one plan."""
         with self._merging(tmp_path, format=format) as job:
-            assert job.load(job.plan([row(1, "a"), row(2, "b"), row(4, "x")], [row(4, "d")])) == 4
-            assert job.load(job.plan([row(2, "x"), row(3, "x")], [row(3, "c"), row(2, "z")])) == 4
+            assert job.load(job.plan([row(1, "a"), row(2, "b"), row(4, "x"), row(4, "d")])) == 4
+            assert job.load(job.plan([row(2, "x"), row(3, "x"), row(3, "c"), row(2, "z")])) == 4
         assert self.rows(tmp_path) == [(1, "a"), (2, "z"), (3, "c"), (4, "d")]
 
     def test_a_plan_that_is_merged_again_changes_nothing(self, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from google.api_core.exceptions import Conflict, NotFound
+from google.api_core.exceptions import BadRequest, Conflict, NotFound
 
 from etl.testing.bigquery_server import BigQueryServer
 from etl.testing.bigquery_server.install import NoPython, find_python
@@ -136,6 +136,24 @@ def test_a_query_burns_an_id(google_servers: GoogleServers, client: bigquery.Cli
     with pytest.raises(Conflict):
         load(client, staged(google_servers, 1), table, job)
     assert client.get_job(job, location=LOCATION, **ONCE).job_type == "query"
+
+
+def test_a_merge_is_a_statement_of_its_transaction(
+    google_servers: GoogleServers, client: bigquery.Client, table: str
+) -> None:
+    load(client, staged(google_servers, 1, 2), table, table.replace(".", "_"))
+    merge = f"""
+        MERGE `{table}` AS old USING (SELECT 2 AS number UNION ALL SELECT 3) AS new ON old.number = new.number
+        WHEN MATCHED THEN UPDATE SET number = 20 WHEN NOT MATCHED THEN INSERT (number) VALUES (new.number)"""
+    insert = f"INSERT INTO `{table}` (number) VALUES (4)"
+    failed = client.query(
+        f"BEGIN TRANSACTION; {insert}; {merge}; SELECT 1 / 0; COMMIT TRANSACTION;", job_retry=None
+    )
+    with pytest.raises(BadRequest):
+        failed.result()
+    assert count(client, table) == 2
+    client.query(f"BEGIN TRANSACTION; {insert}; {merge}; COMMIT TRANSACTION;", job_retry=None).result()
+    assert sorted(row.number for row in client.list_rows(table)) == [1, 3, 4, 20]
 
 
 def test_a_job_that_nobody_inserted_is_not_found(client: bigquery.Client) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +49,7 @@ def failed(loader: Loader, plan: Plan, *errors: dict[str, str], uris: list[str] 
 
 
 def gate_of(loader: Loader) -> Any:
-    return partial(loader.warehouse._present_gate, loader.job)
+    return loader.warehouse._plan_load(loader.job, loader.plan()).present_gate
 
 
 SUMMARY = {
@@ -81,7 +80,9 @@ def test_a_refused_row_is_named_with_part_row_column_and_value(
     first, row = len(b'{"id":0,"name":"name 0"}\n') * 3, len(b'{"id":3,"name":"name 3"}\n')
     error = refusal(first + row) if local else refusal(row, uris[1])
     job = failed(loader, plan, SUMMARY, error, uris=uris)
-    said = bigquery_errors.explain(job, plan, loader.warehouse._read, gate_of(loader))
+    said = bigquery_errors.explain(
+        job, plan, loader.warehouse._sending(loader.warehouse._jobs()).read, gate_of(loader)
+    )
     assert f"part 2 ({plan.parts[1].sealed.uri}), row 2, column id" in said
     assert "Could not convert value to integer" in said
     assert "found 'abc'" in said
@@ -93,7 +94,9 @@ def test_five_rows_are_named_at_most(loader: Loader) -> None:
     plan = loader.plan()
     errors = [refusal(n, plan.parts[0].sealed.uri) for n in range(9)]
     job = failed(loader, plan, SUMMARY, *errors, uris=[part.sealed.uri for part in plan.parts])
-    said = bigquery_errors.explain(job, plan, loader.warehouse._read, gate_of(loader))
+    said = bigquery_errors.explain(
+        job, plan, loader.warehouse._sending(loader.warehouse._jobs()).read, gate_of(loader)
+    )
     assert said.count("Could not convert") == 5
 
 
@@ -102,14 +105,18 @@ def test_a_part_that_cannot_be_read_any_more_makes_the_message_poorer_and_no_wor
     plan = loader.plan(part)
     (loader.folder / "part-1.ndjson").unlink()
     job = failed(loader, plan, SUMMARY, refusal(25))
-    said = bigquery_errors.explain(job, plan, loader.warehouse._read, gate_of(loader))
+    said = bigquery_errors.explain(
+        job, plan, loader.warehouse._sending(loader.warehouse._jobs()).read, gate_of(loader)
+    )
     assert "the row at byte 25, column id" in said
 
 
 def test_a_job_that_somebody_cancelled_says_so(loader: Loader) -> None:
     plan = loader.plan()
     job = failed(loader, plan, {"reason": "stopped", "message": "Job execution was cancelled"})
-    said = bigquery_errors.explain(job, plan, loader.warehouse._read, gate_of(loader))
+    said = bigquery_errors.explain(
+        job, plan, loader.warehouse._sending(loader.warehouse._jobs()).read, gate_of(loader)
+    )
     assert "somebody cancelled it" in said
 
 
@@ -147,10 +154,11 @@ def test_the_gate_refuses_what_the_table_would(loader: Loader) -> None:
         gate.admit({"id": "seven"})
 
 
-def test_a_declaration_that_contradicts_the_table_is_told_when_it_is_opened(loader: Loader) -> None:
+def test_a_declaration_that_contradicts_the_table_is_told_before_any_record(loader: Loader) -> None:
     loader.warehouse.load(loader.job, loader.plan())
+    warehouse = loader.open(schema={"name": "INTEGER"})
     with pytest.raises(WarehouseError, match="name"):
-        loader.open(schema={"name": "INTEGER"})
+        warehouse.look_back(loader.job, loads=1)
 
 
 def test_declared_columns_are_the_tables(loader: Loader) -> None:

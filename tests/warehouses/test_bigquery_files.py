@@ -114,10 +114,10 @@ def test_a_file_that_was_changed_is_never_loaded(loader: Loader, staging: str, s
 def test_what_is_staged_already_is_taken_as_it_is(loader: Loader, staging: str) -> None:
     plan = loader.plan(local=True)
     warehouse = loader.open(staging=staging)
-    warehouse._staged().put(plan)
+    warehouse._sending(warehouse._jobs())._staged().put(plan)
     storage = loader.servers.storage_client()
     before = {blob.name: blob.generation for blob in storage.list_blobs(loader.bucket)}
-    warehouse._staged().put(plan)
+    warehouse._sending(warehouse._jobs())._staged().put(plan)
     assert {blob.name: blob.generation for blob in storage.list_blobs(loader.bucket)} == before
     storage.close()
     assert warehouse.load(loader.job, plan) == 7
@@ -142,7 +142,7 @@ def test_a_plan_that_was_staged_elsewhere_is_taken_over(loader: Loader, staging:
 def test_what_is_staged_of_a_plan_that_is_given_up_goes(loader: Loader, staging: str) -> None:
     plan = loader.plan(local=True)
     warehouse = loader.open(staging=staging)
-    warehouse._staged().put(plan)
+    warehouse._sending(warehouse._jobs())._staged().put(plan)
     assert len(loader.objects()) == 2
     assert warehouse.settle(loader.job, plan) is None
     assert loader.objects() == []

@@ -256,7 +256,7 @@ def test_a_failure_that_passes_takes_the_next_id_so_many_times(
     loader: Loader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bigquery_jobs, "PASSING", frozenset({"invalid"}))
-    monkeypatch.setattr("etl.warehouses.bigquery.warehouse.TRIES", 2)
+    monkeypatch.setattr("etl.warehouses.bigquery.attempts.TRIES", 2)
     plan = of_missing_object(loader)
     with pytest.raises(WarehouseError, match="may pass by itself: run again later"):
         loader.warehouse.load(loader.job, plan)
@@ -266,7 +266,7 @@ def test_a_failure_that_passes_takes_the_next_id_so_many_times(
 
 def test_the_next_run_goes_on_with_the_next_id(loader: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bigquery_jobs, "PASSING", frozenset({"invalid"}))
-    monkeypatch.setattr("etl.warehouses.bigquery.warehouse.TRIES", 1)
+    monkeypatch.setattr("etl.warehouses.bigquery.attempts.TRIES", 1)
     plan = of_missing_object(loader)
     with pytest.raises(WarehouseError):
         loader.warehouse.load(loader.job, plan)
@@ -407,7 +407,13 @@ def test_the_destination_is_one_stable_text() -> None:
         {"table": "dataset.t"},
         {"table": "project.d.t$20260101"},
         {"location": ""},
-        {"disposition": "replace"},
+        {"disposition": "overwrite"},
+        {"disposition": "merge", "key": []},
+        {"key": "id", "disposition": "merge"},
+        {"key": ["id", "ID"], "disposition": "merge"},
+        {"key": ["id"]},
+        {"updated_at": "at"},
+        {"updated_at": "id", "key": ["id"], "disposition": "merge"},
         {"staging": "s3://bucket"},
         {"staging": "gs://"},
         {"cluster_by": list("abcde")},

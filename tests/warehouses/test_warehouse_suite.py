@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -37,9 +38,16 @@ class TestBigQuery(WarehouseSuite):
         self.staging = f"gs://{google_environment.new_bucket()}/staged" if self.staged else None
 
     def make_warehouse(self, directory: Path) -> Warehouse:
-        return BigQuery(
-            table=f"{PROJECT}.{self.dataset}.t", location=LOCATION, staging=self.staging, deadline=20.0
-        )
+        return self._warehouse()
+
+    def make_merging_warehouse(
+        self, directory: Path, *, key: Sequence[str], updated_at: str | None
+    ) -> Warehouse:
+        return self._warehouse(disposition="merge", key=key, updated_at=updated_at)
+
+    def _warehouse(self, **options: Any) -> BigQuery:
+        table = f"{PROJECT}.{self.dataset}.t"
+        return BigQuery(table=table, location=LOCATION, staging=self.staging, deadline=20.0, **options)
 
     def rows(self, directory: Path) -> list[tuple[int, str]]:
         client = self.servers.bigquery_client()

@@ -7,6 +7,8 @@ What it does beyond `local-bigquery serve`, and why:
   among the options of `connect`, and the extension that is built in is found only afterwards.
 - It takes a job id once. The server looks for the id and then stores the job, so that two requests at one time
   could both run; BigQuery answers one of them with 409.
+- It lets a MERGE be one of a transaction's statements, as BigQuery does. The server begins a transaction, and takes the
+  error for the answer that there is one; in DuckDB 1.5, which it was not made for, that error aborts the one there is.
 - It ends when the process that started it is gone: that one holds the other end of standard input.
 """
 
@@ -51,6 +53,31 @@ def take_a_job_id_once() -> None:
     runner.submit = submit
 
 
+def merge_within_a_transaction() -> None:
+    """Have MERGE find out whether there is a transaction without spoiling it."""
+    duckdb: Any = importlib.import_module("duckdb")
+    merge: Any = importlib.import_module("local_bigquery.jobs.merge")
+    original: Callable[..., Any] = merge.run
+
+    class Cursor:
+        def __init__(self, cursor: Any) -> None:
+            self._cursor = cursor
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._cursor, name)
+
+        def execute(self, sql: str, *arguments: Any) -> Any:
+            if sql == "BEGIN" and self._transaction() == self._transaction():
+                raise duckdb.TransactionException("cannot start a transaction within a transaction")
+            return self._cursor.execute(sql, *arguments)
+
+        def _transaction(self) -> Any:
+            # When it began, in microseconds; without one each statement is one of its own.
+            return self._cursor.execute("SELECT epoch_us(transaction_timestamp())").fetchone()
+
+    merge.run = lambda cursor, *arguments: original(Cursor(cursor), *arguments)
+
+
 def end_with_the_parent() -> None:
     """End at once when standard input ends."""
 
@@ -74,6 +101,7 @@ def main() -> None:
     settings = importlib.import_module("local_bigquery.settings").settings
     settings.default_project_id, settings.data_dir = given.project, given.data
     take_a_job_id_once()
+    merge_within_a_transaction()
     importlib.import_module("local_bigquery.engine.database").connection()  # fail here, not in a request
     uvicorn = importlib.import_module("uvicorn")
     config = uvicorn.Config("local_bigquery:app", log_level="warning")

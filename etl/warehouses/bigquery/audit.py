@@ -4,18 +4,46 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from etl.warehouses.base import Audit, Loaded
 from etl.warehouses.bigquery.jobs import Jobs, Outcome, outcome
-from etl.warehouses.bigquery.table import Table
+from etl.warehouses.bigquery.table import Table, TableOptions
 
 # A job that creates its table is older than that (BigQuery documentation, "Quotas and limits", load jobs: 6 hours).
 LONGEST_JOB = timedelta(hours=6)
 
 
-def audit(jobs: Jobs, table: Table, pipeline: str, life: str) -> Audit:
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """A load or a merge; a job as the client has it also holds the names of thousands of objects."""
+
+    id: str
+    created: datetime
+    ended: datetime
+    rows: int
+    life: str
+    first_part: int | None
+
+    @classmethod
+    def of(cls, job: Any) -> _Done:
+        """Take from a job what is wanted of it."""
+        labels = job.labels or {}
+        rows = job.output_rows if job.job_type == "load" else labels["etl_records"]
+        first = labels.get("etl_first_part", "")
+        return cls(
+            id=job.job_id,
+            created=job.created,
+            ended=job.ended,
+            rows=int(rows or 0),
+            life=labels.get("etl_life", ""),
+            first_part=int(first) if first.isdecimal() else None,
+        )
+
+
+def audit(jobs: Jobs, table: Table, pipeline: str, life: str, *, merged: bool = False) -> Audit:
     """Look up the successful loads into the table, and how many rows it has.
 
     Args:
@@ -23,30 +51,25 @@ def audit(jobs: Jobs, table: Table, pipeline: str, life: str) -> Audit:
         table: the table.
         pipeline: the job's name.
         life: its checkpoint's.
+        merged: whether its rows replace each other.
 
     Raises:
         WarehouseError: something cannot be read.
     """
-    loads: list[tuple[Any, Loaded]] = []
+    loads: list[tuple[datetime, Loaded]] = []
     other_rows = former_rows = 0
     now = table.look()
-    for job in _loads(jobs, table, now) if now is not None else ():
-        rows = int(job.output_rows or 0)
-        found = _ours(pipeline).fullmatch(job.job_id)
+    for done in _loads(jobs, table, now) if now is not None else ():
+        found = _ours(pipeline).fullmatch(done.id)
         if not found:
-            other_rows += rows
-        elif _life(job) != life:
-            former_rows += rows
+            other_rows += done.rows
+        elif done.life != life:
+            former_rows += done.rows
         else:
-            first = (job.labels or {}).get("etl_first_part", "")
             load = Loaded(
-                plan=found[2],
-                job=job.job_id,
-                first=int(first) if first.isdecimal() else None,
-                last=int(found[1]),
-                rows=rows,
+                plan=found[2], job=done.id, first=done.first_part, last=int(found[1]), rows=done.rows
             )
-            loads.append((job.created, load))
+            loads.append((done.created, load))
     loads.sort(key=lambda each: (each[0], each[1].last))
     return Audit(
         loads=tuple(load for _, load in loads),
@@ -56,11 +79,12 @@ def audit(jobs: Jobs, table: Table, pipeline: str, life: str) -> Audit:
         former_rows=former_rows,
         table=str(table.options),
         table_rows=None if now is None else table.count(),
+        merged=merged,
     )
 
 
 def former_load(jobs: Jobs, table: Table, now: Any, pipeline: str, life: str) -> str | None:
-    """Return the newest load of a job's former life into the table; None: there is none.
+    """Return a load of a job's former life into the table; None: there is none.
 
     Args:
         jobs: of the table's project.
@@ -72,29 +96,61 @@ def former_load(jobs: Jobs, table: Table, now: Any, pipeline: str, life: str) ->
     Raises:
         WarehouseError: it cannot be found out.
     """
-    for job in _loads(jobs, table, now):
-        if _ours(pipeline).fullmatch(job.job_id) and _life(job) != life:
-            return str(job.job_id)
+    for done in _loads(jobs, table, now):
+        if _ours(pipeline).fullmatch(done.id) and done.life != life:
+            return done.id
     return None
 
 
 def _ours(pipeline: str) -> re.Pattern[str]:
-    return re.compile(rf"etl_{re.escape(pipeline)}_(\d+)_([0-9a-f]{{32}})_a\d+")
+    return re.compile(rf"etl_{re.escape(pipeline)}_(\d+)_([0-9a-f]{{32}})_[am]\d+")
 
 
-def _life(job: Any) -> str:
-    return str((job.labels or {}).get("etl_life", ""))
+def _loads(jobs: Jobs, table: Table, now: Any) -> Iterator[_Done]:
+    """Yield the loads and merges that made the content of a table, `now`.
 
-
-def _loads(jobs: Jobs, table: Table, now: Any) -> Iterator[Any]:
-    """Yield the load jobs that added to the table as it is now, newest first."""
-    for job in jobs.listed(now.created - LONGEST_JOB):
-        if job.job_type != "load" or job.state != "DONE" or job.destination is None:
-            continue
+    Of a table that was refreshed these are the ones into the new table that was copied over it last, and what came
+    after that copy.
+    """
+    exchange: Any | None = None
+    loads: list[_Done] = []
+    for job in _done(jobs, now.created - LONGEST_JOB):
         if job.ended and job.ended < now.created:
             continue  # into a table of that name that was deleted
-        to = job.destination
-        if (to.project, to.dataset_id, to.table_id) != table.options.names:
-            continue
-        if outcome(job) is Outcome.LOADED:
+        if _exchanges(job, table.options) and (exchange is None or job.ended > exchange.ended):
+            exchange = job
+        elif _into(job, table.options):
+            loads.append(_Done.of(job))
+    yield from (load for load in loads if exchange is None or load.ended > exchange.ended)
+    if exchange is None or exchange.job_type != "copy":
+        return
+    source = table.named(exchange.sources[0].table_id).options
+    began = datetime.fromtimestamp(int(exchange.labels.get("etl_since", "0")) / 1000, UTC)
+    for job in _done(jobs, began):
+        if _into(job, source):
+            yield _Done.of(job)
+
+
+def _done(jobs: Jobs, since: datetime) -> Iterator[Any]:
+    """Yield the jobs that were made since then and did what they were to do."""
+    for job in jobs.listed(since):
+        if job.state == "DONE" and outcome(job) is Outcome.LOADED:
             yield job
+
+
+def _into(job: Any, table: TableOptions) -> bool:
+    """Say whether a job loads or merges into a table."""
+    if job.job_type == "load":
+        return table.same(job.destination)
+    labels = job.labels or {}
+    # The statements of a script have its labels, and ids of their own.
+    merges = job.job_type == "query" and "etl_records" in labels and job.job_id.startswith("etl_")
+    return merges and labels.get("etl_into") == table.short
+
+
+def _exchanges(job: Any, table: TableOptions) -> bool:
+    """Say whether a job replaced the content of a table at the end of a refresh."""
+    labels = job.labels or {}
+    if job.job_type not in ("copy", "query") or not job.job_id.startswith("etl_"):
+        return False
+    return "etl_refresh" in labels and labels.get("etl_into") == table.short

@@ -85,9 +85,16 @@ class SessionLost(ConnectionError):
     """An upload's session is gone: whether its job exists is to be looked up; if not, it is begun anew."""
 
 
-def job_id(pipeline: str, plan: Plan, attempt: int) -> str:
-    """Return the id of a plan's job; `attempt` counts the ids before it that failed, from 0."""
-    return f"etl_{pipeline}_{plan.parts[-1].sequence}_{plan.id}_a{attempt}"
+def job_id(pipeline: str, plan: Plan, attempt: int, kind: str = "a") -> str:
+    """Return the id of a plan's job.
+
+    Args:
+        pipeline: the job's name.
+        plan: the plan.
+        attempt: how many ids before it failed.
+        kind: `a`: it loads; `m`: it merges what was loaded.
+    """
+    return f"etl_{pipeline}_{plan.parts[-1].sequence}_{plan.id}_{kind}{attempt}"
 
 
 def outcome(job: Any) -> Outcome:
@@ -112,9 +119,9 @@ def said(job: Any) -> str:
     return f"{result.get('reason') or 'no reason'}: {message[:500]}"
 
 
-def burns(job: Any, plan: Plan) -> bool:
-    """Say whether a job is there only to use up the id of `plan`."""
-    return job.job_type == "query" and (job.labels or {}).get(BURNT) == plan.id
+def burns(job: Any, mark: str) -> bool:
+    """Say whether a job is there only to use up the id of what is called `mark`: a plan, or a refresh."""
+    return job.job_type == "query" and (job.labels or {}).get(BURNT) == mark
 
 
 def passing(error: BaseException) -> bool:
@@ -164,6 +171,7 @@ class Jobs:
         self, client: Client, *, project: str, location: str, retry: Retry, leaving: threading.Event
     ) -> None:
         self._client = client
+        self.location = location
         self._where = {"project": project, "location": location}
         self._retry = retry
         self._leaving = leaving
@@ -337,25 +345,30 @@ class Jobs:
                 "does"
             )
 
-    def burn(self, id: str, pipeline: str, plan: Plan) -> Any:
-        """Use up `id`, so that nobody can submit a load under it.
+    def burn(self, id: str, pipeline: str, mark: str) -> Any:
+        """Use up `id`, so that nobody can submit another job under it.
+
+        Args:
+            id: the id.
+            pipeline: the name of the job that it belongs to.
+            mark: what is given up with it; see `burns`.
 
         Returns:
-            The job that has the id now: `burns` says whether it is such a one, or a load that was faster.
+            The job that has the id now: `burns` says whether it is such a one, or one that was faster.
 
         Raises:
             WarehouseError: it cannot be found out who has the id.
         """
         from google.cloud.bigquery import QueryJobConfig
 
-        config = QueryJobConfig(labels={"etl_pipeline": label(pipeline), BURNT: plan.id})
+        config = QueryJobConfig(labels={"etl_pipeline": label(pipeline), BURNT: mark})
 
         def submit() -> Any:
             return self._client.query(
                 "SELECT 1", job_config=config, job_id=id, job_retry=None, **self.options
             )
 
-        return self.insert(id, submit, f"use up the id of job {id}, whose plan is given up")[0]
+        return self.insert(id, submit, f"use up the id {id}")[0]
 
 
 def label(value: str) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Container, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from etl.checkpoint import Plan
 from etl.columns import Columns
@@ -26,6 +28,8 @@ PARTITION_TYPES = ("HOUR", "DAY", "MONTH", "YEAR")
 
 # BigQuery documentation, "Introduction to clustered tables", limitations.
 MOST_CLUSTERED = 4
+
+T = TypeVar("T")
 
 READ = "bigquery.datasets.get and bigquery.tables.get (roles/bigquery.dataEditor on the dataset)"
 
@@ -97,6 +101,28 @@ class TableOptions:
     def __str__(self) -> str:
         return ".".join(self.names)
 
+    @property
+    def quoted(self) -> str:
+        """The name as SQL has it."""
+        return f"`{self}`"
+
+    @property
+    def short(self) -> str:
+        """The name as a label can hold it: 16 hexadecimal digits."""
+        return hashlib.blake2b(str(self).encode(), digest_size=8).hexdigest()
+
+    def same(self, reference: Any) -> bool:
+        """Say whether a reference of the client, or None, is to this table."""
+        return reference is not None and self.names == (
+            reference.project,
+            reference.dataset_id,
+            reference.table_id,
+        )
+
+    def sibling(self, name: str) -> TableOptions:
+        """Return another table of the dataset, which is laid out in the same way."""
+        return replace(self, table=name)
+
     def reference(self) -> TableReference:
         """Return it as the client wants it."""
         from google.cloud.bigquery import DatasetReference, TableReference
@@ -145,10 +171,33 @@ class Table:
     """
 
     def __init__(self, client: Client, options: TableOptions, retry: Retry) -> None:
-        self._client = client
+        self.client = client
         self.options = options
         self._retry = retry
-        self._request: dict[str, Any] = {"retry": None, "timeout": retry.timeout[1]}
+        self.request: dict[str, Any] = {"retry": None, "timeout": retry.timeout[1]}
+
+    def named(self, name: str) -> Table:
+        """Return another table of the dataset."""
+        return Table(self.client, self.options.sibling(name), self._retry)
+
+    def ask(self, what: str, request: Callable[[], T], needs: str = READ, besides: Container[int] = ()) -> T:
+        """Send a request, again where it may have failed for a passing reason.
+
+        Args:
+            what: what it is for, to be read after "cannot".
+            request: sends it, once.
+            needs: the permissions that it takes.
+            besides: the statuses after which it is sent again, too.
+
+        Raises:
+            WarehouseError: it failed.
+        """
+
+        def may_pass(error: BaseException) -> bool:
+            return passing(error) or status_of(error) in besides
+
+        with explained(what, needs=needs):
+            return self._retry.call(request, passing=may_pass)
 
     def check_dataset(self) -> None:
         """Make sure that the dataset is there, where jobs are to run.
@@ -161,7 +210,7 @@ class Table:
         with explained(f"look at the dataset {name}", needs=READ):
             try:
                 found = self._retry.call(
-                    lambda: self._client.get_dataset(name, **self._request), passing=passing
+                    lambda: self.client.get_dataset(name, **self.request), passing=passing
                 )
             except Exception as error:
                 if status_of(error) != 404:
@@ -185,7 +234,7 @@ class Table:
         with explained(f"look at the table {self.options}", needs=READ):
             try:
                 return self._retry.call(
-                    lambda: self._client.get_table(self.options.reference(), **self._request), passing=passing
+                    lambda: self.client.get_table(self.options.reference(), **self.request), passing=passing
                 )
             except Exception as error:
                 if status_of(error) != 404:
@@ -202,7 +251,7 @@ class Table:
             f"count the rows of {self.options}", needs="bigquery.jobs.create and bigquery.tables.getData"
         ):
             rows = self._retry.call(
-                lambda: self._client.query_and_wait(
+                lambda: self.client.query_and_wait(
                     f"SELECT COUNT(*) FROM `{'.'.join(self.options.names)}`",  # noqa: S608 - checked names
                     location=self.options.location,
                     api_timeout=self._retry.timeout[1],
@@ -224,35 +273,60 @@ class Table:
             return None
         return from_api([field.to_api_repr() for field in found.schema], str(self.options))
 
-    def load_config(self, job: Job, plan: Plan, declared: Columns) -> LoadJobConfig:
-        """Return the configuration of a plan's load job, with the table as it is now.
-
-        The columns that the checkpoint has pinned are not all: others may have been added to the table since,
-        and a load must list every column of its table.
-
-        Args:
-            job: whose plan it is.
-            plan: the plan.
-            declared: the columns that the job declares.
+    def known(self, found: Any | None, declared: Columns, pinned: Columns | None) -> Columns:
+        """Return all columns that are known of the table as `look` found it; see `schema.known`.
 
         Raises:
             WarehouseError: the table's columns contradict what is pinned or declared.
         """
+        return self.merged(self.columns(found), declared, pinned)
+
+    def merged(self, columns: Columns | None, declared: Columns, pinned: Columns | None) -> Columns:
+        """Return all columns that are known, where the table's are; None: there is no table.
+
+        Raises:
+            WarehouseError: the table's columns contradict what is pinned or declared.
+        """
+        return known(table=columns, declared=declared, pinned=pinned, name=str(self.options))
+
+    def load_config(
+        self,
+        job: Job,
+        plan: Plan,
+        columns: Columns,
+        *,
+        lay_out: bool = False,
+        append: bool = True,
+        create: bool = True,
+    ) -> LoadJobConfig:
+        """Return the configuration of a plan's load job.
+
+        Args:
+            job: whose plan it is.
+            plan: the plan.
+            columns: all that are known: a load must list every column of its table, of which the checkpoint need not
+                have pinned all: others may have been added since.
+            lay_out: whether the load makes the table, which then gets its partitions and clusters.
+            append: whether it adds to what the table holds, or replaces that.
+            create: whether it may make the table.
+
+        Raises:
+            WarehouseError: the table that it makes would lack a column that it is to be laid out by.
+        """
         from google.cloud import bigquery
 
         options = self.options
-        table = self.look()
-        columns = known(table=self.columns(table), declared=declared, pinned=job.columns, name=str(options))
         config = bigquery.LoadJobConfig(
             source_format=FORMATS[plan.format],
-            write_disposition="WRITE_APPEND",
-            create_disposition="CREATE_IF_NEEDED",
-            schema_update_options=["ALLOW_FIELD_ADDITION"],
+            write_disposition="WRITE_APPEND" if append else "WRITE_TRUNCATE",
+            create_disposition="CREATE_IF_NEEDED" if create else "CREATE_NEVER",
             max_bad_records=0,
             ignore_unknown_values=False,
             autodetect=False,
             labels=labels(job, plan),
         )
+        if append:
+            config.schema_update_options = ["ALLOW_FIELD_ADDITION"]
         if columns:
             config.schema = [bigquery.SchemaField.from_api_repr(field) for field in to_api(columns)]
         if plan.format == "parquet":
@@ -266,24 +340,25 @@ class Table:
                 bigquery.DecimalTargetType.NUMERIC,
                 bigquery.DecimalTargetType.BIGNUMERIC,
             ]
-        if table is None:
-            self._check_new(columns)
-        if table is None and options.partition_by is not None:
+        if not lay_out:
+            return config
+        self.check_layout(columns, options.partition_by, options.cluster_by)
+        if options.partition_by is not None:
             config.time_partitioning = bigquery.TimePartitioning(
                 type_=options.partition_type, field=options.partition_by
             )
-        if table is None and options.cluster_by:
+        if options.cluster_by:
             config.clustering_fields = list(options.cluster_by)
         return config
 
-    def _check_new(self, columns: Columns) -> None:
-        """Make sure that the table that a load will create has the columns that it is to be laid out by.
+    def check_layout(self, columns: Columns, partition_by: str | None, cluster_by: Sequence[str]) -> None:
+        """Make sure that a table that is to be made has the columns that it is to be laid out by.
 
         Raises:
-            WarehouseError: it has not; no job was submitted.
+            WarehouseError: it has not; nothing was made.
         """
         names = {column.name.lower() for column in columns}
-        wanted = {"partition_by": [self.options.partition_by or ""], "cluster_by": self.options.cluster_by}
+        wanted = {"partition_by": [partition_by or ""], "cluster_by": cluster_by}
         for key, fields in wanted.items():
             missing = [field for field in fields if field and field.lower() not in names]
             if missing:
