@@ -1,0 +1,173 @@
+"""Whole jobs over HTTP: faults, kills, a content far larger than memory."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import itertools
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from http_sources import source
+from pulling import compress, ndjson
+
+import etl
+from tests.web import Answer, Request, WebServer, ranged
+
+URLS = 6
+RECORDS = {
+    f"/{number}": [{"id": number * 1000 + index, "name": f"é {index}"} for index in range(200)]
+    for number in range(1, URLS + 1)
+}
+CONTENTS = {path: compress(ndjson(records), "gzip") for path, records in RECORDS.items()}
+EXPECTED = sorted(record["id"] for records in RECORDS.values() for record in records)
+
+
+def pipeline(directory: Path, url: str, **more: Any) -> etl.Pipeline:
+    return etl.Pipeline(
+        "job",
+        source=source(url + "/{1..6}", format="ndjson", **more),
+        sink={"type": "reused_file", "path": str(directory / "out.ndjson")},
+        warehouse={"type": "duckdb", "path": str(directory / "warehouse.duckdb"), "table": "rows"},
+        checkpoint=directory / "job.checkpoint.json",
+        part_records=70,
+    )
+
+
+def loaded(directory: Path) -> list[int]:
+    with duckdb.connect(str(directory / "warehouse.duckdb"), read_only=True) as warehouse:
+        return [number for (number,) in warehouse.execute("SELECT id FROM rows ORDER BY id").fetchall()]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_job_with_faults_on_its_way_loads_each_record_once(tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    trouble: dict[str, int] = dict.fromkeys(CONTENTS, 3)
+
+    def answer(request: Request) -> Answer:
+        content = CONTENTS[request.path]
+        made = ranged(request, content, etag='"one"')
+        assert isinstance(made.body, bytes)
+        if not trouble[request.path]:
+            return made
+        trouble[request.path] -= 1
+        kind = chance.randrange(5)
+        if kind == 0:
+            return Answer(status=500)
+        if kind == 1:
+            return Answer(status=429, headers={"Retry-After": "0"})
+        if kind == 2:  # no ranges this time
+            made = Answer(headers={"ETag": '"one"'}, body=content)
+        return replace(made, cut_after=chance.randrange(len(made.body)), reset=kind == 3)  # type: ignore[arg-type]  # it has one
+
+    with WebServer(answer) as server:
+        result = pipeline(tmp_path, server.url).run()
+        assert result.records == len(EXPECTED)
+        assert loaded(tmp_path) == EXPECTED
+        assert pipeline(tmp_path, server.url).run().records == 0
+
+
+def test_a_job_that_waits_for_a_url_ends_in_order_and_goes_on_later(tmp_path: Path) -> None:
+    published = {"/1", "/2"}
+
+    def answer(request: Request) -> Answer:
+        return ranged(request, CONTENTS[request.path]) if request.path in published else Answer(status=404)
+
+    with WebServer(answer) as server:
+        assert pipeline(tmp_path, server.url, on_missing="wait").run().records == 400
+        published.update(CONTENTS)
+        assert pipeline(tmp_path, server.url, on_missing="wait").run().records == 800
+    assert loaded(tmp_path) == EXPECTED
+
+
+CHILD = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[3])
+from test_http_jobs import pipeline
+pipeline(Path(sys.argv[1]), sys.argv[2]).run()
+"""
+
+
+@pytest.mark.slow
+def test_a_job_killed_while_bytes_come_loads_each_record_once(tmp_path: Path) -> None:
+    chance = random.Random(11)
+    child: list[subprocess.Popen[bytes]] = []
+    killed_at = [0]  # after so many bytes more; 0: not at all
+
+    def pieces(content: bytes) -> Iterator[bytes]:
+        for begin in range(0, len(content), 16):
+            if killed_at[0] > 0:
+                killed_at[0] -= 16
+                if killed_at[0] <= 0:
+                    os.kill(child[-1].pid, signal.SIGKILL)
+            yield content[begin : begin + 16]
+
+    def answer(request: Request) -> Answer:
+        made = ranged(request, CONTENTS[request.path], etag='"one"')
+        assert isinstance(made.body, bytes)
+        headers = {**made.headers, "Content-Length": str(len(made.body))}
+        return replace(made, headers=headers, body=pieces(made.body))
+
+    total = sum(map(len, CONTENTS.values()))
+    command = [sys.executable, "-c", CHILD, str(tmp_path)]
+    kills = 0
+    with WebServer(answer) as server:
+        while True:
+            killed_at[0] = chance.randrange(1, total // 4) if kills < 12 else 0
+            child.append(subprocess.Popen([*command, server.url, str(Path(__file__).parent)]))
+            code = child[-1].wait()
+            if code != -signal.SIGKILL:
+                assert code == 0
+                break
+            kills += 1
+    assert kills >= 3
+    assert loaded(tmp_path) == EXPECTED
+
+
+PULL = """
+import json, re, sys
+from pathlib import Path
+from etl.sources import Http
+
+def resident():
+    return int(re.search(r"VmRSS:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+
+early, late = int(sys.argv[2]), int(sys.argv[3])
+samples, records = [], 0
+for item in Http(sys.argv[1]).pull(None):
+    if item.__class__ is dict:
+        records += 1
+        if records in (early, late):
+            samples.append(resident())
+print(json.dumps([records, *samples]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_two_gibibytes_of_gzip_take_no_more_memory_than_a_hundred_mebibytes() -> None:
+    chance = random.Random(5)
+    lines = ndjson(
+        [{"id": number, "text": base64.b64encode(chance.randbytes(12_000)).decode()} for number in range(87)]
+    )
+    member = gzip.compress(lines, 1)
+    members = (2 << 30) // len(member)
+    length = {"Content-Length": str(members * len(member))}
+    with WebServer(lambda _: Answer(headers=length, body=itertools.repeat(member, members))) as server:
+        early, late = 87 * (100 << 20) // len(member), 87 * members
+        command = [sys.executable, "-c", PULL, server.url + "/large.ndjson.gz", str(early), str(late)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    records, before, after = json.loads(done.stdout)
+    assert records == late
+    assert after < before * 1.05, f"{before} KiB after 100 MiB, {after} KiB after 2 GiB"
