@@ -18,7 +18,7 @@ from etl.sources.decoding import Compression, Damaged
 from etl.sources.http_file import HttpFile
 from etl.sources.place import Place
 from etl.sources.url_patterns import Moment, Named, Patterns
-from etl.sources.web import READ_TIMEOUT, Web
+from etl.sources.web import MISSING, READ_TIMEOUT, Web
 from etl.sources.web_checksums import sha256_of
 
 OnMissing = Literal["fail", "skip", "wait"]
@@ -79,8 +79,10 @@ class Http:
         headers: sent with each request, to no other host that a redirect leads to: credentials, say.
         start: the first date or hour.
         end: the last one; a date means the whole day.
-        on_missing: what to do about a URL that is not there (404, 410). `fail`: stop with an error. `skip`: leave
-            it out, for good. `wait`: end the run here, in order; the next one begins with it.
+        on_missing: what to do about a URL that is not there (`missing_statuses`). `fail`: stop with an error.
+            `skip`: leave it out, for good. `wait`: end the run here, in order; the next one begins with it.
+        missing_statuses: what says that a URL is not there. Amazon's S3, and what stands before it, say 403 of
+            what is not there to whoever may not list the bucket: `[403, 404, 410]`.
         checksum: `sha256`: a file beside each URL, whose name ends in `.sha256`, says what its content has; then
             each content is read front to back, even when only its rest is wanted.
         requests_per_second: no more than these; None: one after the other, as fast as they are answered.
@@ -107,6 +109,7 @@ class Http:
         start: Moment | None = None,
         end: Moment | None = None,
         on_missing: OnMissing = "fail",
+        missing_statuses: Sequence[int] = MISSING,
         checksum: Checksum = "none",
         requests_per_second: float | None = None,
         deadline: float = 120.0,
@@ -134,6 +137,10 @@ class Http:
             )
         if not least_speed >= 0:
             raise ValueError(f"least_speed: {least_speed} bytes a second is less than 0")
+        for status in missing_statuses:
+            if not 400 <= status < 500:
+                raise ValueError(f"missing_statuses: {status} is no HTTP status from 400 to 499")
+        self._missing = tuple(missing_statuses)
         self._headers = dict(headers or {})
         self._requests_per_second = requests_per_second
         self._deadline = deadline
@@ -183,6 +190,7 @@ class Http:
             deadline=self._deadline,
             read_timeout=self._read_timeout,
             secrets=[*_secrets(self._headers)],
+            missing=self._missing,
             first_wait=self._first_wait,
         )
 
@@ -266,7 +274,9 @@ class Http:
             least_speed=self._least_speed,
             window=self._speed_seconds,
             patience=self._deadline,
-            at_random=name.lower().endswith(_AT_RANDOM) or self._content.format == "parquet",
+            at_random=name.lower().endswith(_AT_RANDOM)
+            or self._content.format == "parquet"
+            or self._content.compression == "zip",
             sha256=sha256,
         )
         try:

@@ -42,6 +42,9 @@ T = TypeVar("T")
 # behind it is in trouble ("Cloudflare 5xx errors").
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
 
+# What says that nothing is there (RFC 9110).
+MISSING = (404, 410)
+
 READ_TIMEOUT = 30.0
 MOST_REDIRECTS = 10
 MOST_BYTES = 64 << 20
@@ -62,6 +65,7 @@ class Web:
         deadline: for how many seconds a request is tried again when what went wrong may pass.
         read_timeout: the seconds after which a server that sends nothing hangs.
         secrets: what is replaced by `***` in each message: tokens, passwords, keys.
+        missing: the statuses that say that nothing is there.
         first_wait: the longest wait after the first attempt, in seconds; it doubles with each.
 
     Raises:
@@ -76,6 +80,7 @@ class Web:
         deadline: float,
         read_timeout: float,
         secrets: Sequence[str],
+        missing: Collection[int] = MISSING,
         first_wait: float = 0.5,
     ) -> None:
         for name, value in headers.items():
@@ -92,6 +97,7 @@ class Web:
         self._retry = Retry(deadline=deadline, first_wait=first_wait)
         self._timeout = (min(CONNECT_SECONDS, deadline / 2), read_timeout)
         self._secrets = tuple(secrets)
+        self._missing = frozenset(missing)
         self._session: requests.Session | None = None
         self._next_at = 0.0
 
@@ -218,10 +224,10 @@ class Web:
         with closing(response):
             said = self._words(response)
         what = f"{self.shown(url)}: the server said {status}{said}"
+        if status in self._missing:
+            raise SourceMissing(f"{what}: nothing is there; correct the URL, or see whether it has moved")
         if status in PASSING:
             raise Trouble(f"the server said {status}{said}", waits_for(response.headers))
-        if status in (404, 410):
-            raise SourceMissing(f"{what}: nothing is there; correct the URL, or see whether it has moved")
         if status in (401, 403, 407):
             raise SourceRefused(
                 f"{what}: give the credentials that it wants (`headers`), or ask for the right"
@@ -294,7 +300,9 @@ class Web:
 
     def _words(self, response: requests.Response) -> str:
         """Return the beginning of what a server says about an error, if it is text."""
-        if not re.match(r"(text/plain|application/\S*json)", response.headers.get("Content-Type", "")):
+        if not re.match(
+            r"(text/plain|(text|application)/\S*(json|xml))\b", response.headers.get("Content-Type", "")
+        ):
             return ""
         import requests
         import urllib3.exceptions
@@ -303,7 +311,8 @@ class Web:
             said = response.raw.read(_WORDS_BYTES, decode_content=True)
         except (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError):
             return ""
-        text = urls.hide(" ".join(said.decode(errors="replace").split()), self._secrets)
+        plain = re.sub(r"<[^>]*>", " ", said.decode(errors="replace"))
+        text = urls.hide(" ".join(plain.split()), self._secrets)
         return f" ({text[:200]})" if text else ""
 
     def _within(self, size: int, limit: int, url: str) -> None:

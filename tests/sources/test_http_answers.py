@@ -6,6 +6,7 @@ import json
 import pickle
 import subprocess
 import time
+from dataclasses import replace
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
@@ -254,6 +255,15 @@ def test_one_connection_serves_all_urls() -> None:
     with WebServer(lambda r: ranged(r, NDJSON)) as server:
         assert len(taken(source(server.url + "/{1..9}"))) == 9 * len(RECORDS)
         assert {request.connection for request in server.requests} == {0}
+
+
+def test_a_connection_that_the_server_closed_in_between_is_made_again() -> None:
+    def answer(request: Request) -> Answer:
+        # says that it stays open, and closes it behind the last byte
+        return replace(ranged(request, NDJSON), cut_after=len(NDJSON))
+
+    with WebServer(answer) as server:
+        assert len(taken(source(server.url + "/{1..9}"))) == 9 * len(RECORDS)
 
 
 def test_requests_a_second_are_no_more_than_these() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pulling import ndjson, pull, taken
 
 from etl import registry
-from etl.errors import ConfigError, SourceMissing
+from etl.errors import ConfigError, SourceMissing, SourceRefused
 from etl.records import Mark
 from etl.sources import Http
 from etl.sources.url_patterns import Patterns
@@ -150,6 +150,7 @@ def test_what_a_later_run_adds_comes_last(pattern: str, hours: int, later: int) 
         (["http://a/{date}-{hour:%H}"], {"start": "2024-01-01"}, r"say \{hour\} or \{hour:02\}"),
         (["http://a/{date}", "http://a/x"], {"start": "2024-01-01"}, "go last"),
         ("http://a/x", {"on_missing": "ignore"}, "is none of: fail, skip, wait"),
+        ("http://a/x", {"missing_statuses": [200]}, "no HTTP status from 400 to 499"),
         ("http://a/x", {"checksum": "md5"}, "is none of"),
         ("http://a/x", {"requests_per_second": 0.0}, "not greater than 0"),
         ("http://a/x", {"least_speed": -1.0}, "less than 0"),
@@ -230,6 +231,15 @@ def test_a_missing_url_is_waited_for_by_the_next_run() -> None:
         items = pull(made, cursor)
         assert [item["path"] for item in items if not isinstance(item, Mark)] == ["/3"]
         assert [request.path for request in server.requests][-2:] == ["/3", "/4"]
+
+
+def test_a_server_may_say_of_what_is_missing_that_it_is_forbidden() -> None:
+    said = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+    forbidden = Answer(status=403, headers={"Content-Type": "application/xml"}, body=said)
+    with WebServer(lambda _: forbidden) as server:
+        with pytest.raises(SourceRefused, match=r"said 403 \(AccessDenied Access Denied\)"):
+            taken(source(server.url, on_missing="skip"))
+        assert taken(source(server.url, on_missing="skip", missing_statuses=[403, 404, 410])) == []
 
 
 def test_a_later_run_takes_the_hours_that_came() -> None:
