@@ -1,0 +1,152 @@
+"""Jobs that replace and merge, run by the tests in processes of their own, and the truth to compare with.
+
+    python -m tests.refresh_jobs DIRECTORY WAY VERSION
+
+runs the job below on the files in DIRECTORY, on a source that has the content of that version.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import etl
+from tests.jobs import WAREHOUSE, lines
+
+RECORDS = 180
+KEYS = 70
+TABLE = "numbers"
+WAREHOUSES: dict[str, dict[str, Any]] = {
+    "replace": {"disposition": "replace"},
+    "full refresh": {"disposition": "append"},
+    "merge": {"disposition": "merge", "key": ["number"], "updated_at": "changed"},
+    "merge refreshed": {"disposition": "merge", "key": ["number"], "updated_at": "changed"},
+}
+# Those of which no reader may see anything between the old content and the new one.
+IN_ONE_STEP = ("replace", "full refresh", "merge refreshed")
+# Those that are refreshed because somebody said so, in the command of that run.
+ASKED_FOR = ("full refresh", "merge refreshed")
+
+Row = tuple[int, int, int]
+
+
+class Versions:
+    """A source whose content changes from version to version; its identity does not.
+
+    Args:
+        version: of the content.
+        grows: whether a version only adds to the one before, rather than being other records.
+    """
+
+    identity = "versions"
+
+    def __init__(self, version: int, *, grows: bool) -> None:
+        self.versions = range(1, version + 1) if grows else [version]
+
+    def pull(self, cursor: int | None = None) -> Any:
+        """Yield records with a mark after every 30; those of one key are not in the order of their changes."""
+        for place in range(cursor or 0, RECORDS * len(self.versions)):
+            if place % 30 == 0:
+                yield etl.Mark(place)
+            yield record(place % RECORDS, self.versions[place // RECORDS])
+
+
+def record(number: int, version: int) -> dict[str, Any]:
+    """Return a record of a version of the source."""
+    changed = version * 1000 + (number * 37) % 100
+    return {
+        "number": number * 11 % KEYS + version,
+        "changed": changed,
+        "place": number,
+        "text": "x" * 100,
+    }
+
+
+def transform(records: Any) -> Any:
+    """Reject every 20th record."""
+    for each in records:
+        yield etl.Reject(each, "a seven") if each["place"] % 20 == 7 else each
+
+
+def pipeline(directory: Path, way: str, version: int) -> etl.Pipeline:
+    """Define the job on the files in `directory`."""
+    return etl.Pipeline(
+        "job",
+        source=Versions(version, grows=way == "merge"),
+        transforms=[transform],
+        sink={"type": "reused_file", "path": str(directory / "out/job.ndjson")},
+        warehouse={"type": "duckdb", "path": str(directory / WAREHOUSE), "table": TABLE, **WAREHOUSES[way]},
+        checkpoint=directory / "job.checkpoint.json",
+        part_bytes=8 * 1024,
+    )
+
+
+def run(directory: Path, way: str, version: int, *, first: bool = False) -> None:
+    """Run the job here; `first`: the table is only to be filled."""
+    refresh = not first and way in ASKED_FOR
+    pipeline(directory, way, version).run(full_refresh=refresh)
+
+
+def go_on(directory: Path, way: str, version: int) -> None:
+    """Run the job here after one that was killed, as whoever starts it again would."""
+    pipeline(directory, way, version).run()
+
+
+def start(
+    directory: Path, way: str, version: int, *, under: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
+    """Run the job in a process of its own, `under` another command such as strace."""
+    return subprocess.run(
+        [*under, sys.executable, "-m", "tests.refresh_jobs", str(directory), way, str(version)],
+        cwd=Path(__file__).parent.parent,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def expected(way: str, *versions: int) -> list[Row]:
+    """Return the rows that the table must hold after these versions were loaded into it, one after the other."""
+    rows: list[Row] = []
+    for version in versions:
+        kept = [record(number, version) for number in range(RECORDS) if number % 20 != 7]
+        rows += [(each["number"], each["changed"], each["place"]) for each in kept]
+    if way.startswith("merge"):
+        merged: dict[int, Row] = {}
+        for row in rows:
+            if row[0] not in merged or row[1] >= merged[row[0]][1]:
+                merged[row[0]] = row
+        rows = list(merged.values())
+    return sorted(rows)
+
+
+def found(directory: Path) -> list[Row]:
+    """Return the rows that the table holds."""
+    import duckdb
+
+    with duckdb.connect(str(directory / WAREHOUSE), read_only=True) as warehouse:
+        return sorted(warehouse.execute(f"SELECT number, changed, place FROM {TABLE}").fetchall())
+
+
+def tables(directory: Path) -> set[str]:
+    """Return the names of all tables of the database."""
+    import duckdb
+
+    with duckdb.connect(str(directory / WAREHOUSE), read_only=True) as warehouse:
+        return {name for (name,) in warehouse.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
+
+
+def letters(directory: Path, version: int) -> list[int]:
+    """Return the places of the records of a version that stand in the dead letters."""
+    return sorted(
+        letter["record"]["place"]
+        for letter in lines(list(directory.glob("job-rejects-*.ndjson")))
+        if letter["record"]["changed"] // 1000 == version
+    )
+
+
+if __name__ == "__main__":
+    run(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
