@@ -49,7 +49,8 @@ class Http:
     on at its byte, tried for `deadline` seconds since the last byte came. A server without ranges is read again
     from the beginning, and what was read is skipped. A content that changes while it is read, or between two runs,
     is `SourceChanged`, never a mixture of both: told by a strong ETag, else by Last-Modified and length, else, within
-    a run, by comparing the bytes. A server that says nothing of these is not caught between two runs.
+    a run, by comparing the bytes. A server that says nothing of these is not caught between two runs, nor between
+    two ranges of a zip or Parquet file.
 
     The order is that of `urls`. A later run goes on after the URL that was read last; one that was read, or
     skipped, is not looked at again. Plain NDJSON and CSV and Parquet are entered by a range, gzip, zstd and

@@ -45,12 +45,12 @@ class Pace:
             Trouble: the connection is slow; another may be faster.
             SourceUnavailable: none was for so long.
         """
+        if self._seconds >= self._window:  # before the next piece: none that came is lost
+            self._judge(download, what)
         begun = time.monotonic()
         piece = download.read(size)
         self._seconds += time.monotonic() - begun
         self._bytes += len(piece)
-        if piece and self._seconds >= self._window:
-            self._judge(download, what)
         return piece
 
     def _judge(self, download: Download, what: str) -> None:

@@ -97,7 +97,7 @@ def test_a_server_that_trickles_is_left_for_another_connection() -> None:
         made = source(server.url, least_speed=1000.0)
         made._speed_seconds = 0.1
         assert taken(made) == RECORDS
-        assert len(server.requests) == 3
+        assert len(server.requests) >= 3
         begins = [int(request.headers["range"][6:-1]) for request in server.requests[1:]]
         assert 0 < begins[0] < begins[1] < len(NDJSON)
 

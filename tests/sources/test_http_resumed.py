@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import http.server
 import io
 import json
+import threading
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -133,6 +137,27 @@ def test_a_cursor_of_a_url_that_is_not_named_any_more_is_a_named_error() -> None
         for cursor in (cursors[0], cursors[-1]):
             with pytest.raises(SourceChanged, match="do not stand for any more"):
                 taken(source(server.url + "/other"), cursor)
+
+
+class Silent(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *arguments: Any) -> None:
+        pass
+
+
+def test_the_web_server_of_python_serves_it_too(tmp_path: Path) -> None:
+    for name, content in CONTENTS.items():
+        (tmp_path / name[1:]).write_bytes(content)
+    handler = partial(Silent, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:  # HTTP/1.0, dates, no ranges
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            for name in CONTENTS:
+                made = source(f"http://127.0.0.1:{server.server_address[1]}{name}")
+                assert_resumes_everywhere(small_blocks(made, 100))
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def test_what_a_server_compresses_unasked_is_decompressed() -> None:
