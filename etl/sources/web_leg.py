@@ -261,12 +261,13 @@ class Leg:
         total = now.version.length
         if self.at == self._begin and total is not None and total < self.at:
             return False  # nobody has read up to here
-        if total == self.at or (total is None and was_known is None):
+        if total == self.at:
             self._content.length = self.at
             return False
+        promised = "" if was_known is None else f", or never had the {was_known} bytes that were promised"
         raise SourceChanged(
             f"{self._content.shown}: there is nothing from byte {self.at} on, the server says (416): it became "
-            f"shorter, or never had the {was_known} bytes that were promised; {_AGAIN}"
+            f"shorter{promised}; {_AGAIN}"
         )
 
     def _skip(self, download: Download, position: int) -> None:

@@ -173,6 +173,14 @@ def test_a_file_that_is_called_parquet_and_is_none_is_read_as_what_it_is() -> No
         assert taken(made(format="ndjson")) == RECORDS
 
 
+def test_a_server_that_refuses_every_range_is_no_empty_file() -> None:
+    with (
+        WebServer(lambda r: Answer(status=416 if "range" in r.headers else 200, body=b"x")) as server,
+        pytest.raises(SourceError, match="416"),
+    ):
+        taken(source(server.url + "/data.zip"))
+
+
 def test_an_empty_file_that_is_called_zip_holds_no_records() -> None:
     with serving(b"", "/data.zip") as (_, made):
         assert taken(made()) == []
