@@ -10,10 +10,11 @@ import sys
 from dataclasses import replace
 from urllib.parse import parse_qs, urlsplit
 
+import duckdb
 import google_crc32c
 import msgspec
 import pytest
-from conftest import BUDGET, encoded
+from conftest import BUDGET, MIB, Loader, encoded
 
 from etl.checkpoint import Part, State
 from etl.errors import LoadMismatch, SchemaMismatch, WarehouseError
@@ -263,3 +264,30 @@ def test_nothing_is_drawn_on_standard_output_however_long_a_load_takes(tmp_path)
     )
     command = [sys.executable, "-c", script, str(tmp_path / "warehouse.duckdb")]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+@pytest.fixture
+def crowded(tmp_path):
+    """Give a table to which a column cannot be added in the memory that there is."""
+    with duckdb.connect(str(tmp_path / "w.duckdb")) as connection:
+        connection.execute("CREATE TABLE t AS SELECT (range % 100)::TINYINT AS a, 1 AS b FROM range(8000000)")
+    loader = Loader(tmp_path, schema={"b": "BIGINT"})
+    loader.warehouse.close()
+    loader.warehouse.open(Budget(limit=None, warehouse=48 * MIB, threads=1))
+    yield loader
+    loader.warehouse.close()
+
+
+def test_where_memory_is_too_small_for_a_new_column_the_table_is_written_anew(crowded):
+    assert crowded.load({"a": 100, "b": 2, "new": "x"}) == 1
+    assert crowded.sql("SELECT count(*), max(a), sum(b), count(new) FROM t") == [
+        (8_000_001, 100, 8_000_002, 1)
+    ]
+    assert crowded.types() == {"a": "TINYINT", "b": "BIGINT", "new": "VARCHAR"}
+
+
+def test_a_table_that_would_lose_something_is_not_written_anew_for_a_column(crowded):
+    crowded.sql("ALTER TABLE t ALTER COLUMN a SET DEFAULT 5")
+    with pytest.raises(WarehouseError, match="give the job more memory"):
+        crowded.load({"a": 100, "b": 2, "new": "x"})
+    assert crowded.types() == {"a": "TINYINT", "b": "INTEGER"}

@@ -75,7 +75,7 @@ plans = st.lists(
 )
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     plans=plans, format=st.sampled_from(["ndjson", "parquet"]), updated_at=st.sampled_from([None, "since"])
 )

@@ -111,7 +111,8 @@ class Session:
         Args:
             job: whose plan it is.
             plan: the plan.
-            rewrite: write the table anew, rather than delete rows that are replaced; see `merge`.
+            rewrite: write the table anew, rather than add columns or delete rows that are replaced, both of which take
+                memory for all rows; see `merge`.
         """
         self.at = None
         finished = bool(job.refresh) and self._refreshes.check(job)
@@ -273,7 +274,7 @@ class Session:
             ledger.create()
         if not table.exists():
             ledger.void()
-        columns = table.evolve(parts, decisions)
+        columns = table.evolve(parts, decisions, rewrite=rewrite)
         rows = 0
         for part, found in parts:
             self.at = part

@@ -96,12 +96,20 @@ class Table:
         found = self._connection.execute(f"SELECT count(*) FROM {self.sql}").fetchone()  # noqa: S608 - quoted
         return int(found[0]) if found else 0
 
-    def evolve(self, parts: Sequence[tuple[PartReader, Columns]], decisions: Decisions) -> Columns:
+    def evolve(
+        self,
+        parts: Sequence[tuple[PartReader, Columns]],
+        decisions: Decisions,
+        *,
+        rewrite: bool = False,
+    ) -> Columns:
         """Make the table, or make its columns hold what `parts` hold; return the columns.
 
         Args:
             parts: each with the columns that it holds.
             decisions: what was decided so far; guesses are added.
+            rewrite: write the table anew where its columns change, rather than alter it: DuckDB 2.0 keeps a new column
+                in memory until the transaction ends, 2.3 bytes a row.
 
         Raises:
             SchemaMismatch: a column cannot be as it is declared, or two names differ in case only.
@@ -115,9 +123,10 @@ class Table:
                 raise part.names_alike(clash.path, clash.other) from clash
         if old is None:
             self._create(columns, parts[0][0])
-        else:
-            for name, kind in columns.items():
-                self._alter(name, old.get(name), kind)
+        elif rewrite and columns != old:
+            self._rewrite(old, columns)
+        elif columns != old:
+            self._alter(old, columns)
         return columns
 
     def columns(self) -> dict[str, Kind]:
@@ -186,25 +195,40 @@ class Table:
         )
         return found.fetchone() is None
 
-    def _alter(self, name: str, old: Kind | None, new: Kind) -> None:
-        if old is None:
-            self._connection.execute(f"ALTER TABLE {self.sql} ADD COLUMN {quoted(name)} {new}")
-        elif old != new:
-            # The same conversion as for a part: a type that is declared later must hold what is there.
-            conversion = self._conversion(Decisions(), typed=True)
-            convert = conversion.reading(old, new, (name,)).convert
-            value = convert(quoted(name)) if convert else quoted(name)
-            try:
-                self._connection.execute(
-                    f"ALTER TABLE {self.sql} ALTER COLUMN {quoted(name)} SET DATA TYPE {new} USING {value}"
+    def _alter(self, old: Columns, new: Columns) -> None:
+        for name, kind in new.items():
+            if name not in old:
+                self._connection.execute(f"ALTER TABLE {self.sql} ADD COLUMN {quoted(name)} {kind}")
+            elif old[name] != kind:
+                conversion = self._conversion(Decisions(), typed=True)
+                value = _converted(conversion, name, old[name], kind)
+                self._convert(
+                    f"ALTER TABLE {self.sql} ALTER COLUMN {quoted(name)} SET DATA TYPE {kind} USING {value}",
+                    conversion,
+                    old,
                 )
-            except Exception as error:
-                if failed_check(str(error)) is None:
-                    raise
-                raise SchemaMismatch(
-                    f"column {name!r} of {self.sql} is declared as {new} and is {old} with values that do not "
-                    "fit; correct the declaration, or alter the column yourself"
-                ) from error
+
+    def _rewrite(self, old: Columns, new: Columns) -> None:
+        conversion = self._conversion(Decisions(), typed=True)
+        values = ", ".join(_converted(conversion, name, kind, new[name]) for name, kind in old.items())
+        with self.written_anew(new) as sql:
+            names = ", ".join(map(quoted, old))
+            self._convert(f"INSERT INTO {sql} ({names}) SELECT {values} FROM {self.sql}", conversion, old)  # noqa: S608
+
+    def _convert(self, statement: str, conversion: Conversion, old: Columns) -> None:
+        """Convert values as those of a part are: a type that is declared later must hold what is there."""
+        try:
+            self._connection.execute(statement)
+        except Exception as error:
+            number = failed_check(str(error))
+            if number is None:
+                raise
+            check = conversion.checks[number]
+            name = check.path[0]
+            raise SchemaMismatch(
+                f"column {name!r} of {self.sql} is declared as {self._declared.get(name or '', check.target)} and is "
+                f"{old[name or '']} with values that do not fit; correct the declaration, or alter the column yourself"
+            ) from error
 
     def _conversion(self, decisions: Decisions, *, typed: bool) -> Conversion:
         return Conversion(
@@ -271,6 +295,12 @@ class Table:
                 "kept. The part is not what was sealed, or it was counted wrongly: compare it with its checkpoint"
             )
         return rows
+
+
+def _converted(conversion: Conversion, name: str, old: Kind, new: Kind) -> str:
+    """Write how a column's values become those of its new type."""
+    convert = conversion.reading(old, new, (name,)).convert
+    return convert(quoted(name)) if convert else quoted(name)
 
 
 def as_it_is(kind: Kind, _: Path) -> Kind:

@@ -146,7 +146,7 @@ class DuckDB:
                 f"DuckDB loads {', '.join(sorted(self.formats))}; plan {plan.id} is {plan.format}"
             )
         with self._using(f"load parts {plan.parts[0].sequence} to {plan.parts[-1].sequence}") as session:
-            rows = self._merged(session, job, plan) if self.key else session.load(job, plan)
+            rows = self._load(session, job, plan)
         self._settle()
         return rows
 
@@ -223,8 +223,8 @@ class DuckDB:
             updated_at=self.updated_at,
         )
 
-    def _merged(self, session: Session, job: Job, plan: Plan) -> int:
-        """Merge a plan; by a new table where deleting rows that are replaced takes more memory than there is.
+    def _load(self, session: Session, job: Job, plan: Plan) -> int:
+        """Load a plan; by writing the table anew where to change it takes more memory than there is.
 
         What earlier loads have deleted takes memory too, until the file is opened again.
         """
