@@ -282,6 +282,11 @@ class Http:
         )
         try:
             place.version = file.version()
+            if file.is_page():
+                raise SourceError(
+                    f"{web.shown(url)}: the server sends a page (text/html), not data: a login or an error, perhaps; "
+                    "look at it in a browser, and correct the URL or the credentials"
+                )
         except BaseException:
             file.close()
             raise

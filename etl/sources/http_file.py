@@ -8,6 +8,7 @@ from typing import SupportsIndex
 from etl.errors import SourceError
 from etl.sources.place import Version
 from etl.sources.web import Web
+from etl.sources.web_answers import Download
 from etl.sources.web_checksums import Checksums
 from etl.sources.web_leg import Content, Leg, Pace, no_ranges
 
@@ -61,8 +62,9 @@ class HttpFile(io.BufferedIOBase):
         super().__init__()
         pace = Pace(least_speed=least_speed, window=window, patience=patience)
         self._content = Content(web, url, known, pace)
-        self._content.first_answer = lambda download: self._checksums.expect_told(download.headers)
+        self._content.first_answer = self._look_at_headers
         self._checksums = Checksums()
+        self._says_html = False
         self._in_order = sha256 is not None
         if sha256 is not None:
             self._checksums.expect("the .sha256 file beside", "sha256", sha256)
@@ -88,6 +90,10 @@ class HttpFile(io.BufferedIOBase):
         self.peek(1)
         assert self._content.found is not None
         return self._content.found.version
+
+    def is_page(self) -> bool:
+        """Say whether it is a page for people: of a login, an error, a portal, in place of data."""
+        return self._says_html and self.peek(64).lstrip().startswith(b"<")
 
     def readable(self) -> bool:
         """Say that it can be read."""
@@ -170,6 +176,10 @@ class HttpFile(io.BufferedIOBase):
             self._leg = None
         self._held.clear()
         super().close()
+
+    def _look_at_headers(self, download: Download) -> None:
+        self._checksums.expect_told(download.headers)
+        self._says_html = "html" in download.headers.get("Content-Type", "").lower()
 
     def _next(self, wanted: int) -> bytes:
         """Return what comes next, `wanted` bytes or less or more; nothing: the end."""

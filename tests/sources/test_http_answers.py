@@ -340,6 +340,17 @@ def test_a_file_of_certificates_that_is_not_there_is_a_named_error(
         taken(source(server.url))
 
 
+def test_a_page_in_place_of_data_is_a_named_error() -> None:
+    page = Answer(headers={"Content-Type": "text/html; charset=utf-8"}, body=b"\n<!DOCTYPE html><p>Log in")
+    with WebServer(lambda _: page) as server, pytest.raises(SourceError, match="sends a page"):
+        taken(source(server.url + "/data.csv"))
+
+
+def test_data_that_is_called_a_page_is_read() -> None:
+    with WebServer(lambda _: Answer(headers={"Content-Type": "text/html"}, body=NDJSON)) as server:
+        assert taken(source(server.url)) == RECORDS
+
+
 def test_a_proxy_is_taken_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     with WebServer(lambda r: ranged(r, NDJSON)) as proxy:
         monkeypatch.setenv("http_proxy", proxy.url)
