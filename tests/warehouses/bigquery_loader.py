@@ -164,6 +164,33 @@ class Loader:
         self.client.close()
 
 
+class Paused:
+    """A process that stops right before it submits a job by a method of its client, until it is told to go on."""
+
+    def __init__(self, warehouse: BigQuery, method: str) -> None:
+        self._reached = threading.Event()
+        self._told = threading.Event()
+        client = warehouse._connected()
+        original = getattr(client, method)
+
+        def stop(*arguments: Any, **options: Any) -> Any:
+            self._reached.set()
+            assert self._told.wait(60)
+            return original(*arguments, **options)
+
+        setattr(client, method, stop)
+
+    def __enter__(self) -> Paused:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._told.set()
+
+    def wait(self) -> None:
+        """Wait until it has stopped."""
+        assert self._reached.wait(60)
+
+
 @contextmanager
 def in_background(target: Any, *arguments: Any) -> Iterator[list[Any]]:
     """Run a function on a thread; its result, or what it raised, is in the list when the context ends."""

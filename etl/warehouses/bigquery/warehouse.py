@@ -233,17 +233,17 @@ class BigQuery:
             WarehouseError: it cannot; or its columns contradict those that are declared.
             ConfigError: a column of the key cannot be one.
         """
+        if not job.refresh and self.disposition == "replace":
+            return  # whatever the table holds will be replaced
         table = self._table(job)
         found = table.look()
         self._seen[job.refresh] = table.columns(found)
-        if not job.refresh and self.disposition == "replace":
-            return  # whatever it holds will be replaced
-        columns = self._columns(job)
+        columns = self.columns(job) or ()
         if self._merge is not None:
             self._merge.check(columns)
         if loads:
             if found is None:
-                raise gone(table, job)
+                raise self._refreshing(job).gone if job.refresh else gone(table, job)
             self._filled.add(job.refresh)
             return
         if job.refresh or self._merge is not None or found is None or not found.num_rows:
