@@ -144,6 +144,16 @@ CASES: dict[str, Case] = {
         options={"header": False},
         rows=[{"column_1": 1, "column_2": "a"}, {"column_1": 2, "column_2": "b"}],
     ),
+    "duplicate headers, with better names": Case(
+        content=b"a,b,a\n1,2,3\n",
+        options={"header": ["a", "b", "a_2"], "skip_lines": 1},
+        rows=[{"a": 1, "b": 2, "a_2": 3}],
+    ),
+    "a title before the header": Case(
+        content=b"Flights of 2013\nas of today\na,b\n1,2\n",
+        options={"skip_lines": 2},
+        rows=[{"a": 1, "b": 2}],
+    ),
     "lines that end in CR LF": Case(
         content=b"a,b\r\n1,x\r\n2,y\r\n",
         rows=[{"a": 1, "b": "x"}, {"a": 2, "b": "y"}],

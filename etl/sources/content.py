@@ -49,6 +49,7 @@ class Content:
         header: bool | Sequence[str],
         null: Sequence[str],
         encoding: str,
+        skip_lines: int,
     ) -> None:
         self.format = one_of("format", format, get_args(Format))
         self.compression = one_of("compression", compression, get_args(Compression))
@@ -56,6 +57,8 @@ class Content:
             one_of(f"types: {name}", type_, csv_types.TYPES)
         if format not in (None, "csv") and (types or delimiter or header is not True):
             raise ValueError(f"types, delimiter and header are for CSV, and format is {format!r}")
+        if skip_lines < 0 or (skip_lines and format not in (None, "csv")):
+            raise ValueError(f"skip_lines: {skip_lines} lines before the header of CSV; format is {format!r}")
         if isinstance(null, str):
             raise ValueError(f"null is a list of words, not {null!r}")  # noqa: TRY004 - as every wrong argument
         self._options = Options(
@@ -64,6 +67,7 @@ class Content:
             header=_header(header),
             nulls=frozenset(null),
             encoding=_encoding(encoding),
+            skip_lines=skip_lines,
         )
         self._block_bytes = _BLOCK_BYTES
 
@@ -76,6 +80,7 @@ class Content:
             "delimiter": options.delimiter,
             "header": options.header,
             "encoding": options.encoding,
+            **({"skip_lines": options.skip_lines} if options.skip_lines else {}),
         }
 
     def read(

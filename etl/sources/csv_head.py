@@ -30,6 +30,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     header: bool | Sequence[str]
     nulls: frozenset[str]
     encoding: str
+    skip_lines: int
 
 
 def read_head(blocks: Blocks, place: Place, options: Options) -> None:
@@ -48,6 +49,10 @@ def read_head(blocks: Blocks, place: Place, options: Options) -> None:
         taken.append(block)
         size += len(block)
     sample = b"".join(taken)
+    if place.columns is None and options.skip_lines:
+        before = _bytes_of(sample, options.skip_lines)
+        _pass(sample[:before], place)
+        sample = sample[before:]
     text = sample.decode(options.encoding, "replace")
     if place.delimiter is None:
         place.delimiter = options.delimiter or _sniff(text)
@@ -58,9 +63,7 @@ def read_head(blocks: Blocks, place: Place, options: Options) -> None:
             header = _bytes_of(sample, reader.line_num)
             _check_text(sample[:header], place, options)
             place.columns = _named(first, place)
-            place.line += sample.count(b"\n", 0, header)
-            assert place.offset is not None
-            place.offset += header
+            _pass(sample[:header], place)
             first = []
         elif options.header is False:
             place.columns = [f"column_{number}" for number in range(1, len(first) + 1)]
@@ -73,6 +76,13 @@ def read_head(blocks: Blocks, place: Place, options: Options) -> None:
         rows = _rows(reader)
     blocks.give_back(sample)
     _infer(rows, place, options)
+
+
+def _pass(lines: bytes, place: Place) -> None:
+    """Move on behind lines that hold no records."""
+    assert place.offset is not None
+    place.line += lines.count(b"\n")
+    place.offset += len(lines)
 
 
 def raise_field_limit(limit: int) -> None:
@@ -120,7 +130,7 @@ def _sniff(text: str) -> str:
 
 def _named(header: list[str], place: Place) -> list[str]:
     where = place.on_line(0, 0)
-    advice = "name each column in the file's first line, once"
+    advice = "name each column in the file's first line, once; or set header = [names], and skip_lines = 1"
     if "" in header:
         raise SourceError(f"{where}: column {header.index('') + 1} of the header has no name; {advice}")
     twice = sorted({name for name in header if header.count(name) > 1})

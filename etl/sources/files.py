@@ -70,6 +70,8 @@ class Files:
         null: words that stand for a missing value in CSV columns of every type, `""` among them only if it is
             given. Mind `NA` where it means Namibia.
         encoding: of CSV: one that writes ASCII as ASCII does, such as `utf-8`, `latin-1`, `cp1252`.
+        skip_lines: how many lines to pass over at the beginning of a CSV file: a title, or a header in place of which
+            `header` gives better names.
         storage: what fsspec's file system for the URIs takes, such as `key`, `secret`, `endpoint_url`, `anon` (s3fs),
             `token` (gcsfs), `account_name` (adlfs), `username`, `password`, `key_filename` (sftp). It is neither
             part of the checkpoint nor of messages; without it each finds credentials as is usual for it.
@@ -92,6 +94,7 @@ class Files:
         header: bool | Sequence[str] = True,
         null: Sequence[str] = ("", "NA", "N/A", "NULL", "null"),
         encoding: str = "utf-8",
+        skip_lines: int = 0,
         storage: Mapping[str, Any] | None = None,
         on_late: Literal["warn", "fail"] = "warn",
         deadline: float = 120.0,
@@ -111,6 +114,7 @@ class Files:
             header=header,
             null=null,
             encoding=encoding,
+            skip_lines=skip_lines,
         )
         self._progress: _Progress | None = None
 

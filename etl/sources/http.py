@@ -77,6 +77,7 @@ class Http:
         header: as for `Files`.
         null: as for `Files`.
         encoding: as for `Files`.
+        skip_lines: as for `Files`.
         headers: sent with each request, to no other host that a redirect leads to: credentials, say.
         start: the first date or hour.
         end: the last one; a date means the whole day.
@@ -106,6 +107,7 @@ class Http:
         header: bool | Sequence[str] = True,
         null: Sequence[str] = ("", "NA", "N/A", "NULL", "null"),
         encoding: str = "utf-8",
+        skip_lines: int = 0,
         headers: Mapping[str, str] | None = None,
         start: Moment | None = None,
         end: Moment | None = None,
@@ -129,6 +131,7 @@ class Http:
             header=header,
             null=null,
             encoding=encoding,
+            skip_lines=skip_lines,
         )
         self._on_missing: OnMissing = one_of("on_missing", on_missing, get_args(OnMissing))
         self._checksum: Checksum = one_of("checksum", checksum, get_args(Checksum))

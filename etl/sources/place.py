@@ -74,7 +74,7 @@ class Place(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fie
             return msgspec.convert(cursor, cls)
         except msgspec.ValidationError as error:
             raise SourceError(
-                f"{cursor!r} is no cursor of etl.sources.Files ({error}); it was made by another source or "
+                f"{cursor!r} is no cursor of files ({error}); it was made by another source or "
                 "another version: start the job anew with another name and table"
             ) from error
 

