@@ -1,0 +1,221 @@
+"""Kill jobs at random, and run them again until they are finished: the table must hold each record once, each time.
+
+The jobs run in processes that are forked from one that has everything imported, so that a run takes little more than
+its work. It has no threads, which a fork would leave in the middle of something:
+
+    python -m tests.test_source_crashes
+
+reads what to run from its standard input, a line each, and says how it ended on its standard output.
+"""
+
+from __future__ import annotations
+
+import gzip
+import importlib
+import json
+import os
+import random
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pytest
+
+from tests.web import Answer, Request, WebServer, ranged
+
+# How often each job is killed. Those of a file over HTTP and of rows without a key have more tests elsewhere.
+KILLS = {"pages": 200, "files": 200, "http": 60, "pages without a key": 60}
+RECORDS = [{"id": number, "text": f"record {number} é " + "x" * (number % 50)} for number in range(400)]
+PAGE = 30
+
+# What a run imports besides the pipeline itself.
+IMPORTED = (
+    "duckdb",
+    "etl.engine",
+    "etl.sources",
+    "etl.stores.local",
+    "etl.warehouses.duckdb",
+    "fsspec",
+    "google_crc32c",
+    "isal.igzip",
+    "requests",
+    "tenacity",
+)
+
+
+def serve(request: Request) -> Answer:
+    """Serve the records in pages, and as a compressed file."""
+    if request.path == "/rows":
+        begin = int(request.query["offset"])
+        page = RECORDS[begin : begin + min(int(request.query["limit"]), PAGE)]
+        return Answer(headers={"Content-Type": "application/json"}, body=json.dumps({"rows": page}).encode())
+    half = len(RECORDS) // 2
+    first = request.path == "/a.ndjson.gz"
+    return ranged(request, packed(RECORDS[:half] if first else RECORDS[half:]), etag='"1"')
+
+
+def packed(records: list[dict[str, Any]]) -> bytes:
+    """Write records as compressed NDJSON, always the same."""
+    return gzip.compress(b"".join(json.dumps(record).encode() + b"\n" for record in records), mtime=0)
+
+
+def sources(url: str, files: Path) -> dict[str, dict[str, Any]]:
+    """Return the source of each job."""
+    return {
+        "pages": {
+            "type": "pages",
+            "url": f"{url}/rows",
+            "style": "offset",
+            "records": "rows",
+            "page_size": PAGE,
+            "key": ["id"],
+        },
+        "pages without a key": {
+            "type": "pages",
+            "url": f"{url}/rows",
+            "style": "offset",
+            "records": "rows",
+            "page_size": PAGE,
+        },
+        "files": {"type": "files", "paths": str(files / "*")},
+        "http": {"type": "http", "urls": [f"{url}/a.ndjson.gz", f"{url}/b.ndjson.gz"]},
+    }
+
+
+def run(directory: str, source: dict[str, Any]) -> None:
+    """Run the job on the files in `directory`."""
+    import etl
+
+    etl.Pipeline(
+        "job",
+        source=source,
+        sink={"type": "reused_file", "path": f"{directory}/job.ndjson"},
+        warehouse={"type": "duckdb", "path": f"{directory}/job.duckdb", "table": "records"},
+        checkpoint=f"{directory}/job.checkpoint.json",
+        part_records=70,
+    ).run()
+
+
+def loaded(directory: Path) -> list[dict[str, Any]]:
+    """Return the records in the table."""
+    import duckdb
+
+    with duckdb.connect(str(directory / "job.duckdb"), read_only=True) as warehouse:
+        rows = warehouse.execute("SELECT id, text FROM records ORDER BY id").fetchall()
+    return [{"id": number, "text": text} for number, text in rows]
+
+
+class Nursery:
+    """A process that forks others, each of which runs a job until it is done or killed."""
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.test_source_crashes"],
+            cwd=Path(__file__).parent.parent,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait(timeout=10)
+        self._process.stdout.close()
+
+    def run(self, directory: Path, source: dict[str, Any], seconds: float) -> tuple[int, float]:
+        """Run the job, and kill it after so many seconds; returns how it ended, and after how many seconds."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(json.dumps([str(directory), source, seconds]), file=self._process.stdin, flush=True)
+        code, took = json.loads(self._process.stdout.readline())
+        return code, took
+
+
+def main() -> None:
+    """Fork a process for each line that is read."""
+    for name in IMPORTED:
+        importlib.import_module(name)
+    for line in sys.stdin:
+        directory, source, seconds = json.loads(line)
+        began = time.monotonic()
+        child = os.fork()
+        if child == 0:
+            with Path(directory, "errors.txt").open("a") as errors:
+                os.dup2(errors.fileno(), 2)
+            try:
+                run(directory, source)
+            except BaseException:
+                sys.excepthook(*sys.exc_info())
+                os._exit(1)
+            os._exit(0)
+        descriptor = os.pidfd_open(child)
+        if not select.select([descriptor], [], [], seconds)[0]:
+            os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        os.close(descriptor)
+        sys.stdout.write(f"{json.dumps([os.waitstatus_to_exitcode(status), time.monotonic() - began])}\n")
+        sys.stdout.flush()
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """A directory in memory where there is one: a killed process loses nothing that an fsync would have saved."""
+    shared = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else None) as name:
+        yield Path(name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KILLS)
+def test_a_job_that_is_killed_at_random_goes_on_exactly_once(directory: Path, kind: str) -> None:
+    seed = random.randrange(2**32)
+    chance = random.Random(seed)
+    files = directory / "files"
+    files.mkdir()
+    for number, name in enumerate(["a.ndjson.gz", "b.ndjson", "c.json"]):
+        share = RECORDS[number::3]
+        data = packed(share) if name.endswith("gz") else b"\n".join(json.dumps(one).encode() for one in share)
+        (files / name).write_bytes(data if number < 2 else json.dumps(share).encode())
+    killed = jobs = 0
+    kills = KILLS[kind]
+    with WebServer(serve) as server, Nursery() as nursery:
+        source = sources(server.url, files)[kind]
+        for name in ("warm", "whole"):
+            (directory / name).mkdir()
+            code, whole = nursery.run(directory / name, source, 60)
+            assert (code, loaded(directory / name)) == (0, RECORDS)
+        while killed < kills:
+            work = directory / f"job-{jobs}"
+            work.mkdir()
+            jobs += 1
+            runs = 0
+            while True:
+                code, _ = nursery.run(work, source, chance.uniform(0, whole * 1.2) if killed < kills else 60)
+                runs += 1
+                if code == 0:
+                    break
+                assert code == -signal.SIGKILL, (
+                    f"seed {seed}, job {jobs}: {(work / 'errors.txt').read_text()}"
+                )
+                killed += 1
+            assert loaded(work) == RECORDS, f"seed {seed}, job {jobs}, after {runs} runs"
+            shutil.rmtree(work)
+    assert killed == kills
+    assert jobs > 5
+
+
+if __name__ == "__main__":
+    main()
