@@ -18,6 +18,8 @@ from pulling import ndjson, pull, taken
 from etl import config
 from etl.errors import ConfigError, SourceError
 from etl.sources import Files
+from etl.sources.remote.errors import explain
+from etl.sources.remote.kinds import secrets_of
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +134,25 @@ def host_key(place: Sftp) -> str:
         transport.start_client()
         key = transport.get_remote_server_key()
         return f"{key.get_name()} {key.get_base64()}"
+
+
+def test_an_option_that_nobody_knows_is_named(s3_place: S3, sftp_place: Sftp) -> None:
+    for place in (s3_place, sftp_place):
+        source = Files(place.uri("a.csv"), storage={**place.storage, "sekret": "a hidden word"})
+        with pytest.raises(SourceError, match=r"`storage` is wrong.*sekret") as raised:
+            pull(source)
+        assert "a hidden word" not in str(raised.value)
+
+
+def test_a_key_within_a_connection_string_is_hidden() -> None:
+    connection = "AccountName=me;AccountKey=c2VjcmV0IGtleQ==;BlobEndpoint=http://127.0.0.1:1/me;"
+    secrets = secrets_of({"connection_string": connection, "endpoint_url": "http://127.0.0.1:1"})
+    assert "c2VjcmV0IGtleQ==" not in explain(
+        ValueError(f"no: AccountKey=c2VjcmV0IGtleQ== {connection}"), "az", secrets
+    )
+    assert "127.0.0.1:1" in explain(
+        ValueError("no: http://127.0.0.1:1"), "s3", secrets_of({"endpoint_url": "http://127.0.0.1:1"})
+    )
 
 
 def test_storage_options_come_out_of_the_environment_in_a_job_file(

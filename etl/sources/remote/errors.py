@@ -120,6 +120,8 @@ def explain(error: BaseException, scheme: str, secrets: frozenset[str]) -> str:
         return f"it is refused ({said}): {credentials}; or ask for the permission to list and read"
     if missing(error):
         return f"it is not there ({said}): correct the path, or put it there"
+    if isinstance(error, (TypeError, ValueError)):
+        return f"`storage` is wrong, or something is missing there ({said}): {credentials}"
     if "gaierror" in names:
         return f"its host is not known ({said}): correct the host's name, or look at the network"
     if passing(error, scheme):

@@ -125,5 +125,7 @@ def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, Mapping):
         for item in value.values():
             yield from _texts(item)
-    elif isinstance(value, str) and len(value) > 3 and "://" not in value:
+    elif isinstance(value, str) and len(value) > 3 and not value.startswith(("http://", "https://")):
         yield value
+        # a connection string: name=value;name=value
+        yield from (piece.partition("=")[2] for piece in value.split(";") if len(piece.partition("=")[2]) > 7)

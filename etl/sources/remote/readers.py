@@ -108,6 +108,9 @@ def _sftp(system: Any, name: str) -> Reader:
     def read(offset: int, size: int) -> bytes:
         # asks for all the packets of a range at once; `read` would wait for each of 32 KiB
         data: bytes = next(file.readv([(offset, size)]))
+        # Where the answers come faster than paramiko's thread asks, it takes the range for done, asks again, and
+        # keeps the packets that come twice for as long as the file is open (5.1): up to all of it.
+        getattr(file, "_prefetch_data", {}).clear()
         return data
 
     def close() -> None:
