@@ -22,6 +22,9 @@ from etl.sources.web import Web
 from etl.sources.web_answers import Answer, Trouble
 
 _ANSWER_BYTES = 16 << 20
+# Socrata says it while it makes an answer, to be asked again (https://dev.socrata.com/docs/response-codes.html).
+_AT_WORK = 202
+_NO_CONTENT = 204
 # After how many pages that are the same, the API is taken for one that knows no pages.
 _SAME_PAGES = 5
 
@@ -270,6 +273,11 @@ class Pages:
         decoded: list[Any] = []
 
         def check(answer: Answer) -> None:
+            if answer.status == _AT_WORK:
+                raise Trouble(f"the server said {_AT_WORK}: it is still making the answer")
+            if answer.status == _NO_CONTENT:
+                decoded[:] = [None]
+                return
             framed = {"content-length", "transfer-encoding"} & {name.lower() for name in answer.headers}
             try:
                 decoded[:] = [answers.decode(answer.body, where, web.shown)]
@@ -284,7 +292,11 @@ class Pages:
         except SourceError as error:
             raise type(error)(f"{words}: {error}{self._advice(error, place)}") from error
         document = decoded[0] if decoded else answers.decode(answer.body, where, web.shown)
-        rows = answers.rows_of(document, self._records, answer.body, where, web.shown)
+        rows = (
+            []
+            if answer.status == _NO_CONTENT
+            else answers.rows_of(document, self._records, answer.body, where, web.shown)
+        )
         if self._remembers and len(rows) > MOST_REMEMBERED:
             raise SourceError(
                 f"{where}: it has {len(rows)} rows; with updated_at and a key, {MOST_REMEMBERED} can be compared at "

@@ -99,6 +99,22 @@ def test_what_passes_is_tried_again_and_retry_after_is_obeyed(status: int) -> No
         assert_resumes_everywhere(pages)
 
 
+def test_an_answer_that_is_still_being_made_is_asked_for_again_and_no_content_is_the_end() -> None:
+    with Api(rows_of(10)) as api:
+
+        def fault(request: Request) -> Answer | None:
+            if request.number % 2 == 0:
+                return Answer(status=202)
+            return (
+                Answer(status=204, headers={"Content-Length": "0"})
+                if request.query["offset"] == "10"
+                else None
+            )
+
+        api.faults = fault
+        assert taken(source(api, "offset")) == rows_of(10)
+
+
 def test_a_wait_that_is_longer_than_the_deadline_is_a_named_error() -> None:
     with Api(rows_of(10)) as api:
         api.faults = lambda request: (
