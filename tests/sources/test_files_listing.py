@@ -219,5 +219,5 @@ def test_growth_of_a_file_before_the_cursor_is_left_alone(tmp_path: Path) -> Non
 
 
 def test_a_cursor_of_something_else_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"no cursor of etl\.sources\.Files"):
+    with pytest.raises(SourceError, match=r"no cursor of files"):
         pull(Files(tmp_path), {"page": 3})
