@@ -40,7 +40,7 @@ def encoded(records: Sequence[Any], format: str) -> bytes:
         file = io.BytesIO()
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(list(records)), file)
         return file.getvalue()
-    lines = b"".join((r if isinstance(r, bytes) else orjson.dumps(r)) + b"\n" for r in records)
+    lines = b"".join((r if isinstance(r, bytes) else orjson.dumps(r, default=str)) + b"\n" for r in records)
     return gzip.compress(lines) if format == "ndjson.gz" else lines
 
 
