@@ -291,10 +291,9 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
 
         Parts go on being counted, so that their names are new; the totals are those of the refresh.
         """
-        position = Position()
-        base = replace(self.state, position=position, totals=Totals())
-        rest = replace(self, loaded=base, loads=0, moved=None).rewound()
-        return replace(rest, refresh=Refresh(id=secrets.token_hex(4), base=base))
+        base = replace(self.state, position=Position(), totals=Totals())
+        given_up = replace(self, loaded=base, loads=0, moved=None).rewound()
+        return replace(given_up, refresh=Refresh(id=secrets.token_hex(4), base=base))
 
     def refresh_complete(self) -> Checkpoint:
         """Note that all of a refresh is loaded: from now on its table is only ever exchanged."""

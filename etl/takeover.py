@@ -156,12 +156,11 @@ class Takeover:
         if not begins:
             self.follow_ledger(lease)
             self.look_back(lease)
-        self.settle_failures(lease, retry=retry or refresh)
+            self.settle_failures(lease, retry=retry)
         if start is not None:
-            self._check_start(lease.document)
+            self._check_start(lease.document, begins=begins)
         if begins:
-            self._give_up(lease)
-            lease.write(lease.document.refreshing())
+            lease.write(self._settled(lease).refreshing())
             self._notice("refreshing: a new table is filled, the old one stays as it is until all is loaded")
         refreshes.prepare(self._job, lease)
         self.recover(lease)
@@ -171,9 +170,9 @@ class Takeover:
             self._notice(f"going on from {position}, as it was asked for")
         return True
 
-    def _check_start(self, document: Checkpoint) -> None:
+    def _check_start(self, document: Checkpoint, *, begins: bool) -> None:
         """Refuse to go on from another position where that has no clear meaning."""
-        if document.refresh is not None:
+        if begins or document.refresh is not None:
             raise ConfigError(
                 f"job {self._job.pipeline!r} is being refreshed, from the source's beginning: leave --from out"
             )
@@ -194,9 +193,11 @@ class Takeover:
         if not isinstance(warehouse, KeepsLedger):
             return
         document = lease.document
-        entry = warehouse.latest(Job.of(document, self._job.fingerprint)) or Entry(
-            fingerprint={}, state=State(), loads=0
-        )
+        found = warehouse.latest(Job.of(document, self._job.fingerprint))
+        if found is None and not document.loads:
+            return  # nothing was loaded: what was rejected since, and how parts are counted, stays
+        base = document.refresh.base if document.refresh else State()
+        entry = found or Entry(fingerprint={}, state=base, loads=0)
         self._compare(entry.fingerprint, outstanding=False)
         if _same(entry.state, document.loaded):
             return
@@ -287,6 +288,10 @@ class Takeover:
         Raises:
             WarehouseError: it is not certain; nothing was given up.
         """
+        lease.write(self._settled(lease).rewound())
+
+    def _settled(self, lease: Lease) -> Checkpoint:
+        """Return the document with the plans that are loaded, once what became of each is certain and stays so."""
         warehouse: object = self._job.warehouse
         document = lease.document
         if isinstance(warehouse, LoadsByJobs) and document.plans:
@@ -311,7 +316,7 @@ class Takeover:
                     )
                 else:
                     document = document.acknowledged(plan)
-        lease.write(document.rewound())
+        return document
 
     def _notice(self, message: str) -> None:
         self._emit(progress.Notice(pipeline=self._job.pipeline, message=message))

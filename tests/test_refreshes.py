@@ -229,6 +229,13 @@ def test_where_it_was_told_to_go_on_is_kept_over_a_failure(place):
     assert place.rows() == sorted(numbers(40, 1) + numbers(40, 2, 15))
 
 
+def test_a_job_that_replaces_always_begins_at_the_beginning(place):
+    place.pipeline(40, 1, disposition="replace").run()
+    with pytest.raises(ConfigError, match="leave --from out"):
+        place.pipeline(40, 2, disposition="replace").run(start=Start(30))
+    assert place.rows() == numbers(40, 1)
+
+
 def test_parts_that_wait_must_be_loaded_before_another_cursor(place):
     class Unreachable(DuckDB):
         def load(self, job, plan):
@@ -239,4 +246,29 @@ def test_parts_that_wait_must_be_loaded_before_another_cursor(place):
     with pytest.raises(ConfigError, match="without --from"):
         place.pipeline(40, 1).run(start=Start(30))
     place.pipeline(40, 1).run()
+    assert place.rows() == numbers(40, 1)
+
+
+def test_a_refresh_that_found_nothing_keeps_the_dead_letters_and_their_numbers(place):
+    def refuse_all(records):
+        for record in records:
+            yield etl.Reject(record, "none of them")
+
+    place.pipeline(40, 1, transforms=[refuse_all], disposition="append").run()
+    place.pipeline(20, 2, transforms=[refuse_all], disposition="append").run(full_refresh=True)
+    assert place.pipeline(20, 3, disposition="append").run().records == 0
+    assert len(list(place.directory.glob("job-rejects-*"))) == 2
+    assert place.pipeline(30, 4, disposition="append").run().records == 10
+    assert place.rows() == numbers(30, 4, 20)
+
+
+def test_a_new_table_that_somebody_dropped_is_filled_again(place):
+    with pytest.raises(SourceError):
+        place.pipeline(40, 1, fails_at=25, disposition="replace").run()
+    with duckdb.connect(str(place.directory / "w.duckdb")) as warehouse:
+        tables = warehouse.execute("SELECT table_name FROM duckdb_tables()").fetchall()
+        for (name,) in tables:
+            if name.startswith("_etl_refresh_"):
+                warehouse.execute(f'DROP TABLE "{name}"')
+    assert place.pipeline(40, 1, disposition="replace").run().records == 40
     assert place.rows() == numbers(40, 1)
