@@ -6,11 +6,14 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
 import duckdb
 import pytest
+
+from etl import config
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -60,7 +63,7 @@ def test_the_python_of_the_readme_runs_as_it_stands(tmp_path):
 
 def test_the_job_file_of_the_readme_runs_as_it_stands_with_each_command(tmp_path):
     flights(tmp_path / "flights.csv.zip")
-    job, _ = blocks("toml")
+    job, *_ = blocks("toml")
     (tmp_path / "job.toml").write_text(job)
     (tmp_path / "flights.py").write_text(blocks("python")[0].split("result =")[0])
     commands = re.findall(r"^\$ (etl \w+ job\.toml)", README, re.MULTILINE)
@@ -68,6 +71,17 @@ def test_the_job_file_of_the_readme_runs_as_it_stands_with_each_command(tmp_path
     for command in commands:
         run(tmp_path, str(ETL), *command.split()[1:])
     assert rows(tmp_path / "flights.duckdb") == 200
+
+
+@pytest.mark.parametrize("number", range(1, len(blocks("toml"))))
+def test_a_piece_of_a_job_file_fits_into_the_job_file_before_it(tmp_path, monkeypatch, number):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("API_KEY", "secret")
+    (tmp_path / "schema.json").write_text('[{"name": "id", "type": "INTEGER"}]')
+    (tmp_path / "flights.py").write_text(blocks("python")[0].split("result =")[0])
+    whole = tomllib.loads(blocks("toml")[0]) | tomllib.loads(blocks("toml")[number])
+    job = config._decode(tmp_path / "job.toml", whole)
+    assert job.pipeline().name == "flights"
 
 
 @pytest.mark.parametrize("sink", ["reused_file", "numbered_chunks", "big_file"])
