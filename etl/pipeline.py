@@ -21,8 +21,8 @@ from etl.interrupts import stopped_by_signals
 from etl.job import Drift, OnError, Settings
 from etl.lease import Store
 from etl.loading import HANDED_OVER
-from etl.records import Position, Reader, Record, Transform, Unreadable, name_of, puller
-from etl.takeover import Start, Takeover, sink_errors
+from etl.records import Mark, Position, Reader, Record, Transform, Unreadable, name_of, puller
+from etl.takeover import Takeover, sink_errors
 from etl.transforms import Stages
 from etl.warehouses.base import KeepsLedger, Warehouse
 from sinks import Sink, TakesBudget
@@ -171,7 +171,7 @@ class Pipeline:
         wait: bool = False,
         retry_failed: bool = False,
         full_refresh: bool = False,
-        start: Start | None = None,
+        start: Mark | None = None,
         handle_signals: bool = True,
         listeners: Sequence[progress.Listener] = (),
     ) -> Result:
@@ -183,8 +183,8 @@ class Pipeline:
                 again: through a transform that was mended, or into a schema that was.
             full_refresh: fill a new table from the source's beginning, and put it in the place of the old one when all
                 is loaded; what the job has not loaded yet is given up. A run that is killed goes on with it.
-            start: go on from this cursor of the source in place of the checkpoint's position: what was loaded from
-                there before is loaded again.
+            start: go on from this mark of the source in place of the checkpoint's position: what was loaded from
+                there before is loaded again. `Mark(None)` is its beginning.
             handle_signals: on SIGTERM and SIGINT, cut the part that is open, commit and load it, and return
                 with `stopped` set; a second signal gives the open part up and ends the run once a load that is
                 under way has ended. Only in the main thread.

@@ -4,30 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
 
 from etl import progress, refreshes
 from etl.checkpoint import SMALLEST_PART, Checkpoint, Owner, State, decode, replace
 from etl.errors import ConfigError, DefinitionChanged, LoadFailed, LoadMismatch, SinkFailed, WarehouseError
 from etl.job import Settings
 from etl.lease import Lease, Store
+from etl.records import Mark
 from etl.warehouses.base import Entry, Job, KeepsLedger, LoadsByJobs
 from sinks import PartLost, Sink, SinkError
 
 # What a sink's identity is called in the fingerprint, and where its last part stands in a state.
 TAILS = {"parts": "tail", "rejects": "dead_letters_tail"}
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """Where a run is told to go on from.
-
-    Attributes:
-        cursor: one of the source's; None: its beginning.
-    """
-
-    cursor: Any
 
 
 class Takeover:
@@ -77,15 +65,21 @@ class Takeover:
             # Once the job was acquired with a sink, what stands there is its own, sealed or not.
             if document.fingerprint.get(key) != self._job.fingerprint[key]:
                 self._check_free(sink, lease)
+        begun = document.refresh
         document = replace(
             document,
             state=self._own_tails(document.state, document.fingerprint),
             loaded=self._own_tails(document.loaded, document.fingerprint),
+            refresh=begun and replace(begun, base=self._own_tails(begun.base, document.fingerprint)),
         )
         size = min(self._job.part_bytes, document.part_bytes or self._job.part_bytes)
         if not document.clean:
             size = min(size, max(size // 2, SMALLEST_PART))
-        lease.write(document.acquired(Owner.this_process(), self._job.fingerprint, size))
+        fingerprint = dict(self._job.fingerprint)
+        if refresh and "source" in document.fingerprint:
+            # Until the refresh is begun, the position is that of the source before.
+            fingerprint["source"] = document.fingerprint["source"]
+        lease.write(document.acquired(Owner.this_process(), fingerprint, size))
         return lease
 
     def _check_free(self, sink: Sink, lease: Lease) -> None:
@@ -127,7 +121,7 @@ class Takeover:
             )
 
     def bring_up_to_date(
-        self, lease: Lease, *, retry: bool = False, refresh: bool = False, start: Start | None = None
+        self, lease: Lease, *, retry: bool = False, refresh: bool = False, start: Mark | None = None
     ) -> bool:
         """Do all that stands between the claim and the first part.
 
@@ -135,7 +129,7 @@ class Takeover:
             lease: the checkpoint.
             retry: the cause of a load that failed for good is mended: its records may be pulled again.
             refresh: begin a refresh, though the job adds to its table; what is not loaded is given up.
-            start: where to go on from in place of the checkpoint's position.
+            start: where to go on from in place of the checkpoint's position; `Mark(None)`: the source's beginning.
 
         Returns:
             Whether the source is to be pulled: not when this run only had to end a refresh of the one before.
@@ -147,12 +141,12 @@ class Takeover:
         replaces = refreshes.replaces(self._job.warehouse)
         if refresh:
             refreshes.refreshing(self._job.pipeline, self._job.warehouse, self._job.sink)
-        if lease.document.refresh and lease.document.refresh.complete:
-            # Also before another one: who is half dead may be about to exchange the tables.
-            refreshes.exchange(self._job, lease, self._emit)
-            if replaces and not refresh:
+        lost = False
+        if lease.document.refresh is not None:
+            lost = self._end_refresh(lease, another=refresh)
+            if replaces and not (refresh or lost or lease.document.refresh):
                 return False
-        begins = refresh or (replaces and lease.document.refresh is None)
+        begins = refresh or lost or (replaces and lease.document.refresh is None)
         if not begins:
             self.follow_ledger(lease)
             self.look_back(lease)
@@ -160,7 +154,8 @@ class Takeover:
         if start is not None:
             self._check_start(lease.document, begins=begins)
         if begins:
-            lease.write(self._settled(lease).refreshing())
+            document = self._settled(lease).refreshing()
+            lease.write(replace(document, fingerprint=self._job.fingerprint))
             self._notice("refreshing: a new table is filled, the old one stays as it is until all is loaded")
         refreshes.prepare(self._job, lease)
         self.recover(lease)
@@ -197,7 +192,8 @@ class Takeover:
         if found is None and not document.loads:
             return  # nothing was loaded: what was rejected since, and how parts are counted, stays
         base = document.refresh.base if document.refresh else State()
-        entry = found or Entry(fingerprint={}, state=base, loads=0)
+        since = document.fingerprint if document.refresh else {}
+        entry = found or Entry(fingerprint=since, state=base, loads=0)
         self._compare(entry.fingerprint, outstanding=False)
         if _same(entry.state, document.loaded):
             return

@@ -7,7 +7,6 @@ import pytest
 
 import etl
 from etl.errors import ConfigError, DefinitionChanged, SourceError, WarehouseError
-from etl.takeover import Start
 from etl.verification import compare
 from etl.warehouses.base import Job
 from etl.warehouses.duckdb import DuckDB
@@ -210,21 +209,21 @@ def test_a_job_without_a_warehouse_is_not_refreshed(place):
 
 def test_a_run_goes_on_from_the_cursor_that_it_is_told(place):
     place.pipeline(40, 1).run()
-    place.pipeline(40, 2).run(start=Start(30))
+    place.pipeline(40, 2).run(start=etl.Mark(30))
     assert place.rows() == sorted(numbers(40, 1) + numbers(40, 2, 30))
     assert place.pipeline(40, 3).run().records == 0
 
 
 def test_a_cursor_of_null_is_the_beginning(place):
     place.pipeline(40, 1).run()
-    place.pipeline(20, 2).run(start=Start(None))
+    place.pipeline(20, 2).run(start=etl.Mark(None))
     assert place.rows() == sorted(numbers(40, 1) + numbers(20, 2))
 
 
 def test_where_it_was_told_to_go_on_is_kept_over_a_failure(place):
     place.pipeline(40, 1).run()
     with pytest.raises(SourceError):
-        place.pipeline(40, 2, fails_at=15).run(start=Start(15))
+        place.pipeline(40, 2, fails_at=15).run(start=etl.Mark(15))
     place.pipeline(40, 2).run()
     assert place.rows() == sorted(numbers(40, 1) + numbers(40, 2, 15))
 
@@ -232,7 +231,7 @@ def test_where_it_was_told_to_go_on_is_kept_over_a_failure(place):
 def test_a_job_that_replaces_always_begins_at_the_beginning(place):
     place.pipeline(40, 1, disposition="replace").run()
     with pytest.raises(ConfigError, match="leave --from out"):
-        place.pipeline(40, 2, disposition="replace").run(start=Start(30))
+        place.pipeline(40, 2, disposition="replace").run(start=etl.Mark(30))
     assert place.rows() == numbers(40, 1)
 
 
@@ -244,7 +243,7 @@ def test_parts_that_wait_must_be_loaded_before_another_cursor(place):
     with pytest.raises(WarehouseError):
         place.pipeline(40, 1, warehouse=Unreachable(place.directory / "w.duckdb", table="t")).run()
     with pytest.raises(ConfigError, match="without --from"):
-        place.pipeline(40, 1).run(start=Start(30))
+        place.pipeline(40, 1).run(start=etl.Mark(30))
     place.pipeline(40, 1).run()
     assert place.rows() == numbers(40, 1)
 

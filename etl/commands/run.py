@@ -14,7 +14,7 @@ import click
 from etl.commands import AGAIN, debug_option, is_terminal, job_argument
 
 if TYPE_CHECKING:
-    from etl.takeover import Start
+    from etl.records import Mark
 
 
 @click.command(epilog="Exit codes: 0 done; 75 stopped early, run it again; 2 bad configuration; 1 failed.")
@@ -103,16 +103,16 @@ def run(
             root.removeHandler(handler)
 
 
-def _start(text: str, *, full_refresh: bool) -> Start:
+def _start(text: str, *, full_refresh: bool) -> Mark:
     """Read the cursor of `--from`."""
-    from etl.takeover import Start
+    from etl.records import Mark
 
     if full_refresh:
         raise click.UsageError(
             "--from and --full-refresh: a refresh begins at the source's beginning; choose one"
         )
     try:
-        return Start(json.loads(text))
+        return Mark(json.loads(text))
     except ValueError as error:
         raise click.UsageError(
             f"--from: {text!r} is no JSON ({error}); a text is written in quotes, as in --from '\"2024-01-01\"'"
