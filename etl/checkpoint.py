@@ -175,7 +175,8 @@ class Refresh(msgspec.Struct, frozen=True, kw_only=True):
     """A refresh that is under way: the table is filled anew beside the old one.
 
     Attributes:
-        id: drawn when it began: the new table is called after it.
+        id: drawn when it began: the new table is called after it. It begins with a number that grows with each refresh
+            of a life, and a dash: so a process that is half dead knows those of its successors.
         base: the state with which it began: at the source's beginning, with nothing loaded.
         complete: whether all is loaded, so that nothing but the exchange of the tables is left.
     """
@@ -293,7 +294,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
         """
         base = replace(self.state, position=Position(), totals=Totals())
         given_up = replace(self, loaded=base, loads=0, moved=None).rewound()
-        return replace(given_up, refresh=Refresh(id=secrets.token_hex(4), base=base))
+        return replace(given_up, refresh=Refresh(id=f"{given_up.rewinds}-{secrets.token_hex(4)}", base=base))
 
     def refresh_complete(self) -> Checkpoint:
         """Note that all of a refresh is loaded: from now on its table is only ever exchanged."""

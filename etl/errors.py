@@ -25,6 +25,7 @@
     │   ├── SchemaMismatch        a value does not fit its column
     │   ├── LoadMismatch          the warehouse took another number of rows than the plan holds
     │   ├── LoadFailed            a plan cannot be loaded as it is: mend the cause, then --retry-failed
+    │   ├── RefreshLost           what was to replace a table is gone: only another refresh helps
     │   └── StillLoading          a load goes on in the warehouse, and was not waited for
     └── LabError                  an experiment of `etl lab` could not be run
         ├── NoFreshGroup          no memory cgroup of its own can be made for it
@@ -135,6 +136,10 @@ class LoadMismatch(WarehouseError):
 
 class LoadFailed(WarehouseError):
     """A plan cannot be loaded as it is, whenever it is tried; nothing of it was."""
+
+
+class RefreshLost(WarehouseError):
+    """What a refresh has loaded is gone, or nobody knows of it; the old table is as it was: `--full-refresh`."""
 
 
 class StillLoading(WarehouseError):

@@ -7,7 +7,16 @@ from contextlib import contextmanager
 
 from etl import progress, refreshes
 from etl.checkpoint import SMALLEST_PART, Checkpoint, Owner, State, decode, replace
-from etl.errors import ConfigError, DefinitionChanged, LoadFailed, LoadMismatch, SinkFailed, WarehouseError
+from etl.errors import (
+    ConfigError,
+    DefinitionChanged,
+    Fenced,
+    LoadFailed,
+    LoadMismatch,
+    RefreshLost,
+    SinkFailed,
+    WarehouseError,
+)
 from etl.job import Settings
 from etl.lease import Lease, Store
 from etl.records import Mark
@@ -142,9 +151,9 @@ class Takeover:
         if refresh:
             refreshes.refreshing(self._job.pipeline, self._job.warehouse, self._job.sink)
         lost = False
-        if lease.document.refresh is not None:
+        if under_way := lease.document.refresh:
             lost = self._end_refresh(lease, another=refresh)
-            if replaces and not (refresh or lost or lease.document.refresh):
+            if under_way.complete and replaces and not (refresh or lost):
                 return False
         begins = refresh or lost or (replaces and lease.document.refresh is None)
         if not begins:
@@ -164,6 +173,50 @@ class Takeover:
             lease.write(lease.document.moved_to(position))
             self._notice(f"going on from {position}, as it was asked for")
         return True
+
+    def _end_refresh(self, lease: Lease, *, another: bool) -> bool:
+        """End the refresh that is under way, if nothing but the exchange of the tables is left, or not even that.
+
+        Also before another one: who is half dead may be about to exchange the tables.
+
+        Args:
+            lease: the checkpoint.
+            another: whether another refresh is to begin.
+
+        Returns:
+            Whether what it loaded is gone, so that it must begin anew.
+
+        Raises:
+            RefreshLost: the same, where only a person can tell what became of it.
+            WarehouseError: it was not ended.
+        """
+        warehouse: object = self._job.warehouse
+        document = lease.document
+        assert document.refresh is not None
+        ledger = isinstance(warehouse, KeepsLedger)
+        if isinstance(warehouse, KeepsLedger):
+            found = warehouse.latest(Job.of(document, self._job.fingerprint))
+            if found and found.refreshed and not document.refresh.complete:
+                lease.write(
+                    document.refreshed()
+                )  # a copy of the checkpoint was put back: see `follow_ledger`
+                return False
+            there = found is not None and (found.refreshed or _same(found.state, document.loaded))
+            if document.refresh.complete and document.loads and not there:
+                self._notice(
+                    "the warehouse has not all that was to replace the table: it was put back, or dropped"
+                )
+                return True
+        if not document.refresh.complete:
+            return False
+        try:
+            refreshes.exchange(self._job, lease, self._emit)
+        except (RefreshLost, Fenced) as error:
+            # Who is fenced by its checkpoint will be so again.
+            if another or (ledger and isinstance(error, RefreshLost)):
+                return True
+            raise
+        return False
 
     def _check_start(self, document: Checkpoint, *, begins: bool) -> None:
         """Refuse to go on from another position where that has no clear meaning."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import duckdb
 import pytest
 
@@ -60,7 +62,7 @@ class Place:
 
     def refreshing(self):
         document = self.pipeline().read_checkpoint()
-        return document.refresh is not None
+        return document is not None and document.refresh is not None
 
 
 @pytest.fixture
@@ -124,17 +126,33 @@ def test_a_full_refresh_that_is_asked_for_again_begins_anew(place):
 
 
 def test_another_source_needs_a_full_refresh(place):
-    class Other(Numbers):
-        def fingerprint(self):
-            return "others"
-
     place.pipeline(40, 1).run()
     with pytest.raises(DefinitionChanged):
-        place.pipeline(source=Other(10, 2)).run()
-    place.pipeline(source=Other(10, 2)).run(full_refresh=True)
+        place.pipeline(source=Others(10, 2)).run()
+    place.pipeline(source=Others(10, 2)).run(full_refresh=True)
     assert place.rows() == numbers(10, 2)
-    place.pipeline(source=Other(20, 2)).run()
+    place.pipeline(source=Others(20, 2)).run()
     assert place.rows() == numbers(20, 2)
+
+
+class Others(Numbers):
+    def fingerprint(self):
+        return "others"
+
+
+def test_a_refresh_from_another_source_that_could_not_begin_leaves_the_job_to_the_source_before(place):
+    class Unreachable(DuckDB):
+        def open(self, budget):
+            raise WarehouseError("it cannot be reached")
+
+    place.pipeline(40, 1).run()
+    unreachable = Unreachable(place.directory / "w.duckdb", table="t")
+    with pytest.raises(WarehouseError):
+        place.pipeline(source=Others(60, 2), warehouse=unreachable).run(full_refresh=True)
+    with pytest.raises(DefinitionChanged, match="source was numbers"):
+        place.pipeline(source=Others(60, 2)).run()
+    place.pipeline(50, 1).run()
+    assert place.rows() == numbers(50, 1)
 
 
 class LostAnswer(DuckDB):
@@ -264,10 +282,87 @@ def test_a_refresh_that_found_nothing_keeps_the_dead_letters_and_their_numbers(p
 def test_a_new_table_that_somebody_dropped_is_filled_again(place):
     with pytest.raises(SourceError):
         place.pipeline(40, 1, fails_at=25, disposition="replace").run()
-    with duckdb.connect(str(place.directory / "w.duckdb")) as warehouse:
-        tables = warehouse.execute("SELECT table_name FROM duckdb_tables()").fetchall()
-        for (name,) in tables:
-            if name.startswith("_etl_refresh_"):
-                warehouse.execute(f'DROP TABLE "{name}"')
+    drop_new_table(place)
     assert place.pipeline(40, 1, disposition="replace").run().records == 40
     assert place.rows() == numbers(40, 1)
+
+
+class DiesBefore(DuckDB):
+    """Dies when all is loaded, before the tables are exchanged."""
+
+    def finish_refresh(self, job: Job) -> None:
+        raise WarehouseError("died before")
+
+
+DISPOSITIONS = pytest.mark.parametrize("disposition", ["append", "replace"])
+
+
+def all_but_exchanged(place, disposition):
+    warehouse = DiesBefore(place.directory / "w.duckdb", table="t", disposition=disposition)
+    with pytest.raises(WarehouseError, match="died before"):
+        place.pipeline(40, 2, warehouse=warehouse).run(full_refresh=not place.refreshing())
+
+
+def drop_new_table(place):
+    with duckdb.connect(str(place.directory / "w.duckdb")) as warehouse:
+        for (name,) in warehouse.execute("SELECT table_name FROM duckdb_tables()").fetchall():
+            if name.startswith("_etl_refresh_"):
+                warehouse.execute(f'DROP TABLE "{name}"')
+
+
+@DISPOSITIONS
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_new_table_that_is_dropped_before_the_exchange_is_filled_again(place, disposition, asked):
+    place.pipeline(40, 1, disposition=disposition).run()
+    all_but_exchanged(place, disposition)
+    drop_new_table(place)
+    place.pipeline(40, 3, disposition=disposition).run(full_refresh=asked)
+    assert place.rows() == numbers(40, 3)
+
+
+@DISPOSITIONS
+def test_a_database_from_before_the_refresh_is_refreshed_anew(place, disposition):
+    place.pipeline(40, 1, disposition=disposition).run()
+    shutil.copy(place.directory / "w.duckdb", place.directory / "copy")
+    all_but_exchanged(place, disposition)
+    shutil.copy(place.directory / "copy", place.directory / "w.duckdb")
+    place.pipeline(40, 3, disposition=disposition).run()
+    assert place.rows() == numbers(40, 3)
+
+
+@DISPOSITIONS
+def test_a_table_that_is_half_filled_is_never_exchanged(place, disposition):
+    place.pipeline(40, 1, disposition=disposition).run()
+    with pytest.raises(SourceError):
+        place.pipeline(40, 2, fails_at=25, disposition=disposition).run(full_refresh=True)
+    shutil.copy(place.directory / "w.duckdb", place.directory / "copy")
+    all_but_exchanged(place, disposition)
+    shutil.copy(place.directory / "copy", place.directory / "w.duckdb")
+    place.pipeline(40, 3, disposition=disposition).run()
+    assert place.rows() == numbers(40, 3)
+
+
+@DISPOSITIONS
+def test_a_checkpoint_from_the_middle_of_a_refresh_that_is_done_follows_the_ledger(place, disposition):
+    place.pipeline(40, 1, disposition=disposition).run()
+    with pytest.raises(SourceError):
+        place.pipeline(40, 2, fails_at=25, disposition=disposition).run(full_refresh=True)
+    shutil.copy(place.directory / "job.checkpoint.json", place.directory / "copy")
+    place.pipeline(40, 2, disposition=disposition).run()
+    shutil.copy(place.directory / "copy", place.directory / "job.checkpoint.json")
+    place.pipeline(60, 2, disposition=disposition).run()
+    assert place.rows() == numbers(60, 2)
+
+
+def test_dead_letters_from_before_a_refresh_outlive_its_table(place):
+    def refuse_sevens(records):
+        for record in records:
+            yield etl.Reject(record, "a seven") if record["number"] % 10 == 7 else record
+
+    place.pipeline(40, 1, transforms=[refuse_sevens]).run()
+    letters = set(place.directory.glob("job-rejects-*"))
+    with pytest.raises(SourceError):
+        place.pipeline(40, 2, fails_at=25, transforms=[refuse_sevens]).run(full_refresh=True)
+    drop_new_table(place)
+    place.pipeline(40, 2, transforms=[refuse_sevens]).run()
+    assert letters < set(place.directory.glob("job-rejects-*"))

@@ -55,11 +55,13 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
         fingerprint: the definition of the job that loaded last.
         state: the job's state after the last plan that was loaded.
         loads: how many plans were loaded.
+        refreshed: whether the refresh that was asked about has taken the table's place.
     """
 
     fingerprint: dict[str, str]
     state: State
     loads: int
+    refreshed: bool = False
 
 
 @runtime_checkable
@@ -148,6 +150,7 @@ class Refreshes(Protocol):
 
         Raises:
             Fenced: a later refresh has taken this one's place.
+            RefreshLost: what was loaded is gone, so that it cannot be done any more, by nobody.
             WarehouseError: it was not done, or nobody knows; to be repeated.
         """
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from etl.errors import EtlError, Fenced, WarehouseError
+from etl.errors import EtlError, Fenced, RefreshLost
 from etl.warehouses.base import Job
 from etl.warehouses.duckdb.ledger import exists
 
@@ -56,7 +56,7 @@ class Refreshes:
 
         Raises:
             Fenced: a later one has taken its place.
-            WarehouseError: it was never begun.
+            RefreshLost: it was never begun.
         """
         finished = self.finished(job)
         if finished is None:
@@ -110,7 +110,7 @@ class Refreshes:
         what = f"the refresh {job.refresh} of {self._destination} by {job.pipeline!r}"
         advice = "to fill the table anew, run with --full-refresh"
         if not known:
-            return WarehouseError(f"{what} was never begun in this database; {advice}")
+            return RefreshLost(f"{what} was never begun in this database; {advice}")
         return Fenced(
             f"{what} is not the newest one, which is {known[0][0]}: another process or another copy of the "
             f"checkpoint has begun it; nothing was changed. Go on with the newest checkpoint; {advice}"

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from etl.checkpoint import Part, Plan
-from etl.errors import ConfigError, Fenced, WarehouseError
+from etl.errors import ConfigError, Fenced, RefreshLost, WarehouseError
 from etl.memory import Budget
 from etl.warehouses.base import Audit, Entry, Job
 from etl.warehouses.duckdb import file as duckdb_file
@@ -172,7 +174,9 @@ class Session:
         self.at = None
         target = self._target(job)
         found = target.newest(job.pipeline) if target else None
-        return found[1] if found else None
+        if found is None:
+            return None
+        return msgspec.structs.replace(found[1], refreshed=bool(job.refresh) and target is self._main)
 
     def audit(self, job: Job) -> Audit:
         """Look up what the ledger and the table hold; see `DuckDB.audit`."""
@@ -232,7 +236,7 @@ class Session:
         new, old = self._refreshed(job.pipeline, job.refresh), self._main
         ledger = new.ledger.exists()
         if ledger and not new.table.exists() and new.ledger.latest(job.pipeline):
-            raise WarehouseError(
+            raise RefreshLost(
                 f"{new.table} is gone, into which the refresh {job.refresh} was loaded: somebody has dropped it. "
                 f"{old.table} is as it was; run with --full-refresh to fill it anew"
             )

@@ -180,7 +180,8 @@ class DuckDB:
 
         Raises:
             Fenced: a later one has taken its place.
-            WarehouseError: the old table cannot be dropped, the new one is gone, or anything else.
+            RefreshLost: the new table is gone, or was never begun.
+            WarehouseError: the old table cannot be dropped, or anything else.
         """
         with self._using("put the new table in the place of the old one") as session:
             session.finish_refresh(job)
