@@ -33,7 +33,9 @@ class Admission:
         self._job = job
         self._refuse = refuse
         own = _gate(job, document)
-        self.gate = drift.gate_of(job.drift, own, table=table, pinned=document.columns)
+        self.gate = drift.gate_of(
+            job.drift, own, table=table, pinned=document.columns, needed=_merged_by(job.warehouse)
+        )
         self._shapes = Shapes() if job.warehouse is not None and own is None else None
 
     @property
@@ -102,6 +104,14 @@ def table_columns(job: Settings, document: Checkpoint) -> Columns | None:
     ):
         return None
     return warehouse.columns(Job.of(document, job.fingerprint))
+
+
+def _merged_by(warehouse: object) -> tuple[str, ...]:
+    """Return the fields that say which rows are one, and which of two is the younger one."""
+    if not isinstance(warehouse, MergesByKey):
+        return ()
+    updated_at = getattr(warehouse, "updated_at", None)
+    return warehouse.key if updated_at is None else (*warehouse.key, updated_at)
 
 
 def _counted(records: Iterator[Record], limit: int, limited: Callable[[], None]) -> Iterator[Record]:

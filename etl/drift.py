@@ -10,11 +10,13 @@ Fields within objects count as those of the record do, where the column is a REC
 `[]` or `{}`, is no new column: it is left out by both.
 
 What is known is what the job declares and the table has, and what the checkpoint has pinned. Where none of them says
-anything, the first part is let through as it is, and what it shows is pinned with it.
+anything, the first part is let through as it is, and what it shows is pinned with it. The fields by which rows are
+merged are always known, as the job names them: without them, older rows would take the place of younger ones.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import msgspec
@@ -54,7 +56,14 @@ class HasDialect(Protocol):
     dialect: Dialect
 
 
-def gate_of(policy: Drift, own: Gate | None, *, table: Columns | None, pinned: Columns | None) -> Gate | None:
+def gate_of(
+    policy: Drift,
+    own: Gate | None,
+    *,
+    table: Columns | None,
+    pinned: Columns | None,
+    needed: Sequence[str] = (),
+) -> Gate | None:
     """Return the gate of one part under a policy; None: none is needed.
 
     Args:
@@ -62,13 +71,14 @@ def gate_of(policy: Drift, own: Gate | None, *, table: Columns | None, pinned: C
         own: the warehouse's gate of this part; None: it has none. Its columns are all that are known.
         table: where the warehouse has no gate: the columns that the job declares or the table has; None: none.
         pinned: those that the checkpoint has; None: this is the first part.
+        needed: the fields by which rows are merged.
     """
     if policy == "evolve":
         return own
     if own is not None:
         dialect = own.dialect if isinstance(own, HasDialect) else EXACT
-        return DriftGate(policy, own.columns, own, dialect=dialect)
-    return DriftGate(policy, union(table or (), pinned or ()), None)
+        return DriftGate(policy, own.columns, own, dialect=dialect, needed=needed)
+    return DriftGate(policy, union(table or (), pinned or ()), None, needed=needed)
 
 
 class DriftGate:
@@ -79,18 +89,26 @@ class DriftGate:
         known: all columns that are known; none: this part teaches them.
         inner: the warehouse's own gate, which looks at what is let through here; None: it has none.
         dialect: how the inner gate makes names of columns out of those of fields.
+        needed: fields that are known although there may be no column for them yet.
 
     Attributes:
         ignored: how many fields were dropped. To be set to 0 where the part is begun again.
     """
 
     def __init__(
-        self, policy: Drift, known: Columns | None, inner: Gate | None, *, dialect: Dialect = EXACT
+        self,
+        policy: Drift,
+        known: Columns | None,
+        inner: Gate | None,
+        *,
+        dialect: Dialect = EXACT,
+        needed: Sequence[str] = (),
     ) -> None:
         self.ignored = 0
         self._inner = inner
         self._known = known or ()
-        self._fields = _Fields(self._known, dialect) if known else None
+        expected = tuple(Column(name=name, type="JSON") for name in needed)
+        self._fields = _Fields((*expected, *known), dialect) if known else None
         self._freezes = policy == "freeze"
         self._learner = Learner() if not known and inner is None else None
 

@@ -363,3 +363,39 @@ def test_a_type_that_changes_is_a_dead_letter_before_bigquery(
     assert job.run("evolve").rejects == 2
     assert [row["id"] for row in rows_of(google_environment, table)] == [1, 2, 6]
     assert [letter["record"]["id"] for letter in job.letters()] == ["text", 7.5]
+
+
+OLDER = [{"id": 1, "v": "old"}, {"id": 2, "v": "old"}]
+DATED = [{"id": 1, "v": "younger", "at": 5}, {"id": 1, "v": "older", "at": 3}]
+
+
+@pytest.mark.parametrize("policy", ["ignore", "freeze"])
+def test_the_time_by_which_rows_are_merged_is_never_left_out(job: Job, policy: str) -> None:
+    job.records = [*OLDER, *DATED, {"id": 2, "v": "new", "at": 1, "more": 1}]
+    assert job.warehouse is not None
+    job.warehouse |= {"disposition": "merge", "key": ["id"], "updated_at": "at"}
+    result = job.run(policy)
+    assert (result.rejects, result.ignored) == ((0, 1) if policy == "ignore" else (1, 0))
+    assert [row["v"] for row in job.table()] == ["younger", "new" if policy == "ignore" else "old"]
+    assert "more" not in job.table()[0]
+
+
+def test_a_key_that_the_table_has_no_column_for_is_never_left_out(job: Job) -> None:
+    with duckdb.connect(str(job.folder / "w.duckdb")) as warehouse:
+        warehouse.execute("CREATE TABLE t (v VARCHAR)")
+    job.records = [*OLDER, {"id": 1, "v": "new", "more": 1}]
+    assert job.warehouse is not None
+    job.warehouse |= {"disposition": "merge", "key": ["id"]}
+    assert job.run("ignore").ignored == 1
+    assert job.table() == [{"v": "new", "id": 1}, {"v": "old", "id": 2}]
+
+
+def test_the_time_by_which_rows_are_merged_is_never_left_out_before_bigquery(
+    job: Job, google_environment: GoogleServers
+) -> None:
+    bigquery(job, google_environment)
+    assert job.warehouse is not None
+    job.warehouse |= {"disposition": "merge", "key": ["id"], "updated_at": "at"}
+    job.records = [*OLDER, *DATED]
+    job.warehouse["schema"] = {"id": "INTEGER", "v": "STRING"}
+    assert job.run("ignore").ignored == 0

@@ -120,6 +120,7 @@ class BigQuery:
         self.staging = staging
         self.disposition: str = disposition
         self.key = tuple(key)
+        self.updated_at = updated_at
         self.daily_operations = daily_operations
         self.operations = 0
         path = "/".join(quote(name) for name in self._options.names)
