@@ -155,6 +155,8 @@ CASTS: list[tuple[Any, Any, Any]] = [
     ("json", '{"a": [1, null]}', {"a": [1, None]}),
     ("json", {"a": 1}, {"a": 1}),
     ("json", "7", 7),
+    ("json", '{"id": 12345678901234567890123}', {"id": 12345678901234567890123}),
+    ("string", {"a": [None, 1.5]}, '{"a":[null,1.5]}'),
     ({"type": "float", "null": ["", "n/a"]}, "n/a", None),
     ({"type": "float", "null": ["", "n/a"]}, ["", "1.5"], [None, 1.5]),
     ({"type": "string", "null": ["-"]}, "-", None),
@@ -204,6 +206,9 @@ UNCASTABLE: list[tuple[Any, Any, str]] = [
     ({"type": "timestamp", "unit": "us"}, 0.5, "is no timestamp"),
     ({"type": "timestamp", "unit": "s"}, 10**15, "is no timestamp"),
     ("json", "{", "is no JSON"),
+    ("json", "[" * 100_000, "is no JSON"),
+    ("string", {"a": [None, math.nan]}, "is no value that has a text"),
+    ("string", [math.inf], "is no value that has a text"),
 ]
 
 
@@ -245,6 +250,10 @@ def test_fields_within_objects_and_lists_are_cast() -> None:
         ({"type": "float", "thousands": "ab"}, "cast.v.thousands: expected one sign"),
         ({"type": "timestamp", "zone": "Nowhere/Land"}, "cast.v.zone: there is no zone"),
         ({"type": "boolean", "true": ["no"]}, 'cast.v: "no" means true and false'),
+        (
+            {"type": "timestamp", "format": ["%d.%m.%Y %H:%M %Z"]},
+            "cast.v.format: %Z reads the name of a zone",
+        ),
     ],
 )
 def test_a_cast_that_makes_no_sense_is_an_error_of_the_definition(declared: Any, said: str) -> None:

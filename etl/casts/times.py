@@ -67,6 +67,12 @@ def date_(options: Options, _where: str) -> Cast:
 def timestamp(options: Options, where: str) -> Cast:
     """Return what casts to `datetime`."""
     formats, unit = _formats(options), options.unit
+    for form in formats:
+        if "%Z" in form.replace("%%", ""):
+            raise ConfigError(
+                f"{where}.format: %Z reads the name of a zone, and Python forgets it: write the name as it stands in "
+                "the text, and say what it means with zone; or %z, if it is an offset"
+            )
     zone = _zone(options.zone, f"{where}.zone") if options.zone is not None else None
 
     def of_text(value: str) -> datetime | None:

@@ -6,6 +6,7 @@ import math
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import orjson
 
 from etl import tables
@@ -53,6 +54,8 @@ def string(_options: Options, _where: str) -> Cast:
             text = orjson.dumps(value).decode()
         except TypeError as error:
             raise bad(value, "value that has a text") from error
+        if "null" in text and _holds_no_number(value):  # orjson writes them as null
+            raise bad(value, "value that has a text")
         return orjson.loads(text) if text.startswith('"') else text
 
     return cast
@@ -65,8 +68,17 @@ def json(_options: Options, _where: str) -> Cast:
         if value.__class__ is not str:
             return value
         try:
-            return orjson.loads(value)
-        except ValueError as error:
+            return msgspec.json.decode(value)  # not orjson, which makes floats of whole numbers past 64 bits
+        except (ValueError, RecursionError) as error:
             raise bad(value, "JSON") from error
 
     return cast
+
+
+def _holds_no_number(value: Any) -> bool:
+    """Say whether there is a NaN or an infinity within an object or a list."""
+    if isinstance(value, dict):
+        return any(map(_holds_no_number, value.values()))
+    if isinstance(value, (list, tuple)):
+        return any(map(_holds_no_number, value))
+    return isinstance(value, float) and not math.isfinite(value)
