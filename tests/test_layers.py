@@ -47,9 +47,9 @@ LAYERS = [
     {"etl.drift"},
     {"etl.job", "etl.housekeeping", "etl.interrupts"},
     {"etl.sources", "etl.warehouses", "etl.stores"},
-    {"etl.schemas"},
     {"etl.reshaping"},
     {"etl.casts"},
+    {"etl.schemas"},
     {"etl.dead_letters", "etl.words", "etl.tables", "etl.advice", "etl.places"},
     {
         "etl.columns",

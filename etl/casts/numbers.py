@@ -11,9 +11,7 @@ from typing import Any
 from etl import tables
 from etl.casts.options import Cast, Options, bad
 from etl.errors import ConfigError
-
-# What a number looks like as text.
-NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
+from etl.schemas.numbers import NUMBER
 
 _WHOLE = re.compile(r"[+-]?[0-9]+")
 _BLANKS = "\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}"

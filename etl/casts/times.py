@@ -11,9 +11,10 @@ from decimal import Decimal
 from typing import Any
 
 from etl import tables
-from etl.casts.numbers import NUMBER, whole
+from etl.casts.numbers import whole
 from etl.casts.options import Cast, Options, Uncastable, bad
 from etl.errors import ConfigError
+from etl.schemas.numbers import NUMBER
 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 # Of digits after the microsecond only zeros are taken.
