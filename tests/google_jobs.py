@@ -23,10 +23,11 @@ import etl
 from etl.errors import EtlError, Fenced
 from etl.testing.fault_proxy import Counter, Fault, FaultProxy
 from etl.warehouses.bigquery import BigQuery
-from tests import disks, jobs
+from tests import disks, jobs, refresh_jobs
 from tests.google import LOCATION, PROJECT, TIMEOUT, GoogleServers
 
 TABLE = "numbers"
+NEW = 2  # the version of the source that refreshes and merges are about; the table holds the one before
 FENCED, FAILED = 9, 1
 
 # Forked from a process that has the clients imported already: importing them takes longer than the job.
@@ -54,6 +55,7 @@ class Case:
     counter: Counter
     sink: dict[str, Any]
     staging: bool = False
+    way: str = ""
     began: datetime = field(default_factory=lambda: datetime.now(UTC))
     processes: list[BaseProcess] = field(default_factory=list)
     pids: defaultdict[int, Future[int]] = field(default_factory=lambda: defaultdict(Future))
@@ -71,12 +73,18 @@ class Case:
             "BIGQUERY_EMULATOR_HOST": self.bigquery.url,
         }
 
-    def start(self, name: str = "first") -> BaseProcess:
-        """Start the job in a process of its own, with a disk of its own: each name stands for a machine."""
+    def start(self, name: str = "first", *, asks: bool = True) -> BaseProcess:
+        """Start the job in a process of its own, with a disk of its own: each name stands for a machine.
+
+        A refresh that somebody must ask for is asked for with `asks`.
+        """
         disk = self.directory / name
         disk.mkdir(exist_ok=True)
         at = self.directory / "disk" if "path" in self.sink else disk
-        process = FORKS.Process(target=_work, args=(self.environment(), disk, at, self._definition(at)))
+        definition = self._definition(at)
+        if self.way:
+            definition["asks"] = asks
+        process = FORKS.Process(target=_work, args=(self.environment(), disk, at, definition))
         number = len(self.processes)
         self.processes.append(process)
         process.start()
@@ -91,9 +99,9 @@ class Case:
         """Let a fault strike at the nth request of the first process."""
         self.counter.at(nth, fault, of=lambda _head: len(self.processes) < 2)
 
-    def finish(self, name: str = "second") -> None:
+    def finish(self, name: str = "second", *, asks: bool = False) -> None:
         """Run the job to its end in a fresh process, on a fresh disk."""
-        process = self.start(name)
+        process = self.start(name, asks=asks)
         process.join()
         assert process.exitcode == 0, self.said(name)
 
@@ -110,7 +118,8 @@ class Case:
         warehouse = {"table": self.table, "location": LOCATION}
         if self.staging:
             warehouse["staging"] = f"gs://{self.bucket}/staging"
-        return {"sink": sink, "warehouse": warehouse, "checkpoint": f"gs://{self.bucket}/etl/job.json"}
+        defined = {"sink": sink, "warehouse": warehouse, "checkpoint": f"gs://{self.bucket}/etl/job.json"}
+        return defined | ({"way": self.way} if self.way else {})
 
 
 class SmallPlans(BigQuery):
@@ -141,6 +150,28 @@ def pipeline(definition: dict[str, Any], **changes: Any) -> etl.Pipeline:
     return etl.Pipeline("job", **{**defined, **changes})
 
 
+def refreshed(definition: dict[str, Any]) -> etl.Pipeline:
+    """Define a job of `tests.refresh_jobs` on Google Cloud: three parts, one plan."""
+    way = definition.pop("way")
+    warehouse = BigQuery(**definition.pop("warehouse"), **refresh_jobs.WAREHOUSES[way])
+    return etl.Pipeline(
+        "job",
+        source=refresh_jobs.Versions(NEW, grows=False),
+        transforms=[refresh_jobs.transform],
+        part_records=60,
+        warehouse=warehouse,
+        **definition,
+    )
+
+
+def _run(definition: dict[str, Any]) -> None:
+    if "way" not in definition:
+        pipeline(definition).run(handle_signals=False)
+        return
+    asks = definition.pop("asks") and definition["way"] in refresh_jobs.ASKED_FOR
+    refreshed(definition).run(handle_signals=False, full_refresh=asks)
+
+
 def _work(environment: dict[str, str], disk: Path, at: Path, definition: dict[str, Any]) -> None:
     os.environ.update({**environment, "TMPDIR": str(disk)})  # where one machine keeps its locks
     tempfile.tempdir = None
@@ -151,7 +182,7 @@ def _work(environment: dict[str, str], disk: Path, at: Path, definition: dict[st
         subprocess.run(["mount", "--bind", disk, at], check=True)
     os.chdir(at)
     try:
-        pipeline(definition).run(handle_signals=False)
+        _run(definition)
     except Fenced:
         traceback.print_exc()
         sys.exit(FENCED)
@@ -162,7 +193,12 @@ def _work(environment: dict[str, str], disk: Path, at: Path, definition: dict[st
 
 @contextmanager
 def case(
-    servers: GoogleServers, directory: Path, *, sink: dict[str, Any] = STREAM, staging: bool = False
+    servers: GoogleServers,
+    directory: Path,
+    *,
+    sink: dict[str, Any] = STREAM,
+    staging: bool = False,
+    way: str = "",
 ) -> Iterator[Case]:
     """Make a bucket, a dataset and proxies; in the end kill what is left of the processes, drop the dataset."""
     counter = Counter()
@@ -173,7 +209,7 @@ def case(
         FaultProxy(servers.gcs.url, counter=counter) as storage,
         FaultProxy(servers.bigquery.url, counter=counter) as bigquery,
     ):
-        made = Case(servers, bucket, dataset, place, storage, bigquery, counter, sink, staging)
+        made = Case(servers, bucket, dataset, place, storage, bigquery, counter, sink, staging, way)
         try:
             yield made
         finally:

@@ -61,9 +61,16 @@ class Task:
             found = jobs.find(name)
             submitted = found is None
             if found is None:
-                found, ours = jobs.insert(name, self.prepare(name), f"submit job {name} to {jobs.location}")
-                if ours:
-                    submitting()
+                try:
+                    submit = self.prepare(name)
+                except WarehouseError:
+                    # Somebody else may have done it in the meantime, and cleared away what it takes.
+                    if (found := jobs.find(name)) is None:
+                        raise
+                else:
+                    found, ours = jobs.insert(name, submit, f"submit job {name} to {jobs.location}")
+                    if ours:
+                        submitting()
             self.check(found)
             found = jobs.wait(found)
             result = outcome(found)

@@ -10,7 +10,7 @@ from etl.schemas.growth import plain
 from etl.schemas.types import Unfit
 from etl.warehouses.base import Gate, Misfit
 from etl.warehouses.bigquery.merge import ORDER, Merge, column_of
-from etl.warehouses.bigquery.types import arrow_schema
+from etl.warehouses.bigquery.types import BIGQUERY, arrow_schema
 
 if TYPE_CHECKING:
     import pyarrow
@@ -30,6 +30,8 @@ class MergeGate:
     Raises:
         ConfigError: a column that is known cannot be a key.
     """
+
+    dialect = BIGQUERY
 
     def __init__(self, gate: Gate, merge: Merge, sequence: int) -> None:
         columns = gate.columns

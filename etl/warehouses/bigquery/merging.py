@@ -18,7 +18,7 @@ from typing import Any
 
 from etl.checkpoint import Plan
 from etl.columns import Columns
-from etl.errors import LoadFailed
+from etl.errors import LoadFailed, WarehouseError
 from etl.warehouses.base import Job
 from etl.warehouses.bigquery import making
 from etl.warehouses.bigquery.adoption import adopt_merge
@@ -94,8 +94,12 @@ class Merging:
             making.widen(self.table, make())
             self._make_ledger()
             staging, options = self.staging, self.table.options
-            columns = staging.columns(staging.look()) or ()
-            columns = tuple(column for column in columns if column.name != ORDER.name)
+            found = staging.look()
+            if found is None:
+                raise WarehouseError(
+                    f"{staging.options} was deleted before it was merged into {options}; run again"
+                )
+            columns = tuple(each for each in staging.columns(found) or () if each.name != ORDER.name)
             sql = self.merge.script(self.plan, self.job, staging.options, columns, options)
             config = QueryJobConfig(labels=self._labels)
             return lambda: self.table.client.query(

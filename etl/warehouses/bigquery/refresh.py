@@ -19,7 +19,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from etl.columns import Columns
-from etl.errors import WarehouseError
+from etl.errors import RefreshLost
 from etl.warehouses.base import Job
 from etl.warehouses.bigquery import making
 from etl.warehouses.bigquery.adoption import adopt_exchange
@@ -33,6 +33,9 @@ KEPT = timedelta(days=30)
 # It is asked to stay longer once a day at most: the rate of such requests is limited.
 KEPT_AT_LEAST = KEPT - timedelta(days=1)
 
+# What stands in the name of a table between that of the one that is merged into and the plan that is staged there.
+MERGED = "__etl_merge_"
+
 
 def new_name(table: TableOptions, job: Job) -> str:
     """Return the name of the new table of a job's refresh."""
@@ -42,6 +45,12 @@ def new_name(table: TableOptions, job: Job) -> str:
 def _prefix(table: TableOptions, pipeline: str) -> str:
     # A label, or a part of a name, cannot hold every name of a job as it is.
     return f"{table.table}__etl_refresh_{hashlib.blake2b(pipeline.encode(), digest_size=6).hexdigest()}_"
+
+
+def _number(refresh: str) -> int:
+    """Return the number of a refresh in its life; see `etl.checkpoint.Refresh`."""
+    number = refresh.partition("-")[0]
+    return int(number) if number.isdecimal() else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,16 +76,18 @@ class Refreshing:
         return cls(jobs=jobs, table=table, new=new, job=job)
 
     @property
-    def gone(self) -> WarehouseError:
+    def gone(self) -> RefreshLost:
         """The error for a new table that held something, and is not there."""
-        return WarehouseError(
+        return RefreshLost(
             f"{self.new.options} is gone, into which job {self.job.pipeline!r} has loaded what was to replace "
             f"{self.table.options}: somebody deleted it, or it expired after {KEPT.days} days without a run; "
             f"{self.table.options} is as it was. Begin anew with `etl run --full-refresh`"
         )
 
     def begin(self) -> None:
-        """Give up all other refreshes of the job, whose tables are deleted. May be repeated.
+        """Give up all earlier refreshes of the job, whose tables are deleted. May be repeated.
+
+        A later one is a successor's: this process is half dead then.
 
         Raises:
             StillLoading: it was told to leave.
@@ -84,14 +95,17 @@ class Refreshing:
         """
         prefix = _prefix(self.table.options, self.job.pipeline)
         for name in making.named(self.table, prefix):
-            life, _, refresh = name.removeprefix(prefix).rpartition("_")
-            if name == self.new.options.table or not refresh:
+            whose, _, staged = name.removeprefix(prefix).partition(MERGED)
+            life, _, refresh = whose.rpartition("_")
+            later = life == self.job.life and _number(refresh) > _number(self.job.refresh)
+            if later or not refresh or (life, refresh) == (self.job.life, self.job.refresh):
                 continue
             other = Job(pipeline=self.job.pipeline, fingerprint={}, life=life, refresh=refresh)
             given_up = Refreshing.of(self.jobs, self.table, other)
-            # First: a process that is half dead must not find that nothing was loaded, and empty the table.
-            given_up._exchange.settle(self.jobs, self.job.pipeline)
-            making.delete(given_up.new)
+            if not staged:
+                # First: a process that is half dead must not find that nothing was loaded, and empty the table.
+                given_up._exchange.settle(self.jobs, self.job.pipeline)
+            making.delete(self.table.named(name))
 
     def make(self, found: Any | None, columns: Columns, *, filled: bool) -> None:
         """Make the new table for a load, or keep it for longer.
@@ -102,7 +116,8 @@ class Refreshing:
             filled: whether something was loaded into it.
 
         Raises:
-            WarehouseError: it cannot be made, or it is gone with what was loaded.
+            RefreshLost: it is gone, with what was loaded.
+            WarehouseError: it cannot be made.
         """
         now = datetime.now(UTC)
         if found is None:
@@ -125,6 +140,7 @@ class Refreshing:
         Raises:
             Fenced: the refresh was given up.
             StillLoading: it was told to leave; the exchange goes on.
+            RefreshLost: the new table is gone, with what was loaded into it.
             WarehouseError: it was not done, or nobody knows.
         """
         self._exchange.carry_out(self.jobs, submitting)

@@ -205,7 +205,11 @@ class BigQuery:
             StillLoading: it was told to leave.
             WarehouseError: it cannot be found out now.
         """
-        return self._plan_load(job, plan).settle()
+        found = self._plan_load(job, plan).settle()
+        if found is not None:
+            self._seen.pop(job.refresh, None)  # it was loaded since the table was looked at
+            self._filled.add(job.refresh)
+        return found
 
     def begin_refresh(self, job: Job) -> None:
         """Make ready for a refresh; see `Refreshes`.
