@@ -18,11 +18,13 @@ class Version(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, for
 
     Attributes:
         tag: a word that is another one for every other content, such as a strong ETag (RFC 9110, section 8.8.3).
+        weak_tag: a word that is another one for contents that mean something else, such as a weak ETag.
         modified: when it was changed, as its keeper writes it.
         length: its size in bytes.
     """
 
     tag: str | None = None
+    weak_tag: str | None = None
     modified: str | None = None
     length: int | None = None
 

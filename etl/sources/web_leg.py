@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 
-from etl.errors import SourceChanged, SourceCorrupt, SourceError, SourceUnavailable
+from etl.errors import SourceChanged, SourceCorrupt, SourceError, SourceMissing, SourceUnavailable
 from etl.sources.place import Version
 from etl.sources.web import Web
 from etl.sources.web_answers import Download, Trouble
@@ -96,7 +96,13 @@ class Content:
 
         Raises:
             SourceChanged: it is about another content.
+            SourceMissing: there is none.
         """
+        if download.status in (204, 205):
+            raise SourceMissing(
+                f"{self.shown}: the server said {download.status}: it has no content there; correct the URL, or see "
+                "whether it comes later"
+            )
         now = Found.of(download)
         before = self.found
         why = ""
@@ -104,8 +110,6 @@ class Content:
             why = changed(self._known, now.version) if self._known is not None else ""
         else:
             why = changed(before.version, now.version)
-            if not why and before.weak_tag and now.weak_tag and before.weak_tag != now.weak_tag:
-                why = f"its ETag was {before.weak_tag} and is {now.weak_tag}"
             # an answer of 206 to If-Range need not repeat it (section 15.3.7)
             if not why and now.coding != before.coding and (now.whole or now.coding):
                 why = f"it was sent with Content-Encoding {before.coding!r} and is with {now.coding!r}"

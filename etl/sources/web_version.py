@@ -17,8 +17,7 @@ class Found:
     """What an answer says about the content.
 
     Attributes:
-        version: its strong ETag, when it was changed, its length.
-        weak_tag: its weak ETag: it stays the same while the bytes may change.
+        version: its ETag, when it was changed, its length.
         condition: what `If-Range` may hold; None: nothing tells that the bytes are the same.
         coding: its Content-Encoding; empty: none, or it is not said.
         first: where in the content the body begins.
@@ -26,7 +25,6 @@ class Found:
     """
 
     version: Version
-    weak_tag: str | None
     condition: str | None
     coding: str
     first: int
@@ -43,8 +41,9 @@ class Found:
         # A date tells contents apart only if it lies a second or more before the answer (section 8.8.2.2).
         dated = modified if modified is not None and _is_past(modified, headers) else None
         return cls(
-            version=Version(tag=strong, modified=modified, length=length),
-            weak_tag=tag if strong is None else None,
+            version=Version(
+                tag=strong, weak_tag=tag if strong is None else None, modified=modified, length=length
+            ),
             condition=strong or dated,
             coding=headers.get("Content-Encoding", "").strip().lower(),
             first=first,
@@ -56,10 +55,12 @@ def changed(before: Version, now: Version) -> str:
     """Say in which way a content is another one; empty: it is not, as far as the server tells.
 
     What only one of both has is not compared. Where both have a strong ETag, the date does not matter: the
-    servers behind one name may have stored the same content at different times.
+    servers behind one name may have stored the same content at different times. A weak one may stay the same while
+    the bytes change, but not the other way round.
     """
-    if before.tag and now.tag and before.tag != now.tag:
-        return f"its ETag was {before.tag} and is {now.tag}"
+    for one, other in ((before.tag, now.tag), (before.weak_tag, now.weak_tag)):
+        if one and other and one != other:
+            return f"its ETag was {one} and is {other}"
     same_tag = bool(before.tag and now.tag)
     if not same_tag and before.modified and now.modified and before.modified != now.modified:
         return f"it was last modified {before.modified!r} and is now {now.modified!r}"

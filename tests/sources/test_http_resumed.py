@@ -76,6 +76,7 @@ def test_each_format_resumes_everywhere_over_connections_that_break(name: str) -
     ("before", "after"),
     [
         ({"etag": '"1"'}, {"etag": '"2"'}),
+        ({"etag": 'W/"1"'}, {"etag": 'W/"2"'}),
         (
             {"last_modified": "Mon, 01 Jan 2024 00:00:00 GMT"},
             {"last_modified": "Mon, 01 Jan 2024 00:00:01 GMT"},
