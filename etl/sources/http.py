@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, get_args
 from urllib.parse import unquote, urlsplit
 
@@ -30,6 +30,7 @@ LEAST_SPEED = 1024.0
 _SPEED_SECONDS = 30.0
 
 _SHA256_BYTES = 1 << 20
+_CLOCKS_DIFFER = timedelta(days=1)
 _AT_RANDOM = (".parquet", ".zip")
 # Headers that hold no secret, whose values may be in a message.
 _OPEN = frozenset(
@@ -48,9 +49,9 @@ class Http:
     The content is streamed, never stored. A connection that breaks, hangs or is too slow is made again and goes
     on at its byte, tried for `deadline` seconds since the last byte came. A server without ranges is read again
     from the beginning, and what was read is skipped. A content that changes while it is read, or between two runs,
-    is `SourceChanged`, never a mixture of both: told by a strong ETag, else by Last-Modified and length, else, within
-    a run, by comparing the bytes. A server that says nothing of these is not caught between two runs, nor between
-    two ranges of a zip or Parquet file.
+    is `SourceChanged`, never a mixture of both: told by a strong ETag, else by a weak one, by Last-Modified and
+    length, else, within a run, by comparing the bytes. A server that says nothing of these is not caught between two
+    runs, nor between two ranges of a zip or Parquet file.
 
     The order is that of `urls`. A later run goes on after the URL that was read last; one that was read, or
     skipped, is not looked at again. Plain NDJSON and CSV and Parquet are entered by a range, gzip, zstd and
@@ -203,7 +204,8 @@ class Http:
         progress = self._progress = _Progress(self._patterns.count(now))
         types = {} if at is None else at.types
         behind = at
-        for named in self._patterns.expand(now):
+        # an hour that is over by the clock of the machine before may not be over by this one's
+        for named in self._patterns.expand(now + _CLOCKS_DIFFER):
             resumed = None
             if behind is not None:
                 if (named.entry, urls_.without_credentials(named.url)) != (behind.entry, behind.file):
@@ -213,14 +215,16 @@ class Http:
                 if resumed.done:
                     progress.passed()
                     continue
+            elif named.over > now:
+                return
             known = yield from self._url(web, named, resumed, types, progress)
             if known is None:
                 return
             types = known
         if behind is not None:
             raise SourceChanged(
-                f"the cursor is at {behind}, which `urls`, `start` and `end` do not stand for any more: put them "
-                "back, or start the job anew with another name and table"
+                f"the cursor is at {behind}, which `urls`, `start` and `end` do not stand for any more (it is "
+                f"{now:%Y-%m-%d %H:%M} UTC here): put them back, or start the job anew with another name and table"
             )
 
     def _url(

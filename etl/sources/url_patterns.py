@@ -16,6 +16,7 @@ Moment = str | date | datetime
 
 _HOUR = timedelta(hours=1)
 _DAY = timedelta(days=1)
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)(?:\.\.(\d+))?")
 # A format that repeats does so within a year and some days.
@@ -28,10 +29,12 @@ class Named(NamedTuple):
     Attributes:
         entry: which of the source's URLs or patterns, from 0.
         url: the URL.
+        over: when its hour, day or month is over; long ago, where it does not go with the time.
     """
 
     entry: int
     url: str
+    over: datetime
 
 
 class _Piece(Protocol):
@@ -207,19 +210,20 @@ class Patterns:
 
         The time is slowest, whatever stands on its left: what is new comes last.
         """
-        for pattern, at in self._at_times(now):
+        for pattern, at, over in self._at_times(now):
             for url in pattern.urls(at):
-                yield Named(pattern.entry, url)
+                yield Named(pattern.entry, url, over)
 
     def count(self, now: datetime) -> int:
         """Return how many URLs that is."""
-        return sum(pattern.count for pattern, _ in self._at_times(now))
+        return sum(pattern.count for pattern, *_ in self._at_times(now))
 
-    def _at_times(self, now: datetime) -> Iterator[tuple[_Pattern, datetime]]:
+    def _at_times(self, now: datetime) -> Iterator[tuple[_Pattern, datetime, datetime]]:
+        """Yield each pattern with each time that is over by now, and when it was."""
         timed = [pattern for pattern in self._patterns if pattern.timed]
         for pattern in self._patterns:
             if not pattern.timed:
-                yield pattern, now
+                yield pattern, now, _LONG_AGO
         if self._start is None:
             return
         # hour by hour, as a pattern may name the hour; a day is one URL when all of its hours give the same
@@ -231,7 +235,7 @@ class Patterns:
                 when, since = began[number]
                 if (after := pattern.when(at)) != when:
                     if self._end is None or since <= self._end:
-                        yield pattern, since
+                        yield pattern, since, at
                     began[number] = (after, at)
             if self._end is not None and all(since > self._end for _, since in began):
                 return

@@ -11,10 +11,10 @@ import pytest
 from http_sources import source
 from hypothesis import given
 from hypothesis import strategies as st
-from pulling import ndjson, pull, taken
+from pulling import ndjson, pull, small_blocks, taken
 
 from etl import registry
-from etl.errors import ConfigError, SourceMissing, SourceRefused
+from etl.errors import ConfigError, SourceChanged, SourceMissing, SourceRefused
 from etl.records import Mark
 from etl.sources import Http
 from etl.sources.url_patterns import Patterns
@@ -255,6 +255,26 @@ def test_a_later_run_takes_the_hours_that_came() -> None:
         assert pull(made, cursor) == []
         made._now = lambda: NOW + timedelta(hours=2)
         assert [item["path"] for item in taken(made, cursor)] == ["/2024-03-02-5", "/2024-03-02-6"]
+
+
+@pytest.mark.parametrize("taken_before", [1, 2, 3, 4])
+def test_a_clock_that_is_behind_that_of_the_run_before_goes_on_and_takes_nothing_early(
+    taken_before: int,
+) -> None:
+    with WebServer(lambda request: Answer(body=ndjson([{"path": request.path}] * 2))) as server:
+        made = small_blocks(source(server.url + "/{date}-{hour}", start="2024-03-02T03"), 10)
+        made._now = lambda: NOW
+        items = pull(made)
+        marks = [
+            n for n, item in enumerate(items) if isinstance(item, Mark) and item.cursor["file"][-1] == "4"
+        ]
+        made._now = lambda: NOW - timedelta(minutes=NOW.minute, seconds=1)
+        at = marks[taken_before - 1]
+        rest = [item for item in items[at:] if not isinstance(item, Mark)]
+        assert taken(made, items[at].cursor) == rest
+        made._now = lambda: NOW - timedelta(days=2)
+        with pytest.raises(SourceChanged, match=r"it is 2024-02-29 .* UTC here"):
+            taken(made, items[at].cursor)
 
 
 def test_urls_of_several_entries_are_told_apart() -> None:
