@@ -22,8 +22,6 @@ from etl.sources.web import Web
 from etl.sources.web_answers import Answer, Trouble
 
 _ANSWER_BYTES = 16 << 20
-# Socrata says it while it makes an answer, to be asked again (https://dev.socrata.com/docs/response-codes.html).
-_AT_WORK = 202
 _NO_CONTENT = 204
 # After how many pages that are the same, the API is taken for one that knows no pages.
 _SAME_PAGES = 5
@@ -273,8 +271,6 @@ class Pages:
         decoded: list[Any] = []
 
         def check(answer: Answer) -> None:
-            if answer.status == _AT_WORK:
-                raise Trouble(f"the server said {_AT_WORK}: it is still making the answer")
             if answer.status == _NO_CONTENT:
                 decoded[:] = [None]
                 return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from urllib.parse import quote, quote_plus, urlsplit, urlunsplit
+from urllib.parse import quote, quote_plus, unquote_plus, urlsplit, urlunsplit
 
 HIDDEN = "***"
 
@@ -49,6 +49,15 @@ def without_credentials(url: str) -> str:
     query, hash_, fragment = query.partition("#")
     pairs = [_shown(pair) for pair in query.split("&")]
     return f"{head}?{'&'.join(pairs)}{hash_}{fragment}"
+
+
+def credentials_of(url: str) -> list[str]:
+    """Return what `without_credentials` leaves out of a URL, as it is written and as it is meant."""
+    head, _, query = url.partition("#")[0].partition("?")
+    found = [pair.partition("=")[2] for pair in query.split("&") if _shown(pair) != pair]
+    if user := re.match(r"[a-z]+://[^/@:]*:([^/@]*)@", head, re.IGNORECASE):
+        found.append(user[1])
+    return [*found, *map(unquote_plus, found)]
 
 
 def hide(text: str, secrets: Sequence[str]) -> str:

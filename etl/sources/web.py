@@ -38,9 +38,10 @@ __all__ = ["MOST_BYTES", "PASSING", "READ_TIMEOUT", "Answer", "Download", "Troub
 
 T = TypeVar("T")
 
-# RFC 9110 (408, 500, 502, 503, 504), RFC 8470 (425), RFC 6585 (429); 520 to 524 are Cloudflare's, when the server
-# behind it is in trouble ("Cloudflare 5xx errors").
-PASSING = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
+# RFC 9110 (202, 408, 500, 502, 503, 504), RFC 8470 (425), RFC 6585 (429); 520 to 524 are Cloudflare's, when the
+# server behind it is in trouble ("Cloudflare 5xx errors"). 202 is no content yet: Socrata says it while it makes an
+# answer, to be asked again (https://dev.socrata.com/docs/response-codes.html).
+PASSING = frozenset({202, 408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
 
 # What says that nothing is there (RFC 9110).
 MISSING = (404, 410)
@@ -112,7 +113,7 @@ class Web:
             session.close()
 
     def open(self, url: str, *, headers: Mapping[str, str] | None = None) -> Download:
-        """Return an answer whose status is 200 to 299; its body is still to be read, and may break.
+        """Return an answer whose status is 200 to 299, but not 202; its body is still to be read, and may break.
 
         Raises:
             SourceError: there is none; one of its kinds says why.
@@ -128,7 +129,7 @@ class Web:
         limit: int = MOST_BYTES,
         check: Callable[[Answer], object] = lambda _: None,
     ) -> Answer:
-        """Return a whole answer whose status is 200 to 299. A body that breaks off is asked for again.
+        """Return a whole answer whose status is 200 to 299, but not 202. A body that breaks off is asked for again.
 
         Args:
             url: what to get.
@@ -209,7 +210,7 @@ class Web:
             url: what to get.
             params: added to its query.
             headers: added to those of all requests.
-            also: statuses that are returned as well as 200 to 299.
+            also: statuses that are returned as well as 200 to 299, of which 202 is not.
 
         Raises:
             Trouble: it failed, and another attempt may not.
@@ -219,10 +220,10 @@ class Web:
             url, params, {**self._headers, "Accept-Encoding": "identity", **(headers or {})}
         )
         status = response.status_code
-        if 200 <= status < 300 or status in also:
+        if (200 <= status < 300 and status not in PASSING) or status in also:
             return Download(response, self._secrets)
         with closing(response):
-            said = self._words(response)
+            said = self._words(response, [*urls.credentials_of(url), *urls.credentials_of(response.url)])
         what = f"{self.shown(url)}: the server said {status}{said}"
         if status in self._missing:
             raise SourceMissing(f"{what}: nothing is there; correct the URL, or see whether it has moved")
@@ -248,7 +249,12 @@ class Web:
             response.close()
             # as requests does: the header's bytes are UTF-8 where they are not ASCII
             location = location.encode("latin-1").decode("utf-8", "replace")
-            before, target, params = response.url, urljoin(response.url, location), None
+            before, params = response.url, None
+            try:
+                target = urljoin(before, location)
+                urlsplit(target).port  # noqa: B018 - which is looked at later, and may be none
+            except ValueError as error:
+                raise SourceError(f"{self.shown(url)}: redirected to what is no URL ({error})") from None
             if urlsplit(target).scheme.lower() not in ("http", "https"):
                 raise SourceError(f"{self.shown(url)}: redirected to {self.shown(target)}, which is not HTTP")
             if not urls.may_be_told(before, target):
@@ -284,6 +290,7 @@ class Web:
             urllib3.exceptions.HTTPError,
             http.client.HTTPException,
             OSError,
+            ValueError,  # of requests, which looks at where a redirect leads
         ) as error:
             reason = urls.hide(google_errors.words(error), self._secrets)
             what = f"{self.shown(url)}: {reason}"
@@ -298,8 +305,8 @@ class Web:
         # not `from error`: what the client raised holds the URL, with all that is in it
         raise failure
 
-    def _words(self, response: requests.Response) -> str:
-        """Return the beginning of what a server says about an error, if it is text."""
+    def _words(self, response: requests.Response, secrets: Sequence[str]) -> str:
+        """Return the beginning of what a server says about an error, if it is text, without secrets."""
         if not re.match(
             r"(text/plain|(text|application)/\S*(json|xml))\b", response.headers.get("Content-Type", "")
         ):
@@ -312,7 +319,7 @@ class Web:
         except (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError):
             return ""
         plain = re.sub(r"<[^>]*>", " ", said.decode(errors="replace"))
-        text = urls.hide(" ".join(plain.split()), self._secrets)
+        text = urls.hide(" ".join(plain.split()), (*self._secrets, *secrets))
         return f" ({text[:200]})" if text else ""
 
     def _within(self, size: int, limit: int, url: str) -> None:

@@ -30,7 +30,7 @@ NDJSON = ndjson(RECORDS)
 TOKEN = "s3cr3t-t0ken-0123456789"
 
 
-@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 522])
+@pytest.mark.parametrize("status", [202, 408, 425, 429, 500, 502, 503, 504, 522])
 def test_these_pass(status: int) -> None:
     with WebServer(lambda r: Answer(status=status) if r.number < 3 else Answer(body=NDJSON)) as server:
         assert taken(source(server.url)) == RECORDS
@@ -228,6 +228,37 @@ def test_a_secret_is_in_no_message_no_cursor_and_no_fingerprint() -> None:
         chain = chain.__cause__ or chain.__context__
     assert TOKEN not in json.dumps(marks) + made.fingerprint()
     assert server.requests[-1].query["api_key"] == TOKEN
+
+
+def test_a_secret_of_the_url_that_the_server_repeats_is_in_no_message() -> None:
+    def answer(request: Request) -> Answer:
+        if request.path == "/x":
+            return Answer(status=302, headers={"Location": "/y?X-Amz-Signature=other%2Fsecret"})
+        said = f"for {TOKEN}: {request.query['X-Amz-Signature']} is not right"
+        return Answer(status=403, headers={"Content-Type": "text/plain"}, body=said.encode())
+
+    with (
+        WebServer(answer) as server,
+        pytest.raises(SourceRefused, match=r"said 403 \(for \*\*\*: \*\*\* is not right\)"),
+    ):
+        taken(source(f"{server.url}/x?token={TOKEN}"))
+
+
+@pytest.mark.parametrize("location", ["http://[", "http://a:port/"])
+def test_a_redirect_to_what_is_no_url_is_a_named_error(location: str) -> None:
+    with (
+        WebServer(lambda _: Answer(status=302, headers={"Location": location})) as server,
+        pytest.raises(SourceError, match=r"redirected to what is no URL|Invalid IPv6 URL; correct the URL"),
+    ):
+        taken(source(server.url))
+
+
+@pytest.mark.parametrize("status", [204, 205])
+def test_no_content_is_missing_and_no_empty_file(status: int) -> None:
+    with WebServer(lambda _: Answer(status=status, headers={"Content-Length": "0"})) as server:
+        with pytest.raises(SourceMissing, match=f"the server said {status}"):
+            taken(source(server.url))
+        assert pull(source(server.url, on_missing="wait")) == []
 
 
 def test_an_unreachable_server_is_a_named_error_without_the_secret() -> None:
