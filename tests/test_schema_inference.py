@@ -296,6 +296,14 @@ def test_no_schema_is_written_of_nothing(folder: Path) -> None:
     assert "the first records tell no columns" in result.stderr
 
 
+def test_a_job_that_replaces_its_table_is_checked_too(folder: Path) -> None:
+    sink = JOB.replace('"numbered_chunks"', '"numbered_chunks"\nkeep = false')
+    Path("data.ndjson").write_text('{"id": 1}\n')
+    Path("job.toml").write_text(f'{sink}{DUCKDB}disposition = "replace"\n')
+    result = call("check", "job.toml")
+    assert (result.exit_code, "id  INTEGER" in result.stderr) == (0, True)
+
+
 def test_the_written_schema_is_what_duckdb_loads(folder: Path) -> None:
     assert check(folder, EVENTS, "--write-schema", "schema.json", warehouse=DUCKDB).exit_code == 0
     inferred(folder, EVENTS, warehouse=f'{DUCKDB}schema = "schema.json"\n')

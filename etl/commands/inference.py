@@ -87,7 +87,7 @@ def _by_trial(table: dict[str, Any], pipeline: Pipeline, records: list[Record]) 
         trial = Trial(
             pipeline.name,
             source=lambda: iter(records),
-            sink={"type": "numbered_chunks", "path": str(directory / f"trial{suffix}")},
+            sink={"type": "numbered_chunks", "path": str(directory / f"trial{suffix}"), "keep": False},
             warehouse={**table, "path": str(directory / "trial.duckdb")},
             checkpoint=directory / "trial.checkpoint.json",
             format=pipeline.format,
