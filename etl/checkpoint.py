@@ -240,6 +240,15 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
         """The parts that are sealed and not acknowledged, in order."""
         return (*(part for plan in self.plans for part in plan.parts), *self.sealed)
 
+    @property
+    def untouched(self) -> bool:
+        """Whether nothing was ever committed: another source (a URL that was mistyped) would be mixed with nothing."""
+        return (
+            self.state == self.loaded == State()
+            and not (self.outstanding or self.loads or self.rewinds)
+            and self.moved is None
+        )
+
     @classmethod
     def new(cls, pipeline: str) -> Checkpoint:
         """Return the document of a job that has none yet."""

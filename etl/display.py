@@ -78,7 +78,7 @@ class LogListener:
     Each record of the log has the event's fields as a dict in its attribute `event`, for `JsonLines`.
 
     Args:
-        logger: where to write; a notice is a warning, the rest information.
+        logger: where to write; a notice of what was not expected is a warning, the rest information.
         clock: gives seconds; `time.monotonic`.
         interval: between two lines of progress, in seconds.
     """
@@ -110,7 +110,7 @@ class LogListener:
         if isinstance(event, RunStarted):
             self._limit = event.memory_limit
         text = sentence(event)
-        level = logging.WARNING if isinstance(event, (Notice, MemoryPressed)) else logging.INFO
+        level = logging.WARNING if _warns(event) else logging.INFO
         if isinstance(event, (PartSealed, PlanLoaded)):
             level = logging.DEBUG
         self._logger.log(level, "%s: %s", event.pipeline, text, extra={"event": _fields(event)})
@@ -207,7 +207,7 @@ class LiveListener:
         if isinstance(event, Progress):
             self._meter.take(event)
         elif not isinstance(event, (PartSealed, PlanLoaded)):
-            style = "yellow" if isinstance(event, (Notice, MemoryPressed)) else ""
+            style = "yellow" if _warns(event) else ""
             text = f"{event.pipeline}: {sentence(event)}"
             self._console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
@@ -224,6 +224,10 @@ class LiveListener:
                 return Text(f"no records yet · {duration(self._meter.seconds())}", style="dim")
             line = progress_line(event, self._meter.rate(), self._meter.seconds_left(), self._memory)
         return Text(line, no_wrap=True, overflow="ellipsis")
+
+
+def _warns(event: Event) -> bool:
+    return isinstance(event, MemoryPressed) or (isinstance(event, Notice) and not event.expected)
 
 
 def _fields(event: Event) -> dict[str, Any]:

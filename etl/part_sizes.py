@@ -10,6 +10,7 @@ from etl.errors import NoSpace
 from etl.job import Counts, Settings
 from etl.lease import Lease
 from etl.loading import Loading
+from etl.words import size
 from sinks import SealedPart, SinkError, page_cache
 from sinks.local_files import locate
 
@@ -52,7 +53,7 @@ class PartSizes:
         after = max(self._smallest, min(before, before if written is None else written) // 2)
         if before <= self._smallest and not freed:
             raise NoSpace(
-                f"job {self._job.pipeline!r}: not even a part of {self._smallest} bytes fits: {error}. What is loaded "
+                f"job {self._job.pipeline!r}: not even a part of {size(self._smallest)} fits: {error}. What is loaded "
                 "stays; free space and run again, or use a sink that needs less: reused_file with slots = 1 "
                 "(one part at a time), numbered_chunks with keep = false"
             ) from error
@@ -60,7 +61,7 @@ class PartSizes:
         self._emit(
             progress.Notice(
                 pipeline=self._job.pipeline,
-                message=f"no space left ({error}): going on with parts of {after} bytes in place of {before}",
+                message=f"no space left ({error}): going on with parts of {size(after)} in place of {size(before)}",
             )
         )
 

@@ -139,9 +139,15 @@ class PlanLoaded(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice(Event):
-    """Something a person should know, though the run goes on: less space, lost parts pulled again."""
+    """Something a person should know, though the run goes on: less space, lost parts pulled again.
+
+    Attributes:
+        message: what it is.
+        expected: whether it is what the job was told to do, and so no warning.
+    """
 
     message: str
+    expected: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

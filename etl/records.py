@@ -111,10 +111,20 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
     number: int = 0
 
     def __str__(self) -> str:
-        cursor = msgspec.json.encode(self.cursor).decode() if self.cursor is not None else "the beginning"
+        cursor = (
+            msgspec.json.encode(_short(self.cursor)).decode() if self.cursor is not None else "the beginning"
+        )
         if len(cursor) > SHOWN:  # the whole of it is in the checkpoint
             cursor = cursor[:SHOWN] + "…"
         return f"{cursor} + {self.skip}" if self.skip else cursor
+
+
+def _short(cursor: Any) -> Any:
+    """Leave out of a cursor what says nothing to a person: what it holds besides plain values."""
+    if not isinstance(cursor, dict):
+        return cursor
+    plain = {key: value for key, value in cursor.items() if not isinstance(value, (dict, list))}
+    return plain or cursor
 
 
 class Reader:

@@ -34,6 +34,11 @@ def refreshing(pipeline: str, warehouse: object, sink: Sink) -> Refreshes:
     return warehouse
 
 
+def refreshable(warehouse: object, sink: Sink) -> bool:
+    """Say whether a job with these can be refreshed."""
+    return isinstance(warehouse, Refreshes) and not sink.lasting
+
+
 def replaces(warehouse: object) -> bool:
     """Say whether each run of a job that loads into `warehouse` refreshes its table."""
     return isinstance(warehouse, Refreshes) and warehouse.disposition == "replace"
@@ -70,5 +75,6 @@ def exchange(job: Settings, lease: Lease, emit: progress.Listener) -> None:
         progress.Notice(
             pipeline=job.pipeline,
             message=f"refreshed: the table holds the {document.loaded.totals.records:,} records of this refresh",
+            expected=True,
         )
     )

@@ -21,6 +21,7 @@ from etl.job import Settings
 from etl.lease import Lease, Store
 from etl.records import Mark
 from etl.warehouses.base import Entry, Job, KeepsLedger, LoadsByJobs
+from etl.words import differences
 from sinks import PartLost, Sink, SinkError
 
 # What a sink's identity is called in the fingerprint, and where its last part stands in a state.
@@ -66,8 +67,11 @@ class Takeover:
                 f"{self._job.pipeline!r}: give each job its own checkpoint"
             )
         before = dict(document.fingerprint)
-        if refresh:
+        untouched = document.untouched
+        if refresh or untouched:
             before.pop("source", None)
+        if untouched and document.refresh is None and document.columns is None:
+            before.pop("destination", None)
         self._compare(before, bool(document.outstanding))
         lease = Lease(self._store, document, found[1] if found else None)
         for key, sink in (("parts", self._job.sink), ("rejects", self._job.rejects)):
@@ -124,6 +128,9 @@ class Takeover:
                     f"its {key} was",
                     "Change it back, or give the changed job another name and table",
                 )
+                if key == "source" and refreshes.refreshable(self._job.warehouse, self._job.sink):
+                    advice += "; or pull all of it into a new table, with --full-refresh"
+                then, now = differences(then, now)
             raise DefinitionChanged(
                 f"job {self._job.pipeline!r} changed: {what} {then}, now it is {now}. Its checkpoint "
                 f"({self._store.uri}) means nothing to that. {advice}"
@@ -165,13 +172,19 @@ class Takeover:
         if begins:
             document = self._settled(lease).refreshing()
             lease.write(replace(document, fingerprint=self._job.fingerprint))
-            self._notice("refreshing: a new table is filled, the old one stays as it is until all is loaded")
+            self._notice(
+                "refreshing: a new table is filled, the old one stays as it is until all is loaded",
+                expected=True,
+            )
         refreshes.prepare(self._job, lease)
         self.recover(lease)
         if start is not None:
-            position = replace(lease.document.state.position, cursor=start.cursor, skip=0)
+            before = lease.document.state.position
+            position = replace(before, cursor=start.cursor, skip=0)
             lease.write(lease.document.moved_to(position))
-            self._notice(f"going on from {position}, as it was asked for")
+            self._notice(
+                f"going on from {position}, as it was asked for; it stood at {before}", expected=True
+            )
         return True
 
     def _end_refresh(self, lease: Lease, *, another: bool) -> bool:
@@ -222,7 +235,8 @@ class Takeover:
         """Refuse to go on from another position where that has no clear meaning."""
         if begins or document.refresh is not None:
             raise ConfigError(
-                f"job {self._job.pipeline!r} is being refreshed, from the source's beginning: leave --from out"
+                f"job {self._job.pipeline!r} fills a new table, from the source's beginning (--full-refresh, or "
+                'disposition = "replace"): leave --from out'
             )
         if document.outstanding:
             raise ConfigError(
@@ -367,8 +381,8 @@ class Takeover:
                     document = document.acknowledged(plan)
         return document
 
-    def _notice(self, message: str) -> None:
-        self._emit(progress.Notice(pipeline=self._job.pipeline, message=message))
+    def _notice(self, message: str, *, expected: bool = False) -> None:
+        self._emit(progress.Notice(pipeline=self._job.pipeline, message=message, expected=expected))
 
 
 def _same(one: State, other: State) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from etl import memory
 from etl.progress import (
     Event,
@@ -28,7 +30,7 @@ def sentence(event: Event) -> str:
             return f"{start} (epoch {event.epoch}, parts of {size(event.part_bytes)}, {limit}){unclean}"
         case PartSealed():
             return (
-                f"part {event.sequence} sealed: {event.records:,} records, {size(event.bytes)} "
+                f"part {event.sequence} sealed: {count(event.records, 'record')}, {size(event.bytes)} "
                 f"(cut by {event.cut}) {event.uri}"
             )
         case SinkHygiene():
@@ -74,14 +76,14 @@ def held(found: SinkHygiene | Hygiene) -> str:
 
 def progress_line(event: Progress, rate: float, seconds_left: float | None, memory_text: str) -> str:
     """Say in one line how far a run is."""
-    written = f"{event.records:,} records"
+    written = count(event.records, "record")
     if event.taken and not event.records:
-        written = f"{event.taken:,} records taken, none written yet"  # they are slow, or few survive
+        written = f"{count(event.taken, 'record')} taken, none written yet"  # they are slow, or few survive
     words = [
         written,
         f"{rate:,.0f}/s",
         size(event.bytes),
-        f"{event.sealed:,} parts sealed, {event.loaded:,} loaded",
+        f"{count(event.sealed, 'part')} sealed, {event.loaded:,} loaded",
     ]
     if event.rejected:
         words.insert(1, f"{event.rejected:,} rejected")
@@ -138,3 +140,18 @@ def duration(seconds: float) -> str:
 def count(number: int, noun: str) -> str:
     """Write how many there are of `noun`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def differences(then: str, now: str) -> tuple[str, str]:
+    """Leave out of two descriptions what is the same in both, where they are JSON objects, as those of sources are."""
+    try:
+        before, after = msgspec.json.decode(then), msgspec.json.decode(now)
+    except msgspec.DecodeError:
+        return then, now
+    if not (isinstance(before, dict) and isinstance(after, dict)):
+        return then, now
+    one, other = (
+        {key: value for key, value in a.items() if key not in b or b[key] != value}
+        for a, b in ((before, after), (after, before))
+    )
+    return msgspec.json.encode(one).decode(), msgspec.json.encode(other).decode()

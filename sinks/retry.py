@@ -41,8 +41,10 @@ class Retry:
     longest_wait: float = 16.0
 
     def __post_init__(self) -> None:
-        if not (self.deadline > 0 and self.first_wait >= 0 and self.longest_wait >= 0):
-            raise ValueError(f"{self}: the deadline must be greater than 0, waits must not be negative")
+        if not self.deadline > 0:
+            raise ValueError(f"deadline: {self.deadline} seconds is not greater than 0")
+        if not (self.first_wait >= 0 and self.longest_wait >= 0):
+            raise ValueError(f"{self}: waits must not be negative")
 
     @property
     def timeout(self) -> tuple[float, float]:
@@ -59,6 +61,7 @@ class Retry:
         passing: Callable[[BaseException], bool],
         least_wait: Callable[[BaseException], float] = lambda _: 0.0,
         sleep: Callable[[float], object] = time.sleep,
+        what: str = "a request",
     ) -> T:
         """Call `function` until it returns, until it raises what will not pass, or until the deadline.
 
@@ -70,6 +73,7 @@ class Retry:
             least_wait: says of what it raised how many seconds to wait at least, as a server asks for
                 (`Retry-After`, RFC 9110, section 10.2.3).
             sleep: waits so many seconds, or less when somebody calls it off; `function` is called after it.
+            what: what fails, for the log.
 
         Raises:
             BaseException: what `function` raised last.
@@ -91,7 +95,7 @@ class Retry:
             if elapsed >= SILENT_SECONDS and error is not None:
                 left = self.deadline - elapsed
                 LOG.warning(
-                    "a request fails (%s); tried again for %.0f s more", google_errors.words(error), left
+                    "%s fails (%s); tried again for %.0f s more", what, google_errors.words(error), left
                 )
 
         attempts = tenacity.Retrying(

@@ -273,7 +273,7 @@ def test_without_a_limit_of_the_group_the_process_is_shown() -> None:
 def test_a_line_of_progress_names_rejected_records() -> None:
     event = Progress(pipeline="j", taken=3, records=1, bytes=1, rejected=2, sealed=0, loaded=0, fraction=None)
     assert progress_line(event, 0.0, None, "") == (
-        "1 records · 2 rejected · 0/s · 1 B · 0 parts sealed, 0 loaded"
+        "1 record · 2 rejected · 0/s · 1 B · 0 parts sealed, 0 loaded"
     )
 
 
@@ -305,3 +305,11 @@ def test_a_slow_source_is_seen_to_be_alive_before_its_first_batch_is_written():
         pipeline="slow", taken=7, records=0, bytes=0, rejected=0, sealed=0, loaded=0, fraction=None
     )
     assert progress_line(event, 0.0, None, "").startswith("7 records taken, none written yet")
+
+
+def test_what_a_job_was_told_to_do_is_no_warning(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        listener = LogListener(logging.getLogger("etl.test"), lambda: 0.0)
+        listener(Notice(pipeline="job", message="refreshed", expected=True))
+        listener(NOTICE)
+    assert [record.levelname for record in caplog.records] == ["INFO", "WARNING"]

@@ -384,6 +384,27 @@ class TestChangedDefinitions:
         ):
             jobs.pipeline(tmp_path, REUSED, source=other).run()
 
+    def test_only_what_differs_between_two_sources_is_told(self, tmp_path):
+        (tmp_path / "data.ndjson").write_text('{"number": 1}\n')
+        source = {"type": "files", "paths": str(tmp_path / "data.ndjson")}
+        jobs.pipeline(tmp_path, REUSED, source=source).run()
+        with pytest.raises(
+            DefinitionChanged,
+            match=r'its source was \{"format":null\}, now it is \{"format":"ndjson"\}.*--full-refresh',
+        ):
+            jobs.pipeline(tmp_path, REUSED, source={**source, "format": "ndjson"}).run()
+
+    def test_a_job_that_took_nothing_yet_may_change(self, tmp_path):
+        def broken(cursor=None):
+            raise SourceError("there is nothing at this address")
+            yield
+
+        with pytest.raises(SourceError, match="at this address"):
+            jobs.pipeline(tmp_path, REUSED, source=broken).run()
+        table = {"type": "duckdb", "path": str(tmp_path / jobs.WAREHOUSE), "table": "other"}
+        assert jobs.pipeline(tmp_path, REUSED, warehouse=table).run().records
+        assert rows(tmp_path, "SELECT count(*) FROM other") == [(len(jobs.expected()),)]
+
     def test_another_table_is_refused(self, tmp_path):
         jobs.pipeline(tmp_path, REUSED).run()
         other = {"type": "duckdb", "path": str(tmp_path / jobs.WAREHOUSE), "table": "other"}

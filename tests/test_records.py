@@ -256,3 +256,9 @@ def test_a_transform_that_drains_its_input_when_it_is_closed_ends_before_the_sou
     outputs.close()
     reader.open(Position())
     assert take(reader, -1) == list(range(10))
+
+
+def test_a_position_is_shown_without_what_says_nothing_to_a_person() -> None:
+    cursor = {"file": "a.csv", "line": 3, "version": {"tag": "x" * 200}, "columns": ["a"]}
+    assert str(Position(cursor=cursor, skip=2)) == '{"file":"a.csv","line":3} + 2'
+    assert str(Position(cursor={"since": {"bound": 1}})) == '{"since":{"bound":1}}'
