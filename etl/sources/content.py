@@ -148,7 +148,7 @@ class Content:
             place.offset = None
             records = parquet.read(file, place, advance)
         else:
-            _enter(stream, place, head, b"," if kind == "json" else b"\n")
+            yield from _enter(stream, place, head, b"," if kind == "json" else b"\n")
             if kind == "ndjson":
                 records = lines.read(stream, place, block=self._block_bytes)
             elif kind == "csv":
@@ -160,8 +160,8 @@ class Content:
             place.offset = None  # it is not looked at again, as a plain file is that may grow
 
 
-def _enter(stream: Stream, place: Place, head: bytes, separator: bytes) -> None:
-    """Bring a text to `place`, and see that a record can begin there."""
+def _enter(stream: Stream, place: Place, head: bytes, separator: bytes) -> Iterator[list[Any]]:
+    """Bring a text to `place`, and see that a record can begin there; yields that place while it is far away."""
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise Damaged("it is UTF-16; make it UTF-8 (iconv -f utf-16 -t utf-8)")
     if place.offset == 0:
@@ -170,7 +170,9 @@ def _enter(stream: Stream, place: Place, head: bytes, separator: bytes) -> None:
             place.offset = len(_BOM)
         return
     offset = place.offset or 0
-    last = stream.enter(offset)
+    for _ in stream.go_to(max(offset - 1, 0)):
+        yield [place.mark()]
+    last = stream.read(1) if offset else b""
     if not last:
         raise SourceChanged(
             f"{place} has become shorter than the {offset} bytes that were read of it: it was replaced or cut; "

@@ -22,7 +22,9 @@ _MAGIC: dict[bytes, Compression] = {
     b"\x28\xb5\x2f\xfd": "zstd",
 }
 _NOT_READ = {b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"\x04\x22\x4d\x18": "lz4"}
-_SKIPPED = 1 << 18
+# Decompressed at once where nothing is decoded; and how often that is done between two looks up.
+_PASSED = 1 << 18
+_STEPS = 16
 
 
 class Damaged(Exception):
@@ -66,25 +68,22 @@ class Stream:
         taken, self._ahead = self._ahead[:size], self._ahead[size:]
         return taken if len(taken) == size else taken + self._read(size - len(taken))
 
-    def enter(self, offset: int) -> bytes:
-        """Go on at `offset`, before anything was taken, and return the byte before it; none: it is not there.
+    def go_to(self, offset: int) -> Iterator[None]:
+        """Go to `offset`, before anything was taken, or to the end where that comes first.
 
-        Costs one seek in a plain file; a compressed one is decompressed up to there, which costs a tenth of
-        decoding its records.
+        Costs one seek in a plain file. A compressed one is decompressed up to there, which costs a tenth of decoding
+        its records; this yields now and then, so that whoever waits for it may leave.
         """
-        if offset == 0:
-            return b""
         if self._seek is not None:
             self._ahead = b""
-            self._seek(offset - 1)
-        else:
-            left = offset - 1
-            while left:
-                skipped = self.read(min(left, _SKIPPED))
-                if not skipped:
-                    return b""
-                left -= len(skipped)
-        return self.read(1)
+            self._seek(offset)
+            return
+        steps = 0
+        while offset and (passed := self.read(min(offset, _PASSED))):
+            offset -= len(passed)
+            steps += 1
+            if steps % _STEPS == 0:
+                yield
 
     def _read(self, size: int) -> bytes:
         try:

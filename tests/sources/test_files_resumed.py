@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pulling import assert_resumes_everywhere, compress, ndjson, small_blocks, taken, write
 
 from etl.errors import SourceError
-from etl.records import Position, Reader, Unreadable
+from etl.records import Mark, Position, Reader, Unreadable
 from etl.sources import Files
 
 JSON_VALUES = st.recursive(
@@ -200,3 +200,27 @@ def test_a_reader_goes_on_over_several_files_and_with_what_came_later(tmp_path: 
     again = Reader(source, position, lambda item, number: None)
     assert [record["n"] for record in again.slice()] == [9, 10, 11]
     again.close()
+
+
+@pytest.mark.parametrize("kind", ["gzip", "zstd", "zip"])
+def test_a_long_way_to_the_place_can_be_left(tmp_path: Path, kind: str) -> None:
+    text = ndjson([{"id": number, "text": "x" * 1000} for number in range(9000)])
+    source = Files(write(tmp_path / "a", compress(text, kind, "a.ndjson")))
+    place = [item for item in source.pull(None) if isinstance(item, Mark)][-3].cursor
+    items = list(source.pull(place))
+    records = [item for item in items if not isinstance(item, Mark)]
+    assert all(isinstance(item, Mark) and item.cursor == place for item in items[:2])
+    reasons = ["stop"]
+    reader = Reader(
+        source,
+        Position(cursor=place, number=7),
+        lambda *_: None,
+        lambda: reader.end_slice(reasons.pop()) if reasons else None,
+    )
+    reader.begin_slice()
+    reader.nudge()
+    assert list(reader.slice()) == []
+    assert reader.position == Position(cursor=place, number=7)
+    reader.begin_slice()
+    assert list(reader.slice()) == records
+    assert records[-1]["id"] == 8999
