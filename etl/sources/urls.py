@@ -8,13 +8,14 @@ from urllib.parse import quote, quote_plus, unquote_plus, urlsplit, urlunsplit
 
 HIDDEN = "***"
 
-# Names of parameters that are credentials in a URL: API keys, tokens, the signatures of signed URLs (Amazon's
-# X-Amz-Signature, X-Amz-Credential and X-Amz-Security-Token, Google's X-Goog-…, Azure's sig).
+# Names of parameters that are credentials in a URL: API keys, tokens, all of a signature (Amazon's X-Amz-…, Google's
+# X-Goog-…; Azure's sig): a URL that is signed anew, at another time, is the same one.
 _CREDENTIAL = re.compile(
-    r"(?:^|[-_.$])(?:key|apikey|appkey|token|apptoken|secret|sig|signature|credential|password|passwd|pwd|auth|"
+    r"^x-(?:amz|goog)-|(?:^|[-_.$])(?:key|apikey|appkey|token|apptoken|secret|sig|signature|credential|password|passwd|pwd|auth|"
     r"authorization|accesskeyid)$",
     re.IGNORECASE,
 )
+_SECRET = 6
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _PORTS = {"http": 80, "https": 443}
 
@@ -57,7 +58,8 @@ def credentials_of(url: str) -> list[str]:
     found = [pair.partition("=")[2] for pair in query.split("&") if _shown(pair) != pair]
     if user := re.match(r"[a-z]+://[^/@:]*:([^/@]*)@", head, re.IGNORECASE):
         found.append(user[1])
-    return [*found, *map(unquote_plus, found)]
+    # what is shorter is no secret, and may stand in any text
+    return [value for text in found for value in (text, unquote_plus(text)) if len(value) >= _SECRET]
 
 
 def hide(text: str, secrets: Sequence[str]) -> str:

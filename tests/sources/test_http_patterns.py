@@ -177,7 +177,7 @@ def test_a_secret_in_a_url_is_in_no_message_about_it() -> None:
         ("https://a/?api_key=1&API-KEY=2&apikey=3&key=4&x=5", "https://a/?api_key=***&API-KEY=***&apikey=***&key=***&x=5"),
         ("https://a/?accessToken=1&$$app_token=2&%24%24app_token=3", "https://a/?accessToken=***&$$app_token=***&%24%24app_token=***"),
         ("https://a/?sig=1&sv=2&se=3", "https://a/?sig=***&sv=2&se=3"),
-        ("https://a/?X-Amz-Credential=1&X-Amz-Date=2&X-Amz-Security-Token=3", "https://a/?X-Amz-Credential=***&X-Amz-Date=2&X-Amz-Security-Token=***"),
+        ("https://a/?X-Amz-Credential=1&X-Amz-Date=2&X-Amz-Security-Token=3", "https://a/?X-Amz-Credential=***&X-Amz-Date=***&X-Amz-Security-Token=***"),
         ("https://a/?keyword=1&monkey=2&author=3&design=4&token=", "https://a/?keyword=1&monkey=2&author=3&design=4&token="),
         ("https://a/?token=1#x", "https://a/?token=***#x"),
     ],

@@ -140,6 +140,18 @@ def test_a_cursor_of_a_url_that_is_not_named_any_more_is_a_named_error() -> None
                 taken(source(server.url + "/other"), cursor)
 
 
+def test_a_url_that_is_signed_anew_is_the_same_one() -> None:
+    signed = (
+        "/a?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Date={0}T0000Z&X-Amz-Expires=60&X-Amz-Signature={0}{0}"
+    )
+    with serving(ndjson(MANY), "/a") as (server, _):
+        before, after = (source(server.url + signed.format(day)) for day in ("20240101", "20240102"))
+        items = pull(small_blocks(before, 100))
+        cursor = items[-2].cursor if isinstance(items[-2], Mark) else items[-3].cursor
+        assert taken(after, cursor) == []
+        assert after.fingerprint() == before.fingerprint()
+
+
 class Silent(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *arguments: Any) -> None:
         pass
