@@ -176,6 +176,15 @@ def test_a_plan_that_is_loaded_cannot_be_given_up(loader: Loader) -> None:
     assert loader.open().settle(loader.job, plan) == 7
 
 
+def test_what_turns_out_to_be_loaded_is_known_to_the_gate(loader: Loader) -> None:
+    job = msgspec.structs.replace(loader.job, columns=None)
+    plan = loader.plan()
+    loader.warehouse.look_back(job, loads=0)
+    loader.open().load(loader.job, plan)  # a job that was under way when the run began
+    assert loader.warehouse.settle(job, plan) == 7
+    assert [column.name for column in loader.warehouse.gate(job, "ndjson").columns] == ["id", "name"]
+
+
 def test_a_zombie_that_submits_first_is_seen_by_who_gives_up(loader: Loader) -> None:
     plan = loader.plan()
     loader.open().load(loader.job, plan)

@@ -14,6 +14,7 @@ import pytest
 
 from etl.checkpoint import Part, Plan
 from etl.columns import Column
+from etl.drift import gate_of
 from etl.errors import ConfigError, Fenced, LoadMismatch, WarehouseError
 from etl.testing.fault_proxy import Answer, Drop
 from etl.warehouses.base import Misfit
@@ -383,6 +384,14 @@ def test_the_column_of_the_order_is_nobody_elses(loader: Loader) -> None:
         gate.admit({"id": 1, ORDER.name: 1})
     assert gate.admit({"id": 1}) == {"id": 1, ORDER.name: (1 << 32) + 1}
     assert ORDER not in gate.columns
+
+
+def test_names_that_are_made_valid_are_no_new_fields(loader: Loader) -> None:
+    columns = (*COLUMNS, Column(name="a_b", type="STRING", field="a.b"))
+    job = msgspec.structs.replace(loader.job, columns=columns)
+    gate = gate_of("freeze", loader.warehouse.gate(job, "ndjson"), table=None, pinned=None)
+    assert gate is not None
+    assert gate.admit({"id": 1, "a.b": "x"})["a_b"] == "x"
 
 
 def test_a_key_that_no_record_has_is_told(make: Make) -> None:

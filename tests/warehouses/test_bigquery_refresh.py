@@ -259,6 +259,28 @@ def test_a_zombie_of_a_refresh_that_was_given_up_is_fenced(loader: Loader) -> No
     assert tables(loader) == ["t"]
 
 
+def test_a_zombie_that_is_about_to_begin_gives_up_no_later_refresh(loader: Loader) -> None:
+    loader.warehouse.load(loader.job, loader.plan())
+    zombie = loader.open(url=loader.servers.bigquery.url)
+    paused = Paused(zombie, "list_tables")
+    with in_background(zombie.begin_refresh, refresh(loader, "9-a1")) as ended, paused:
+        paused.wait()
+        later = begun(loader, "10-b2")
+    assert ended == [None]
+    loader.open().finish_refresh(later)
+    assert loader.fetch() == NEW
+
+
+def test_what_is_staged_for_a_refresh_stays_until_that_is_given_up(loader: Loader) -> None:
+    job = refresh(loader, "1-a1")
+    staged = f"{new_table(loader, job)}__etl_merge_{'0' * 32}"
+    loader.client.create_table(staged)
+    loader.warehouse.begin_refresh(job)
+    assert tables(loader) == [staged.split(".")[1]]
+    loader.warehouse.begin_refresh(refresh(loader, "2-b2"))
+    assert tables(loader) == []
+
+
 def test_what_another_job_refreshes_is_left_alone(loader: Loader) -> None:
     other = msgspec.structs.replace(refresh(loader), pipeline="Job")  # which has the same label
     loader.warehouse.begin_refresh(other)

@@ -19,7 +19,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from etl.columns import Columns
-from etl.errors import RefreshLost
+from etl.errors import RefreshLost, WarehouseError
 from etl.warehouses.base import Job
 from etl.warehouses.bigquery import making
 from etl.warehouses.bigquery.adoption import adopt_exchange
