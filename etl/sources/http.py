@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -20,6 +21,8 @@ from etl.sources.place import Place
 from etl.sources.url_patterns import Moment, Named, Patterns
 from etl.sources.web import MISSING, READ_TIMEOUT, Web
 from etl.sources.web_checksums import sha256_of
+
+LOG = logging.getLogger("etl.sources")
 
 OnMissing = Literal["fail", "skip", "wait"]
 Checksum = Literal["none", "sha256"]
@@ -241,7 +244,11 @@ class Http:
             if resumed is not None or self._on_missing == "fail":
                 raise
             if self._on_missing == "wait":
+                LOG.info(
+                    "%s is not there yet: the run ends before it, and the next one begins with it", shown
+                )
                 return None
+            LOG.info("%s is not there: left out, for good", shown)
             file = None
         if file is not None:
             with file:

@@ -176,11 +176,13 @@ class Web:
             SourceUnavailable: it did until the deadline, or the server asks to wait longer than that.
             SourceCorrupt: the body ended before its length each time.
         """
+        begun = time.monotonic()
         try:
             return self._retry.call(
                 attempt,
                 passing=lambda error: isinstance(error, Trouble),
                 least_wait=lambda error: error.wait if isinstance(error, Trouble) else 0.0,
+                what=self.shown(url),
             )
         except Trouble as trouble:
             if trouble.wait:
@@ -190,8 +192,8 @@ class Web:
                 )
             else:
                 advice = (
-                    f"it was tried for {self._retry.deadline:.0f} s; look at the network, the proxy and the server, "
-                    "and run again: the job goes on from its last checkpoint"
+                    f"it was tried for {time.monotonic() - begun:.0f} s (deadline = {self._retry.deadline:g}); look at "
+                    "the network, the proxy and the server, and run again: the job goes on from its last checkpoint"
                 )
             kind = SourceCorrupt if isinstance(trouble, Short) else SourceUnavailable
             raise kind(f"{self.shown(url)}: {trouble}; {advice}") from trouble
@@ -230,8 +232,13 @@ class Web:
         if status in PASSING:
             raise Trouble(f"the server said {status}{said}", waits_for(response.headers))
         if status in (401, 403, 407):
+            if self._headers and not urls.may_be_told(url, response.url):
+                raise SourceRefused(
+                    f"{what} where it redirects to, {self.shown(response.url)}: `headers` go to no other host; if they "
+                    "are meant for that one, put it in place of the URL"
+                )
             raise SourceRefused(
-                f"{what}: give the credentials that it wants (`headers`), or ask for the right"
+                f"{what}: give the credentials that it wants (`headers`; `secrets` of pages), or ask for the right"
             )
         raise SourceError(
             f"{what}, which no other attempt will change; look at the URL and the server's words"
@@ -292,7 +299,8 @@ class Web:
             OSError,
             ValueError,  # of requests, which looks at where a redirect leads
         ) as error:
-            reason = urls.hide(google_errors.words(error), self._secrets)
+            said = re.sub(r"^HTTPS?Connection(Pool)?\([^)]*\): ", "", google_errors.words(error))
+            reason = urls.hide(said, self._secrets)
             what = f"{self.shown(url)}: {reason}"
             if _untrusted(error):
                 failure = SourceUntrusted(

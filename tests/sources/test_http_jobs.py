@@ -77,7 +77,10 @@ def test_a_job_with_faults_on_its_way_loads_each_record_once(tmp_path: Path, see
         assert pipeline(tmp_path, server.url).run().records == 0
 
 
-def test_a_job_that_waits_for_a_url_ends_in_order_and_goes_on_later(tmp_path: Path) -> None:
+def test_a_job_that_waits_for_a_url_ends_in_order_and_goes_on_later(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "etl.sources")
     published = {"/1", "/2"}
 
     def answer(request: Request) -> Answer:
@@ -85,6 +88,7 @@ def test_a_job_that_waits_for_a_url_ends_in_order_and_goes_on_later(tmp_path: Pa
 
     with WebServer(answer) as server:
         assert pipeline(tmp_path, server.url, on_missing="wait").run().records == 400
+        assert f"{server.url}/3 is not there yet: the run ends before it" in caplog.text
         published.update(CONTENTS)
         assert pipeline(tmp_path, server.url, on_missing="wait").run().records == 800
     assert loaded(tmp_path) == EXPECTED
