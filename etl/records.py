@@ -327,8 +327,10 @@ def name_of(thing: Any) -> str:
 
 
 def describe(error: BaseException) -> str:
-    """Say what kind of error it is and its message, in one line."""
+    """Say what kind of error it is and its message, in one line; those of this library need no kind."""
     text = " ".join(str(error).split())
+    if text and type(error).__module__.partition(".")[0] == "etl":
+        return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

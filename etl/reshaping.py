@@ -93,6 +93,7 @@ def _transform(name: str, changes: Sequence[Change]) -> Transform:
             yield record
 
     transform.__qualname__ = transform.__name__ = name
+    transform.__module__ = "etl"  # where users know it: messages and dead letters say `etl:cast`
     return transform
 
 

@@ -13,6 +13,7 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, time
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,7 @@ def _of(arguments: Sequence[Any]) -> str:
 def show(value: Any) -> str:
     """Write a value as in a job file, shortened."""
     try:
-        text = json.dumps(_plain(value), ensure_ascii=False)
+        text = json.dumps(_plain(value), ensure_ascii=False, default=_toml_time)
     except TypeError:
         text = repr(value)
     return text if len(text) <= 80 else text[:77] + "…"
@@ -220,6 +221,12 @@ def _custom(type_: Any, value: Any) -> Any:
     if type_ is Path and isinstance(value, str):
         return Path(value)
     raise ValueError(f"expected a {getattr(type_, '__name__', type_)}")
+
+
+def _toml_time(value: Any) -> str:
+    if isinstance(value, (date, time)):  # a datetime is a date
+        return value.isoformat()
+    raise TypeError
 
 
 def _plain(value: Any) -> Any:

@@ -269,6 +269,16 @@ def test_the_status_of_a_finished_job_shows_what_is_loaded(write: Write) -> None
     )
 
 
+def test_the_status_says_where_the_dead_letters_are(write: Write) -> None:
+    write(transform="broken")
+    Path("job.toml").write_text(f'on_error = "reject"\n{Path("job.toml").read_text()}')
+    assert call("run", "job.toml").exit_code == 0
+    place = Path("numbers-rejects-*.ndjson").resolve()
+    assert f"rejected    1 record, in {place}\n" in call("status", "job.toml").stdout
+    (letters,) = place.parent.glob(place.name)
+    assert "ZeroDivisionError" in letters.read_text()
+
+
 def test_the_status_as_json_has_the_numbers_of_the_checkpoint(write: Write) -> None:
     call("run", "job.toml")
     found = json.loads(call("status", "job.toml", "--json").stdout)

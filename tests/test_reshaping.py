@@ -288,9 +288,7 @@ def pipeline(folder: Path, **changes: Any) -> etl.Pipeline:
 
 
 def test_a_record_that_cannot_be_cast_ends_the_run(tmp_path: Path) -> None:
-    with pytest.raises(
-        TransformError, match=r'etl\.reshaping:cast failed at record 6 .*field number: "six" is no'
-    ):
+    with pytest.raises(TransformError, match=r'etl:cast failed at record 6 .*field number: "six" is no'):
         pipeline(tmp_path).run()
 
 

@@ -104,6 +104,17 @@ def _quota(pipeline: Pipeline, document: Checkpoint) -> dict[str, Any] | None:
     }
 
 
+def _place(pipeline: Pipeline) -> str:
+    """Say where the dead letters are."""
+    from sinks import NumberedChunks
+
+    rejects: Any = pipeline.rejects
+    if isinstance(rejects, NumberedChunks):
+        suffixes = "".join(rejects.path.suffixes)
+        return str(rejects.path.with_name(f"{rejects.path.name.removesuffix(suffixes)}-*{suffixes}"))
+    return str(getattr(rejects, "path", rejects))
+
+
 def _text(document: Checkpoint, pipeline: Pipeline, job: str) -> str:
     from etl.words import count, held, method, size
 
@@ -128,7 +139,10 @@ def _text(document: Checkpoint, pipeline: Pipeline, job: str) -> str:
             "written",
             f"{count(totals.records, 'record')} in {count(totals.parts, 'part')}, {size(totals.bytes)}",
         ),
-        ("rejected", count(totals.rejected, "record")),
+        (
+            "rejected",
+            count(totals.rejected, "record") + (f", in {_place(pipeline)}" if totals.rejected else ""),
+        ),
         *([("ignored", count(totals.ignored, "unknown field"))] if totals.ignored else []),
     ]
     if failure := _failure(document):
