@@ -297,7 +297,6 @@ class Web:
             urllib3.exceptions.HTTPError,
             http.client.HTTPException,
             OSError,
-            ValueError,  # of requests, which looks at where a redirect leads
         ) as error:
             said = re.sub(r"^HTTPS?Connection(Pool)?\([^)]*\): ", "", google_errors.words(error))
             reason = urls.hide(said, self._secrets)

@@ -24,6 +24,8 @@ def open_session(headers: Mapping[str, str]) -> requests.Session:
     from requests.adapters import HTTPAdapter
 
     session = requests.Session()
+    # `Web` follows redirects itself: requests would read the whole body of each, however large, to look at the next
+    session.get_redirect_target = lambda resp: None  # type: ignore[method-assign]  # noqa: ARG005 - requests names it
     session.headers.clear()
     session.headers.update({"User-Agent": user_agent(), "Accept": "*/*"})
     for scheme in ("http://", "https://"):

@@ -6,6 +6,7 @@ import json
 import pickle
 import subprocess
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from email.utils import formatdate
 from pathlib import Path
@@ -195,6 +196,22 @@ def test_credentials_are_sent_to_no_other_server() -> None:
         assert other.requests[0].headers["accept"] == "text/x-special"
 
 
+def test_who_is_refused_by_another_server_is_told_that_it_was_sent_no_credentials() -> None:
+    with (
+        WebServer(lambda _: Answer(status=403)) as other,
+        WebServer(lambda _: Answer(status=302, headers={"Location": other.url + "/x"})) as server,
+        pytest.raises(SourceRefused, match=rf"redirects to, {other.url}/x: `headers` go to no other host"),
+    ):
+        taken(source(server.url, headers={"X-App-Token": TOKEN}))
+
+
+def test_a_server_that_is_gone_is_told_in_plain_words() -> None:
+    with WebServer(lambda _: Answer()) as server:
+        url = server.url
+    with pytest.raises(SourceUnavailable, match=r"no answer \(Failed to establish .* \(deadline = 0\.1\)"):
+        taken(source(url, deadline=0.1))
+
+
 def test_credentials_stay_with_a_redirect_on_the_same_server() -> None:
     def answer(request: Request) -> Answer:
         if request.path == "/":
@@ -244,11 +261,29 @@ def test_a_secret_of_the_url_that_the_server_repeats_is_in_no_message() -> None:
         taken(source(f"{server.url}/x?token={TOKEN}"))
 
 
+def test_the_body_of_a_redirect_is_not_read() -> None:
+    sent: list[int] = []
+
+    def endless() -> Iterator[bytes]:
+        for number in range(1000):
+            sent.append(number)
+            yield bytes(1 << 20)
+
+    def answer(request: Request) -> Answer:
+        if request.path == "/there":
+            return ranged(request, NDJSON)
+        return Answer(status=302, headers={"Location": "/there"}, body=endless())
+
+    with WebServer(answer) as server:
+        assert taken(source(server.url)) == RECORDS
+    assert len(sent) < 100  # what fits into the buffers of a connection
+
+
 @pytest.mark.parametrize("location", ["http://[", "http://a:port/"])
 def test_a_redirect_to_what_is_no_url_is_a_named_error(location: str) -> None:
     with (
         WebServer(lambda _: Answer(status=302, headers={"Location": location})) as server,
-        pytest.raises(SourceError, match=r"redirected to what is no URL|Invalid IPv6 URL; correct the URL"),
+        pytest.raises(SourceError, match="redirected to what is no URL"),
     ):
         taken(source(server.url))
 
