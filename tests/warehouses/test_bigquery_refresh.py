@@ -281,6 +281,18 @@ def test_what_is_staged_for_a_refresh_stays_until_that_is_given_up(loader: Loade
     assert tables(loader) == []
 
 
+def test_an_exchange_that_bigquery_refuses_is_told_and_the_old_table_stays(loader: Loader) -> None:
+    job = begun(loader)
+    warehouse = loader.open(url=loader.servers.bigquery.url)
+    with in_background(warehouse.finish_refresh, job) as ended, Paused(warehouse, "copy_table") as paused:
+        paused.wait()
+        loader.client.delete_table(new_table(loader, job))
+    assert isinstance(ended[0], WarehouseError)
+    assert "cannot put what was loaded in the place of" in str(ended[0])
+    assert loader.fetch() == OLD
+    assert warehouse.operations == 1  # what fails counts, too
+
+
 def test_what_another_job_refreshes_is_left_alone(loader: Loader) -> None:
     other = msgspec.structs.replace(refresh(loader), pipeline="Job")  # which has the same label
     loader.warehouse.begin_refresh(other)
