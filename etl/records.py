@@ -155,9 +155,8 @@ class Reader:
         """Start pulling from `position`, anew if a pull is under way."""
         self.close()
         self._cursor = msgspec.json.encode(position.cursor)
-        self._since_mark = 0
-        self._to_skip = position.skip
-        self._number = position.number - position.skip
+        self._since_mark = position.skip
+        self._number = position.number
         self._items: Iterator[Any] | None = None
         self.exhausted = False
         self.ended = False
@@ -266,24 +265,33 @@ class Reader:
         self._since_mark = 0
 
     def _skip(self) -> None:
-        """Take the records that were taken after the mark before the job was resumed."""
+        """Take the records that were taken after the mark before the job was resumed.
+
+        Where the slice is ended on the way, nothing was taken: the next one begins the way anew.
+        """
         assert self._items is not None
-        while self._since_mark < self._to_skip:
+        to_skip, self._since_mark = self._since_mark, 0
+        self._number -= to_skip
+        while self._since_mark < to_skip:
+            if self.cut is not None:
+                self._number += to_skip - self._since_mark
+                self._since_mark = to_skip
+                self.close()
+                return
             item = next(self._items, _END)
             if item is _END:
                 raise SourceError(
-                    f"the source {self._name} ended {self._to_skip - self._since_mark} records before the "
-                    f"position of the checkpoint ({self._cursor.decode()} + {self._to_skip}): it holds less than "
+                    f"the source {self._name} ended {to_skip - self._since_mark} records before the "
+                    f"position of the checkpoint ({self._cursor.decode()} + {to_skip}): it holds less than "
                     "it did; give it back its content, or start the job anew with another name and table"
                 )
             if isinstance(item, Mark):
                 # a mark before the position is a better one to resume from, and saves skipping next time
-                self._to_skip -= self._since_mark
+                to_skip -= self._since_mark
                 self._mark(item)
                 continue
             self._since_mark += 1
             self._number += 1
-        self._to_skip = 0
 
     def close(self) -> None:
         """Close the pull that is under way. May be repeated.

@@ -70,6 +70,26 @@ def test_a_source_that_lost_records_is_not_resumed():
         take(Reader(numbers(10, 2), Position(skip=5, number=5), refuse), -1)
 
 
+@pytest.mark.parametrize("marks_every", [3, 100])
+@pytest.mark.parametrize("after", range(12))
+def test_the_way_to_a_position_can_be_left_and_begun_anew(marks_every, after):
+    def pull(cursor=None):
+        for count, item in enumerate(numbers(marks_every, 20)(cursor)):
+            if count == after and stops:
+                reader.end_slice(stops.pop())
+            yield item
+
+    stops = ["SIGTERM"]
+    reader = Reader(pull, Position(cursor=None, skip=10, number=10), refuse)
+    assert reader.position == Position(cursor=None, skip=10, number=10)
+    reader.begin_slice()
+    first = [record["n"] for record in reader.slice()]
+    assert reader.position.number == 10 + len(first)
+    later = Reader(numbers(marks_every, 20), reader.position, refuse)
+    assert first + take(later, 100) == list(range(10, 20))
+    assert first + take(reader, 100) == list(range(10, 20))
+
+
 def test_what_a_source_raises_comes_with_the_record_number_and_the_position():
     def pull(cursor):
         yield Mark("page 2")
