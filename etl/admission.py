@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from math import isnan
 
 from etl import drift, formats
 from etl.checkpoint import Checkpoint
@@ -72,9 +73,13 @@ class Admission:
         return records if self._shapes is None else self._shapes.note(records)
 
     def _with_key(self, records: Iterator[Record], key: Sequence[str]) -> Iterator[Record]:
-        """Refuse records that cannot be merged: null is equal to nothing, so they would be added again each time."""
+        """Refuse records that cannot be merged: null is equal to nothing, so they would be added again each time.
+
+        What is not a number is null in JSON.
+        """
         for record in records:
-            missing = [name for name in key if record.get(name) is None]
+            values = ((name, record.get(name)) for name in key)
+            missing = [name for name, v in values if v is None or (isinstance(v, float) and isnan(v))]
             if missing:
                 what = (
                     f"the key of the table is {', '.join(key)}, and {', '.join(missing)} is missing or null"

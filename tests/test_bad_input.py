@@ -143,3 +143,23 @@ def test_a_checkpoint_that_cannot_be_read_stops_the_job_and_is_left_as_it_is(tmp
     checkpoint.write_text(good)
     assert job(tmp_path, "in.ndjson").run().records == 0
     assert sorted(jobs.loaded(tmp_path)) == list(range(COUNT))
+
+
+@pytest.mark.parametrize("key", [None, float("nan")])
+def test_with_reject_a_record_that_cannot_be_merged_is_a_dead_letter(tmp_path, key):
+    job = etl.Pipeline(
+        "job",
+        source=lambda: iter([{"id": 1.5, "v": "a"}, {"id": key, "v": "b"}]),
+        sink={"type": "reused_file", "path": str(tmp_path / "job.ndjson")},
+        warehouse={
+            "type": "duckdb",
+            "path": str(tmp_path / "w.duckdb"),
+            "table": "t",
+            "disposition": "merge",
+            "key": ["id"],
+        },
+        checkpoint=tmp_path / "job.checkpoint.json",
+        on_error="reject",
+    )
+    result = job.run()
+    assert (result.records, result.rejects) == (1, 1)

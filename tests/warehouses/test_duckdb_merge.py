@@ -38,6 +38,7 @@ def merger(tmp_path):
         ({"disposition": "merge", "key": [""]}, "must be a list"),
         ({"disposition": "merge", "key": ["id", "ID"]}, "twice"),
         ({"disposition": "merge", "key": ["id"], "updated_at": "id"}, "not in the key"),
+        ({"disposition": "merge", "key": ["id"], "updated_at": "ID"}, "not in the key"),
         ({"disposition": "merge", "key": ["id"], "updated_at": ""}, "must be a column"),
         ({"key": ["id"]}, "for the disposition 'merge'"),
         ({"disposition": "replace", "updated_at": "since"}, "for the disposition 'merge'"),
@@ -133,6 +134,23 @@ def test_a_column_of_change_may_be_missing_at_first_and_later(merger):
     merger.load({"id": 1, "x": "b", "since": None}, {"id": 2, "x": "b", "since": 5})
     merger.load({"id": 1, "x": "c"}, {"id": 2, "x": "c"})
     assert merger.sql("SELECT id, x FROM t ORDER BY id") == [(1, "c"), (2, "b"), (3, "a")]
+
+
+@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize("kept", [0, 1])
+def test_what_is_not_a_number_is_older_than_anything(merger, together, kept):
+    records = [{"id": 1, "since": 2.0, "x": "a"}, {"id": 1, "since": float("nan"), "x": "b"}]
+    if kept:
+        records.reverse()
+    for part in [records] if together else [[record] for record in records]:
+        merger.load(*part, format="parquet")
+    assert merger.sql("SELECT since, x FROM t") == [(2.0, "a")]
+
+
+def test_the_case_of_the_column_of_change_does_not_count(merger):
+    merger.load({"id": 1, "Since": 2, "x": "younger"})
+    merger.load({"id": 1, "Since": 1, "x": "older"})
+    assert merger.sql("SELECT x FROM t") == [("younger",)]
 
 
 @pytest.mark.parametrize(

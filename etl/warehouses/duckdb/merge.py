@@ -1,10 +1,10 @@
 """How a part is merged into a table by its key.
 
 Its records go into a temporary table first, in the order in which they stand in the part. Of those with the same key
-the one with the greatest `updated_at` is kept, the last one where that is equal or there is none; null is older than
-anything. Then rows of the table that are not younger are deleted, and what was kept is inserted. A plan's parts are
-merged one after the other, in one transaction: that gives what merging all of them at once would give, and needs no
-more memory than one part does.
+the one with the greatest `updated_at` is kept, the last one where that is equal or there is none; null and NaN are
+older than anything. Then rows of the table that are not younger are deleted, and what was kept is inserted. A plan's
+parts are merged one after the other, in one transaction: that gives what merging all of them at once would give, and
+needs no more memory than one part does.
 
 A row that is replaced is a new row: fields that the record does not have are null. Where a key is in the table many
 times, because it was filled without a key, all rows that lose are deleted.
@@ -21,14 +21,20 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from etl.errors import SchemaMismatch
+from etl.warehouses.duckdb.convert import FLOATS
 from etl.warehouses.duckdb.parts import PartReader, keep_order
 from etl.warehouses.duckdb.table import Decisions, Table
-from etl.warehouses.duckdb.types import NULL, Columns, quoted
+from etl.warehouses.duckdb.types import NULL, Columns, Kind, lower, quoted
 
 if TYPE_CHECKING:
     import duckdb
 
 STAGED = "_etl_staged"
+
+
+def _age(value: str, kind: Kind) -> str:
+    """Write what rows are compared by; to DuckDB nan is the greatest number, and such a row would stay for good."""
+    return f"CASE WHEN NOT isnan({value}) THEN {value} END" if kind.scalar in FLOATS else value
 
 
 class Merge:
@@ -113,8 +119,8 @@ class Merge:
         """Delete the records that lose against others of the same part."""
         key = ", ".join(names[name] for name in self._key)
         order = "rowid DESC"
-        if self._has_updated_at(columns) and (staged := names.get(self._updated_at or "")):
-            order = f"{staged} DESC NULLS LAST, {order}"
+        if staged := names.get(updated_at := self._updated_in(columns)):
+            order = f"{_age(staged, columns[updated_at])} DESC NULLS LAST, {order}"
         self._connection.execute(
             f"DELETE FROM {STAGED} WHERE rowid IN (SELECT record FROM (SELECT rowid AS record, "  # noqa: S608
             f"row_number() OVER (PARTITION BY {key} ORDER BY {order}) AS place FROM {STAGED}) WHERE place > 1)"
@@ -144,16 +150,20 @@ class Merge:
     def _replaced(self, names: dict[str, str], columns: Columns) -> str:
         """Write the condition that a row of the table is replaced by a record that was kept."""
         same = self._same_key(names)
-        if not self._has_updated_at(columns):
+        if not (updated_at := self._updated_in(columns)):
             return same
-        old = f"old.{quoted(self._updated_at or '')}"
-        staged = names.get(self._updated_at or "")
-        younger = f" OR new.{staged} >= {old}" if staged else ""
+        kind, staged = columns[updated_at], names.get(updated_at)
+        old = _age(f"old.{quoted(updated_at)}", kind)
+        younger = f" OR {_age(f'new.{staged}', kind)} >= {old}" if staged else ""
         return f"{same} AND ({old} IS NULL{younger})"
 
-    def _has_updated_at(self, columns: Columns) -> bool:
-        """Say whether any record had a value there so far."""
-        return self._updated_at is not None and columns.get(self._updated_at, NULL) != NULL
+    def _updated_in(self, columns: Columns) -> str:
+        """Return the column that says which of two rows is the younger one; empty: no record had a value there so far.
+
+        Its name is that of a column, whose case does not count.
+        """
+        wanted = lower(self._updated_at or "")
+        return next((name for name, kind in columns.items() if lower(name) == wanted and kind != NULL), "")
 
     def _without_key(self, part: PartReader, record: int, missing: Sequence[str]) -> SchemaMismatch:
         return SchemaMismatch(

@@ -41,7 +41,8 @@ class DuckDB:
     Dropping the table starts it anew.
 
     Merging: per key, the record with the greatest `updated_at` is the row; where that is equal, or not given, the
-    later one. Null is older than anything. A record replaces the whole row: fields that it does not have are null.
+    later one. Null and NaN are older than anything. A record replaces the whole row: fields that it does not have are
+    null.
 
     Replacing: a run, or a refresh that was asked for, fills a table of its own, `_etl_refresh_…` in the same schema,
     which takes the old one's name in one transaction; until then it takes its own place on the disk. Views and macros
@@ -318,6 +319,6 @@ def _checked_key(disposition: str, key: Sequence[str], updated_at: str | None) -
         raise ValueError(f"key and updated_at are for the disposition 'merge'; it is {disposition!r}")
     if len({lower(name) for name in key}) < len(key):
         raise ValueError(f"key is {list(key)!r}; it names a column twice")
-    if updated_at is not None and (not updated_at or updated_at in key):
+    if updated_at is not None and (not updated_at or lower(updated_at) in map(lower, key)):
         raise ValueError(f"updated_at is {updated_at!r}; it must be a column that is not in the key")
     return tuple(key)
