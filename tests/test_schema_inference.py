@@ -296,6 +296,31 @@ def test_no_schema_is_written_of_nothing(folder: Path) -> None:
     assert "the first records tell no columns" in result.stderr
 
 
+def test_names_that_no_record_has_are_told(folder: Path) -> None:
+    rows = [{"a": 1, "user": [{"login": "x"}], "b.c": None}, {"id": "1"}]
+    Path("data.ndjson").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    Path("job.toml").write_text(
+        f"""{JOB}
+[rename]
+"user.login" = "user.name"
+a = "amount"
+amuont = "x"
+[drop]
+fields = ["b.c", "b.d"]
+[cast]
+id = "integer"
+a = "float"
+"""
+    )
+    result = call("check", "job.toml")
+    assert result.exit_code == 0
+    assert [line for line in result.stderr.splitlines() if "warning: [" in line] == [
+        "warning: [rename] names 'amuont', which none of these records has",
+        "warning: [drop] names 'b.d', which none of these records has",
+        "warning: [cast] names 'a', which none of these records has: [rename] comes before it, and makes it 'amount'",
+    ]
+
+
 def test_a_job_that_replaces_its_table_is_checked_too(folder: Path) -> None:
     sink = JOB.replace('"numbered_chunks"', '"numbered_chunks"\nkeep = false')
     Path("data.ndjson").write_text('{"id": 1}\n')

@@ -50,6 +50,7 @@ def check(job: str, limit: int, schema: Path | None) -> None:
     """
     from etl import advice, config, formats, memory
     from etl.commands.inference import infer
+    from etl.commands.unused import Unused
     from etl.errors import ConfigError, RecordError
     from etl.words import count
 
@@ -61,6 +62,8 @@ def check(job: str, limit: int, schema: Path | None) -> None:
     click.echo(_describe(definition, pipeline, budget), err=True)
     for warning in advice.about_limit(budget) if pipeline.warehouse is not None else ():
         click.echo(f"warning: {warning}", err=True)
+    unused = Unused(definition.written)
+    pipeline.transforms = unused.watched(pipeline.transforms)
     records = pipeline.check(limit)
 
     def refuse(record: Any, reason: str) -> NoReturn:
@@ -84,6 +87,8 @@ def check(job: str, limit: int, schema: Path | None) -> None:
         click.echo(f"warning: {warning}", err=True)
     if (more := len(inferred.warnings) - SHOWN) > 0:
         click.echo(f"warning: and {count(more, 'more record')} would not fit", err=True)
+    for warning in unused.warnings()[:SHOWN] if records else ():
+        click.echo(f"warning: {warning}", err=True)
     if (obstacle := _occupied(pipeline)) is not None:
         click.echo(f"warning: {obstacle}", err=True)
     if schema is not None:
