@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 from etl.errors import SourceChanged, SourceError
+from etl.records import describe
 from etl.sources.decoding import Damaged
-from etl.sources.place import Place
+from etl.sources.place import Place, unreadable
 
 # A batch of rows is decoded at once: about this many bytes of it, and no more rows than that.
 _BATCH_BYTES = 1 << 18
@@ -19,7 +20,7 @@ def read(file: IO[bytes], place: Place, advance: Callable[[float], None]) -> Ite
     """Decode a file from `place`; yields lists of records, with a mark after each row group.
 
     Values are what pyarrow makes of them: `datetime`, `Decimal`, `bytes` … Times in nanoseconds that Python
-    cannot hold become text, exact.
+    cannot hold become text, exact. A row with another value that it cannot hold, as a year past 9999, is unreadable.
 
     Args:
         file: what is read; it stays open.
@@ -42,6 +43,11 @@ def read(file: IO[bytes], place: Place, advance: Callable[[float], None]) -> Ite
     try:
         # Nothing is read ahead: that would hold whole column chunks.
         with pyarrow.parquet.ParquetFile(file, pre_buffer=False, buffer_size=_READ_BYTES) as opened:
+            if twice := _named_twice(opened.schema_arrow):
+                raise Damaged(
+                    f"two of its columns, or of the fields of one, are called {twice!r}, so that a record could hold "
+                    "but one of them; give them other names"
+                )
             groups = opened.metadata.num_row_groups
             if place.row_group > groups:
                 raise SourceChanged(
@@ -55,7 +61,7 @@ def read(file: IO[bytes], place: Place, advance: Callable[[float], None]) -> Ite
                 )
                 read_rows = 0
                 for batch in opened.iter_batches(rows, row_groups=[group], use_threads=False):
-                    records = _records(batch)
+                    records = _records(batch, place)
                     place.record += len(records)
                     read_rows += len(records)
                     advance((group + read_rows / max(about.num_rows, 1)) / groups)
@@ -66,19 +72,76 @@ def read(file: IO[bytes], place: Place, advance: Callable[[float], None]) -> Ite
         raise Damaged(f"it is no whole Parquet file: {' '.join(str(error).split())}") from error
 
 
-def _records(batch: Any) -> list[Any]:
-    try:
-        return batch.to_pylist()  # type: ignore[no-any-return]  # pyarrow has no types
-    except ValueError:
-        # a time with nanoseconds, which datetime cannot hold
-        return _with_nanoseconds_as_text(batch).to_pylist()  # type: ignore[no-any-return]
-
-
-def _with_nanoseconds_as_text(batch: Any) -> Any:
+def _records(batch: Any, place: Place) -> list[Any]:
     import pyarrow
 
-    for index, field in enumerate(batch.schema):
-        if getattr(field.type, "unit", None) == "ns":
-            text = batch.column(index).cast(pyarrow.string())
-            batch = batch.set_column(index, field.name, text)
-    return batch
+    columns = [_without_nanoseconds(column) for column in batch.columns]
+    batch = pyarrow.RecordBatch.from_arrays(columns, names=batch.schema.names)
+    try:
+        return batch.to_pylist()  # type: ignore[no-any-return]  # pyarrow has no types
+    except (ValueError, OverflowError):
+        return [
+            _record(batch.slice(row, 1), f"{place}, row {place.record + row + 1}")
+            for row in range(len(batch))
+        ]
+
+
+def _record(row: Any, where: str) -> Any:
+    try:
+        return row.to_pylist()[0]
+    except (ValueError, OverflowError) as error:
+        raw = " ".join(str(row.to_string(preview_cols=0)).split())
+        return unreadable(raw, where, f"a value that Python cannot hold ({describe(error)})")
+
+
+def _without_nanoseconds(column: Any) -> Any:
+    """Return a column, also one with fields, in microseconds where that loses nothing, with times as text otherwise.
+
+    What Python makes of nanoseconds depends on whether pandas is installed.
+    """
+    import pyarrow
+
+    in_microseconds = _retyped(column.type, "us")
+    if in_microseconds == column.type:
+        return column
+    try:
+        return column.cast(in_microseconds)
+    except pyarrow.ArrowInvalid:
+        return column.cast(_retyped(column.type, None))
+
+
+def _retyped(type_: Any, unit: str | None) -> Any:
+    """Return an Arrow type with nanoseconds in another unit; None: as text."""
+    import pyarrow
+    from pyarrow import types
+
+    if getattr(type_, "unit", None) == "ns":
+        if unit is None:
+            return pyarrow.string()
+        if types.is_timestamp(type_):
+            return pyarrow.timestamp(unit, type_.tz)
+        return pyarrow.time64(unit) if types.is_time(type_) else pyarrow.duration(unit)
+    if types.is_struct(type_):
+        fields = (type_.field(number) for number in range(type_.num_fields))
+        return pyarrow.struct([field.with_type(_retyped(field.type, unit)) for field in fields])
+    if types.is_map(type_):
+        return pyarrow.map_(_retyped(type_.key_type, unit), _retyped(type_.item_type, unit))
+    if types.is_large_list(type_):
+        return pyarrow.large_list(type_.value_field.with_type(_retyped(type_.value_type, unit)))
+    if types.is_list(type_):
+        return pyarrow.list_(type_.value_field.with_type(_retyped(type_.value_type, unit)))
+    return type_
+
+
+def _named_twice(fields: Any) -> str | None:
+    """Return a name that two columns have, or two fields of a column; None: there is none."""
+    names: set[str] = set()
+    for field in fields:
+        if field.name in names:
+            return str(field.name)
+        names.add(field.name)
+        inner = field.type
+        within = [inner.field(number) for number in range(inner.num_fields)]
+        if (twice := _named_twice(within)) is not None:
+            return twice
+    return None

@@ -107,3 +107,46 @@ def test_without_pyarrow_the_error_says_what_to_install(path: Path, monkeypatch:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(SourceError, match=r"pip install 'etl-sinks\[parquet\]'"):
         taken(Files(path))
+
+
+def test_times_in_nanoseconds_are_exact_within_lists_and_objects(tmp_path: Path) -> None:
+    inner = pa.struct([("at", pa.timestamp("ns", "UTC")), ("n", pa.int64())])
+    types = {
+        "struct": (inner, {"at": 1, "n": 1}),
+        "list": (pa.list_(inner), [{"at": 1, "n": 1}, None]),
+        "large": (pa.large_list(pa.timestamp("ns")), [1]),
+        "map": (pa.map_(pa.string(), pa.timestamp("ns")), [("k", 1)]),
+        "even": (pa.list_(pa.timestamp("ns")), [1_000]),
+    }
+    table = pa.table({name: pa.array([value], type_) for name, (type_, value) in types.items()})
+    pq.write_table(table, tmp_path / "a.parquet")
+    at = "1970-01-01 00:00:00.000000001"
+    assert taken(Files(tmp_path)) == [
+        {
+            "struct": {"at": f"{at}Z", "n": 1},
+            "list": [{"at": f"{at}Z", "n": 1}, None],
+            "large": [at],
+            "map": [("k", at)],
+            "even": [datetime.datetime(1970, 1, 1, microsecond=1)],
+        }
+    ]
+
+
+def test_a_value_that_python_cannot_hold_is_one_unreadable_record(tmp_path: Path) -> None:
+    column = pa.array([0, 10**15, 1], pa.timestamp("s"))
+    pq.write_table(pa.table({"n": [1, 2, 3], "at": column}), tmp_path / "a.parquet")
+    first, (_, why), last = taken(Files(tmp_path))
+    assert (first["n"], last["n"]) == (1, 3)
+    assert "a.parquet, row 2: a value that Python cannot hold" in why
+
+
+def test_columns_of_the_same_name_are_a_named_error(tmp_path: Path) -> None:
+    one, other = pa.array([1]), pa.array([2])
+    tables = [
+        pa.Table.from_arrays([one, other], names=["a", "a"]),
+        pa.table({"s": pa.StructArray.from_arrays([one, other], names=["a", "a"])}),
+    ]
+    for table in tables:
+        pq.write_table(table, tmp_path / "a.parquet")
+        with pytest.raises(SourceError, match=r"a\.parquet: two of its columns, .*, are called 'a'"):
+            taken(Files(tmp_path))
