@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import SupportsIndex
+from typing import TYPE_CHECKING, SupportsIndex
 
 from etl.errors import SourceError
 from etl.sources.place import Version
@@ -11,6 +11,9 @@ from etl.sources.web import Web
 from etl.sources.web_answers import Download
 from etl.sources.web_checksums import Checksums
 from etl.sources.web_leg import Content, Leg, Pace, no_ranges
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 # Read of a connection at once.
 _PIECE = 1 << 16
@@ -136,6 +139,13 @@ class HttpFile(io.BufferedIOBase):
         if not self._ahead:
             self._ahead = self._next(1)
         return self.read(len(self._ahead) if size < 0 else min(size, len(self._ahead)))
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        """Take what has come already, so that a slow server's gzip is not waited for by the half MiB."""
+        with memoryview(buffer).cast("B") as view:
+            some = self.read1(len(view))
+            view[: len(some)] = some
+        return len(some)
 
     def seek(self, offset: SupportsIndex, whence: int = io.SEEK_SET, /) -> int:
         """Go to a byte; from the end takes the length, and a server that sends ranges."""

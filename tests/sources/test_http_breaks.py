@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import gzip
+import random
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
+from itertools import islice
 
 import pytest
 from http_sources import RECORDS, source
 from pulling import ndjson, taken
 
 from etl.errors import SourceChanged, SourceCorrupt, SourceError, SourceUnavailable
+from etl.records import Mark
 from tests.web import Answer, Request, WebServer, ranged
 
 NDJSON = ndjson(RECORDS)
@@ -297,3 +301,16 @@ def test_a_body_that_breaks_behind_its_last_byte_is_whole() -> None:
 def test_a_body_that_ends_with_its_connection_is_taken_as_it_is() -> None:
     with WebServer(lambda _: Answer(body=NDJSON, until_close=True)) as server:
         assert taken(source(server.url)) == RECORDS
+
+
+def test_records_of_a_slow_gzip_come_as_its_bytes_do() -> None:
+    lines = b"".join(
+        b'{"n": %d, "noise": "%s"}\n' % (n, random.randbytes(50).hex().encode()) for n in range(4000)
+    )
+    content = gzip.compress(lines)
+    assert len(content) > 200_000
+    with WebServer(lambda r: replace(ranged(r, content), stall_after=150_000)) as server:
+        with closing(source(server.url, read_timeout=5.0).pull(None)) as items:
+            taken = list(islice((item["n"] for item in items if not isinstance(item, Mark)), 1000))
+        assert taken == list(range(1000))
+        assert len(server.requests) == 1
