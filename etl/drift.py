@@ -107,7 +107,7 @@ class DriftGate:
         self.ignored = 0
         self._inner = inner
         self._known = known or ()
-        expected = tuple(Column(name=name, type="JSON") for name in needed)
+        expected = tuple(Column(name=dialect.valid(name), type="JSON") for name in needed)
         self._fields = _Fields((*expected, *known), dialect) if known else None
         self._freezes = policy == "freeze"
         self._learner = Learner() if not known and inner is None else None

@@ -20,6 +20,7 @@ from etl.schemas.learning import Learner
 from etl.warehouses.base import Gate, Misfit
 from etl.warehouses.bigquery.gate import RecordGate
 from etl.warehouses.bigquery.schema import declared
+from etl.warehouses.bigquery.types import BIGQUERY
 from tests.google import LOCATION, PROJECT, GoogleServers
 
 KNOWN = declared(
@@ -378,6 +379,11 @@ def test_the_time_by_which_rows_are_merged_is_never_left_out(job: Job, policy: s
     assert (result.rejects, result.ignored) == ((0, 1) if policy == "ignore" else (1, 0))
     assert [row["v"] for row in job.table()] == ["younger", "new" if policy == "ignore" else "old"]
     assert "more" not in job.table()[0]
+
+
+def test_a_name_that_bigquery_forbids_is_one_that_is_never_left_out() -> None:
+    gate = DriftGate("ignore", KNOWN, None, dialect=BIGQUERY, needed=["the-id"])
+    assert gate.admit({"the-id": 1, "other-id": 2}) == {"the-id": 1}
 
 
 def test_a_key_that_the_table_has_no_column_for_is_never_left_out(job: Job) -> None:
