@@ -31,8 +31,8 @@ table = "numbers"
 """
 
 
-def etl(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    (directory / "job.toml").write_text(JOB)
+def etl(directory: Path, *arguments: str, more: str = "") -> subprocess.CompletedProcess[str]:
+    (directory / "job.toml").write_text(JOB + more)
     return subprocess.run(
         [sys.executable, "-m", "etl", *arguments, "job.toml"],
         cwd=directory,
@@ -58,6 +58,18 @@ def test_a_job_that_is_right_is_said_to_be(done: Path) -> None:
     assert found.returncode == 0, found.stdout + found.stderr
     assert "once" in found.stdout
     assert f"{len(jobs.expected()):,} rows" in found.stdout
+
+
+def test_a_job_that_merges_says_so(tmp_path: Path) -> None:
+    more = 'disposition = "merge"\nkey = ["number"]\n'
+    assert etl(tmp_path, "run", more=more).returncode == 0
+    assert f"{len(jobs.expected()):,} records in " in (said := etl(tmp_path, "verify", more=more).stdout)
+    assert " loads, merged by key\n" in said
+
+
+def test_a_job_that_changed_since_it_was_loaded_is_not_compared(done: Path) -> None:
+    found = etl(done, "verify", more='disposition = "merge"\nkey = ["number"]\n')
+    assert (found.returncode, "it loaded into duckdb:" in found.stderr) == (2, True)
 
 
 def test_rows_that_were_deleted_are_missing(done: Path) -> None:

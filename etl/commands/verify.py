@@ -74,6 +74,12 @@ def _look(pipeline: Pipeline) -> tuple[Checkpoint, Audit]:
         for _ in range(ATTEMPTS):
             before = pipeline.read_checkpoint()
             document = before or Checkpoint(pipeline=pipeline.name)
+            destination = pipeline.fingerprint["destination"]
+            if (loaded := document.fingerprint.get("destination", destination)) != destination:
+                raise ConfigError(
+                    f"job {pipeline.name!r} changed: it loaded into {loaded}, now it names {destination}; change it "
+                    "back to verify what was loaded"
+                )
             audit = asked.audit(Job.of(document, pipeline.fingerprint))
             if pipeline.read_checkpoint() == before:
                 return document, audit
@@ -95,6 +101,11 @@ def _summary(document: Checkpoint, audit: Audit) -> str:
             "checkpoint",
             f"{count(document.loaded.totals.records, 'record')} in {count(document.loads, 'load')}",
         ),
-        ("warehouse", f"{count(remembered, 'row')} in {count(loads, 'load')}{others}"),
+        (
+            "warehouse",
+            f"{count(remembered, 'record')} in {count(loads, 'load')}, merged by key{others}"
+            if audit.merged
+            else f"{count(remembered, 'row')} in {count(loads, 'load')}{others}",
+        ),
         ("table", f"{audit.table}: {table}"),
     )

@@ -76,8 +76,9 @@ class Place(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fie
             return msgspec.convert(cursor, cls)
         except msgspec.ValidationError as error:
             raise SourceError(
-                f"{cursor!r} is no cursor of files ({error}); it was made by another source or "
-                "another version: start the job anew with another name and table"
+                f"{str(cursor)[:160]} is no cursor of files ({error}); it was made by another source or "
+                "another version: start the job anew with another name and table, or give another "
+                "one to --from"
             ) from error
 
     def begin(self, member: str | None) -> None:
