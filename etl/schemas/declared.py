@@ -95,7 +95,8 @@ def _read(path: Path, where: str) -> Any:
         ) from error
     except ValueError as error:
         raise ConfigError(
-            f"{where}: is no JSON: {error}; write it with: bq show --schema --format=prettyjson TABLE"
+            f"{where}: is no JSON: {error}; write it with: etl check --write-schema FILE, or bq show --schema "
+            "--format=prettyjson TABLE"
         ) from error
     if isinstance(content, Mapping):
         content = content.get("fields", content)
