@@ -269,7 +269,8 @@ class Takeover:
             # It was loaded, and only the acknowledgement is missing.
             lease.write(document.advanced(state, entry.loads))
             return
-        lease.write(replace(document, loaded=state, loads=entry.loads).rewound())
+        # Where a run was told to go on from was meant for another table.
+        lease.write(replace(document, loaded=state, loads=entry.loads, moved=None).rewound())
         if document.state.sequence:
             self._notice(
                 f"the warehouse has the job up to part {state.sequence} ({state.position}), the checkpoint said "

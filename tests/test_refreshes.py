@@ -246,6 +246,16 @@ def test_where_it_was_told_to_go_on_is_kept_over_a_failure(place):
     assert place.rows() == sorted(numbers(40, 1) + numbers(40, 2, 15))
 
 
+def test_a_table_that_is_dropped_is_loaded_anew_from_the_beginning_all_the_same(place):
+    place.pipeline(40, 1).run()
+    with pytest.raises(SourceError):
+        place.pipeline(40, 2, fails_at=30).run(start=etl.Mark(30))
+    with duckdb.connect(str(place.directory / "w.duckdb")) as warehouse:
+        warehouse.execute("DROP TABLE t")
+    place.pipeline(40, 3).run()
+    assert place.rows() == numbers(40, 3)
+
+
 def test_a_job_that_replaces_always_begins_at_the_beginning(place):
     place.pipeline(40, 1, disposition="replace").run()
     with pytest.raises(ConfigError, match="leave --from out"):
