@@ -77,7 +77,7 @@ class Engine:
             reason: the name of a signal, or whatever tells the caller why.
         """
         self.stopped = reason
-        self._reader.end_slice(reason)
+        self._reader.leave(reason)
         self._loading.let_go()
 
     def run(self, *, pull: bool = True) -> None:

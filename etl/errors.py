@@ -8,6 +8,7 @@
     │   ├── SourceCorrupt         what came is not what was sent: too short, too long, a wrong checksum
     │   ├── SourceMissing         there is nothing at that URL (404, 410)
     │   ├── SourceRefused         the server wants other credentials, or none will do (401, 403, 407)
+    │   ├── SourceStopped         it was told to stop while it waited; the run ends in order
     │   ├── SourceUnavailable     it was tried until the deadline, or the server asks to come back later
     │   ├── SourceUntrusted       the server's certificate is not trusted
     │   └── TooManyRedirects      the server sends from one URL to another, without an end
@@ -68,6 +69,10 @@ class SourceMissing(SourceError):
 
 class SourceRefused(SourceError):
     """The server does not give it to whoever asked: credentials are wrong, missing, or not enough."""
+
+
+class SourceStopped(SourceError):
+    """A source was told to stop while it waited; nothing was lost, and the next pull asks again."""
 
 
 class SourceUnavailable(SourceError):

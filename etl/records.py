@@ -15,7 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
-from etl.errors import EtlError, SourceError
+from etl.errors import EtlError, SourceError, SourceStopped
 from sinks.errors import SinkError
 
 # How much of a cursor a message shows, in characters.
@@ -97,6 +97,17 @@ class Source(Protocol):
         """
 
 
+@runtime_checkable
+class Leaves(Protocol):
+    """A source whose waits can be ended: for a server that is busy, or before it is tried again."""
+
+    def leave(self) -> None:
+        """Let the pull that is under way raise `SourceStopped` where it waits, now or later.
+
+        Called from signal handlers and other threads. A pull that begins afterwards waits again.
+        """
+
+
 class Position(msgspec.Struct, frozen=True, kw_only=True):
     """How far a source has been taken: resume by pulling from `cursor` and skipping `skip` records.
 
@@ -147,6 +158,7 @@ class Reader:
     ) -> None:
         self._pull, self._takes_cursor = puller(source)
         self._name = name_of(source)
+        self._source = source
         self._on_unreadable = on_unreadable
         self._on_nudge = on_nudge
         self.open(position)
@@ -186,6 +198,16 @@ class Reader:
             self.cut = reason
         self._attention = True
 
+    def leave(self, reason: str) -> None:
+        """End the slice, also where the source waits. Safe from other threads and signal handlers.
+
+        Args:
+            reason: why.
+        """
+        self.end_slice(reason)
+        if isinstance(self._source, Leaves):
+            self._source.leave()
+
     def nudge(self) -> None:
         """Let `on_nudge` be called before the next record, on the thread that pulls. Safe from other threads."""
         self._attention = True
@@ -217,6 +239,10 @@ class Reader:
                     break
             else:
                 self.exhausted = self.cut is None
+        except SourceStopped:
+            if self.cut is None:
+                raise
+            self.close()  # what it was about to give is asked for again by the next pull
         except (EtlError, SinkError):
             raise
         except Exception as error:
@@ -278,7 +304,12 @@ class Reader:
                 self._since_mark = to_skip
                 self.close()
                 return
-            item = next(self._items, _END)
+            try:
+                item = next(self._items, _END)
+            except SourceStopped:
+                self._number += to_skip - self._since_mark
+                self._since_mark = to_skip
+                raise
             if item is _END:
                 raise SourceError(
                     f"the source {self._name} ended {to_skip - self._since_mark} records before the "

@@ -1,11 +1,14 @@
 """Marks, positions, slices, transforms and rejects, without any file."""
 
+import threading
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.errors import SourceError, TransformError
+from etl.errors import SourceError, SourceStopped, TransformError
 from etl.records import Mark, Position, Reader, Reject, Unreadable
+from etl.sources.waiting import Waiting
 from etl.transforms import Stages, each
 
 
@@ -282,3 +285,66 @@ def test_a_position_is_shown_without_what_says_nothing_to_a_person() -> None:
     cursor = {"file": "a.csv", "line": 3, "version": {"tag": "x" * 200}, "columns": ["a"]}
     assert str(Position(cursor=cursor, skip=2)) == '{"file":"a.csv","line":3} + 2'
     assert str(Position(cursor={"since": {"bound": 1}})) == '{"since":{"bound":1}}'
+
+
+class Waits:
+    """Waits for ever before its fourth record, unless it is told to leave."""
+
+    def __init__(self):
+        self.waiting = Waiting()
+        self.patient = True
+
+    def leave(self):
+        self.waiting.leave()
+
+    def pull(self, cursor):
+        self.waiting.begin()
+        for number in range(cursor or 0, 6):
+            if number == 3 and self.patient:
+                self.waiting.sleep(3600)
+            if number % 2 == 0:
+                yield Mark(number)
+            yield {"number": number}
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("skip", [0, 1])
+def test_a_source_that_waits_is_left_at_an_exact_position(skip):
+    source = Waits()
+    reader = Reader(source, Position(skip=skip, number=skip), on_unreadable=lambda found, number: None)
+    timer = threading.Timer(0.1, reader.leave, ["SIGTERM"])
+    timer.start()
+    reader.begin_slice()
+    taken = [record["number"] for record in reader.slice()]
+    timer.join()
+    assert taken == list(range(skip, 3))
+    assert (reader.ended, reader.exhausted, reader.cut) == (True, False, "SIGTERM")
+    assert (reader.position.cursor, reader.position.skip, reader.position.number) == (2, 1, 3)
+    source.patient = False
+    reader.begin_slice()
+    assert [record["number"] for record in reader.slice()] == [3, 4, 5]
+
+
+@pytest.mark.timeout(30)
+def test_a_source_is_left_while_it_is_on_its_way_to_the_position():
+    source = Waits()
+    reader = Reader(source, Position(cursor=None, skip=4, number=4), on_unreadable=lambda found, number: None)
+    timer = threading.Timer(0.1, reader.leave, ["SIGTERM"])
+    timer.start()
+    reader.begin_slice()
+    assert list(reader.slice()) == []
+    timer.join()
+    assert reader.position.number == 4
+    source.patient = False
+    reader.begin_slice()
+    assert [record["number"] for record in reader.slice()] == [4, 5]
+
+
+def test_a_source_that_says_it_was_stopped_without_having_been_told_is_an_error():
+    def pull():
+        yield {"number": 0}
+        raise SourceStopped("on its own account")
+
+    reader = Reader(pull, Position(), on_unreadable=lambda found, number: None)
+    with pytest.raises(SourceStopped):
+        list(reader.slice())

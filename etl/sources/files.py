@@ -17,6 +17,7 @@ from etl.sources.decoding import Compression, Damaged
 from etl.sources.listing import Listed, Listing, listing
 from etl.sources.place import Place, Version
 from etl.sources.storage import Local, Opened, Storage, same
+from etl.sources.waiting import Waiting
 
 LOG = logging.getLogger("etl.sources")
 
@@ -100,6 +101,7 @@ class Files:
         deadline: float = 120.0,
     ) -> None:
         self.paths = _paths(paths)
+        self._waiting = Waiting()
         self._storage_options = dict(storage or {})
         self._elsewhere = _elsewhere(self.paths, self._storage_options)
         self._on_late = one_of("on_late", on_late, ("warn", "fail"))
@@ -132,6 +134,10 @@ class Files:
         """
         return None if self._progress is None else self._progress.share()
 
+    def leave(self) -> None:
+        """Let a pull that waits for a connection end; see `etl.records.Leaves`."""
+        self._waiting.leave()
+
     def pull(self, cursor: Any) -> Iterator[Any]:
         """Yield records, `Unreadable`s, and a `Mark` after each block, at the beginning and end of each file.
 
@@ -142,9 +148,10 @@ class Files:
             SourceError: a file cannot be read, is damaged or cut short, or a path names nothing.
             SourceChanged: a file is not what it was when the cursor was taken.
         """
+        self._waiting.begin()
         storage: Storage = Local()
         if self._elsewhere:
-            storage = remote.Remote.of(self.paths, self._storage_options, self._deadline)
+            storage = remote.Remote.of(self.paths, self._storage_options, self._deadline, self._waiting)
         at = cast(FilePlace | None, FilePlace.of(cursor))  # it makes what it is a method of
         with closing(storage), closing(self._batches(storage, at)) as batches:
             for batch in batches:

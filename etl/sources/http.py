@@ -19,6 +19,7 @@ from etl.sources.decoding import Compression, Damaged
 from etl.sources.http_file import HttpFile
 from etl.sources.place import Place
 from etl.sources.url_patterns import Moment, Named, Patterns
+from etl.sources.waiting import Waiting
 from etl.sources.web import MISSING, READ_TIMEOUT, Web
 from etl.sources.web_checksums import sha256_of
 
@@ -156,6 +157,7 @@ class Http:
         self._least_speed = least_speed
         self._speed_seconds = _SPEED_SECONDS
         self._first_wait = 0.5
+        self._waiting = Waiting()
         self._now: Callable[[], datetime] = _utc_now
         self._progress: _Progress | None = None
         self._web().close()  # tells what is wrong with the headers and the numbers
@@ -175,6 +177,10 @@ class Http:
         """
         return None if self._progress is None else self._progress.share()
 
+    def leave(self) -> None:
+        """Let a pull that waits for a server end; see `etl.records.Leaves`."""
+        self._waiting.leave()
+
     def pull(self, cursor: Any) -> Iterator[Any]:
         """Yield records, `Unreadable`s, and a `Mark` after each block, at the beginning and end of each URL.
 
@@ -185,6 +191,7 @@ class Http:
             SourceError: a content cannot be had or read; one of its kinds says why.
             SourceChanged: a content is not what it was when the cursor was taken.
         """
+        self._waiting.begin()
         with closing(self._web()) as web, closing(self._batches(web, Place.of(cursor))) as batches:
             for batch in batches:
                 yield from batch
@@ -200,6 +207,7 @@ class Http:
             secrets=[*_secrets(self._headers)],
             missing=self._missing,
             first_wait=self._first_wait,
+            waiting=self._waiting,
         )
 
     def _batches(self, web: Web, at: Place | None) -> Generator[list[Any], None, None]:

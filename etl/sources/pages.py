@@ -18,6 +18,7 @@ from etl.sources.paging.arguments import completed, hidden_of, key_of, params_of
 from etl.sources.paging.place import PagePlace, digest, mark_within
 from etl.sources.paging.rows import MOST_REMEMBERED, Sieve
 from etl.sources.paging.since import Pass, Times
+from etl.sources.waiting import Waiting
 from etl.sources.web import Web
 from etl.sources.web_answers import Answer, Trouble
 
@@ -163,6 +164,7 @@ class Pages:
         self._max_page_bytes = max_page_bytes
         self._web_arguments = (requests_per_second, deadline, read_timeout)
         self._first_wait = 0.5
+        self._waiting = Waiting()
         self._web()  # which checks them
         self._sieve = Sieve(self._key, self._style.shifts, self._times)
         self._remembers = bool(self._key) and self._times is not None and not self._times.repeat
@@ -187,6 +189,10 @@ class Pages:
         rows, total = self._reached
         return min(rows / total, 1.0) if total else None
 
+    def leave(self) -> None:
+        """Let a pull that waits for the server end; see `etl.records.Leaves`."""
+        self._waiting.leave()
+
     def pull(self, cursor: Any) -> Iterator[Any]:
         """Yield rows and `Unreadable`s, with a `Mark` after each page; with a key, after each row.
 
@@ -201,6 +207,7 @@ class Pages:
         if place.since is None and self._times is not None:
             place = replace(place, since=self._times.beginning())
         ended = False
+        self._waiting.begin()
         with closing(self._web()) as web:
             while not ended:
                 page, date = self._ask(web, place)
@@ -330,4 +337,5 @@ class Pages:
             read_timeout=read_timeout,
             secrets=self._hidden,
             first_wait=self._first_wait,
+            waiting=self._waiting,
         )

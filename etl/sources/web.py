@@ -26,6 +26,7 @@ from etl.errors import (
     TooManyRedirects,
 )
 from etl.sources import urls
+from etl.sources.waiting import Waiting
 from etl.sources.web_answers import Answer, Download, Short, Trouble, ungzipped
 from etl.sources.web_session import open_session, waits_for
 from sinks import google_errors
@@ -68,6 +69,7 @@ class Web:
         secrets: what is replaced by `***` in each message: tokens, passwords, keys.
         missing: the statuses that say that nothing is there.
         first_wait: the longest wait after the first attempt, in seconds; it doubles with each.
+        waiting: ends waits between two requests when it is told to; None: nobody will.
 
     Raises:
         ValueError: an argument is wrong.
@@ -83,6 +85,7 @@ class Web:
         secrets: Sequence[str],
         missing: Collection[int] = MISSING,
         first_wait: float = 0.5,
+        waiting: Waiting | None = None,
     ) -> None:
         for name, value in headers.items():
             if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name) or not _is_header_value(value):
@@ -101,6 +104,7 @@ class Web:
         self._missing = frozenset(missing)
         self._session: requests.Session | None = None
         self._next_at = 0.0
+        self._waiting = waiting or Waiting()
 
     def shown(self, text: str) -> str:
         """Return a URL, or a text that holds secrets, as a message may hold it."""
@@ -173,6 +177,7 @@ class Web:
         """Call `attempt` until it does not raise `Trouble`, under the one retry policy.
 
         Raises:
+            SourceStopped: it was told to stop, and would have waited.
             SourceUnavailable: it did until the deadline, or the server asks to wait longer than that.
             SourceCorrupt: the body ended before its length each time.
         """
@@ -182,6 +187,7 @@ class Web:
                 attempt,
                 passing=lambda error: isinstance(error, Trouble),
                 least_wait=lambda error: error.wait if isinstance(error, Trouble) else 0.0,
+                sleep=self._waiting.sleep,
                 what=self.shown(url),
             )
         except Trouble as trouble:
@@ -280,7 +286,7 @@ class Web:
         if self._session is None:
             self._session = open_session(self._headers)
         if (wait := self._next_at - time.monotonic()) > 0:
-            time.sleep(wait)
+            self._waiting.sleep(wait)
         self._next_at = time.monotonic() + self._pause
         failure: Exception
         try:

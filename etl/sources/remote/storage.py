@@ -14,6 +14,7 @@ from etl.sources.remote.file import MOST_BYTES, RemoteFile
 from etl.sources.remote.kinds import KINDS, options_of, root_of, secrets_of
 from etl.sources.remote.readers import Reader, information, opener, version_of
 from etl.sources.storage import Found, Opened, same
+from etl.sources.waiting import Waiting
 from sinks.retry import Retry
 
 T = TypeVar("T")
@@ -30,18 +31,21 @@ class Remote:
 
     whence = ""
 
-    def __init__(self, root: str, options: Mapping[str, Any], retry: Retry) -> None:
+    def __init__(self, root: str, options: Mapping[str, Any], retry: Retry, waiting: Waiting) -> None:
         self._kind = KINDS[root.partition("://")[0]]
         self._root = root
         self._options = options_of(root, options)
         self._secrets = secrets_of(options)
         self._retry = retry
+        self._waiting = waiting
         self._connection: Any = None
 
     @classmethod
-    def of(cls, paths: Sequence[str], options: Mapping[str, Any], deadline: float) -> Remote:
+    def of(
+        cls, paths: Sequence[str], options: Mapping[str, Any], deadline: float, waiting: Waiting
+    ) -> Remote:
         """Make the place of `paths`, which `check` has seen."""
-        return cls(root_of(paths[0]), options, Retry(deadline=deadline))
+        return cls(root_of(paths[0]), options, Retry(deadline=deadline), waiting)
 
     def files(self, path: str) -> Iterator[Found] | None:
         """List the files that `path` names; a path that ends in `/` is a prefix, under which there may be nothing."""
@@ -97,6 +101,7 @@ class Remote:
             return self._retry.call(
                 once,
                 passing=lambda error: not isinstance(error, SourceError) and errors.passing(error, scheme),
+                sleep=self._waiting.sleep,
             )
         except SourceError:
             raise
