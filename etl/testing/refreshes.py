@@ -69,6 +69,25 @@ class RefreshSuite(WarehouseMaker):
             successor.finish_refresh()
         assert self.rows(tmp_path) == sorted(named((10, 11, 0, 1, 2)))
 
+    def test_the_ledger_says_whether_a_refresh_is_finished(self, tmp_path: Path) -> None:
+        """For those that keep one: a checkpoint that was put back would load into it for ever."""
+        with self.job(tmp_path) as job:
+            warehouse = job.warehouse
+            job.load(job.plan(range(3)))
+            job.begin_refresh("a1")
+            job.load(job.plan(range(10, 12)))
+            if not isinstance(warehouse, KeepsLedger):
+                pytest.skip("keeps no ledger")
+            before = warehouse.latest(job.job)
+            job.finish_refresh()
+            after = warehouse.latest(job.job)
+            assert before
+            assert after
+            assert (before.refreshed, after.refreshed) == (False, True)
+            assert before.state == after.state
+            job.refresh("")
+            assert warehouse.latest(job.job) == before
+
     def test_an_empty_refresh_empties_the_table(self, tmp_path: Path) -> None:
         """Once: what is loaded after it stays."""
         with self.job(tmp_path) as job:

@@ -114,7 +114,10 @@ class KeepsLedger(Protocol):
     """
 
     def latest(self, job: Job) -> Entry | None:
-        """Return how far the warehouse is with a job, in its refresh if it has one; None: nothing of it is loaded."""
+        """Return how far the warehouse is with a job, in its refresh if it has one; None: nothing of it is loaded.
+
+        Of a refresh that has taken the table's place: how far it is with the table, and that this is so.
+        """
 
 
 @runtime_checkable
