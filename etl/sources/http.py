@@ -18,7 +18,7 @@ from etl.sources.content import Content, Format, one_of
 from etl.sources.decoding import Compression, Damaged
 from etl.sources.http_file import HttpFile
 from etl.sources.place import Place
-from etl.sources.url_patterns import Moment, Named, Patterns
+from etl.sources.url_patterns import Moment, Named, Patterns, open_ended
 from etl.sources.waiting import Waiting
 from etl.sources.web import MISSING, READ_TIMEOUT, Web
 from etl.sources.web_checksums import sha256_of
@@ -166,9 +166,15 @@ class Http:
         return {**self.__dict__, "_progress": None}
 
     def fingerprint(self) -> str:
-        """Return what gives cursors their meaning: the URLs, without credentials, and how they are decoded."""
-        shown = [urls_.without_credentials(url) for url in self.urls]
-        return msgspec.json.encode({"http": shown, **self._content.fingerprint()}).decode()
+        """Return what gives cursors their meaning: the first URL, without credentials, and how it is decoded.
+
+        The rest may grow: URLs at the end of the list, or the end of the slowest range of the only one. That the
+        cursor's URL is still there is seen when it is looked for.
+        """
+        first = urls_.without_credentials(self.urls[0])
+        if len(self.urls) == 1:
+            first = open_ended(first)
+        return msgspec.json.encode({"http": first, **self._content.fingerprint()}).decode()
 
     def progress(self) -> float | None:
         """Return the share of the URLs that has been read, 0 to 1; None: nothing is known.

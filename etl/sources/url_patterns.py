@@ -173,6 +173,19 @@ class _Pattern:
                 open_ended = False
 
 
+def open_ended(text: str) -> str:
+    """Return a pattern without the end of its slowest range, which may grow: what it adds comes last."""
+    placeholders = [(match, _RANGE.fullmatch(match[1])) for match in _PLACEHOLDER.finditer(text)]
+    if not placeholders or not all(numbers for _, numbers in placeholders):
+        return text  # one URL; or the time goes slowest of all
+    match, numbers = placeholders[0]
+    assert numbers is not None
+    piece = _Range.of(*numbers.groups())
+    if piece.first > piece.last:
+        return text
+    return f"{text[: match.start()]}{{{piece.first:0{piece.width}d}..*{piece.step}}}{text[match.end() :]}"
+
+
 class Patterns:
     """The URLs of a source.
 

@@ -324,6 +324,32 @@ def test_a_job_file_says_all_of_it() -> None:
         registry.build("sources", {**table, "on_missing": "never"}, "source")
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("http://a/{01..03}", "http://a/{01..12}"),
+        (["http://a/1"], ["http://a/1", "http://a/2"]),
+        ("http://a/{1..2}/{1..3}", "http://a/{1..4}/{1..3}"),
+    ],
+)
+def test_urls_that_come_last_may_be_added(before: Any, after: Any) -> None:
+    assert Http(before).fingerprint() == Http(after).fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("http://a/{01..03}", "http://a/{00..03}"),
+        ("http://a/{1..2}/{1..3}", "http://a/{1..2}/{1..4}"),
+        (["http://a/{1..2}", "http://b/1"], ["http://a/{1..3}", "http://b/1"]),
+        ("http://a/{date}/{1..2}", "http://a/{date}/{1..3}"),
+    ],
+)
+def test_urls_that_come_in_between_make_another_source(before: Any, after: Any) -> None:
+    start = "2024-01-01" if "date" in str(before) else None
+    assert Http(before, start=start).fingerprint() != Http(after, start=start).fingerprint()
+
+
 def test_the_fingerprint_is_that_of_the_urls_not_of_how_they_are_fetched() -> None:
     one = Http("http://a/{date}?token=1", start="2024-01-01", headers={"X-A": "a"}).fingerprint()
     assert one == Http("http://a/{date}?token=2", start="2024-02-01", on_missing="skip").fingerprint()
