@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 from etl import progress, refreshes
 from etl.checkpoint import SMALLEST_PART, Checkpoint, Owner, State, decode, replace
@@ -19,7 +19,7 @@ from etl.errors import (
 )
 from etl.job import Settings
 from etl.lease import Lease, Store
-from etl.records import Mark
+from etl.records import Mark, Position, Reader
 from etl.warehouses.base import Entry, Job, KeepsLedger, LoadsByJobs
 from etl.words import differences
 from sinks import PartLost, Sink, SinkError
@@ -168,7 +168,7 @@ class Takeover:
             self.look_back(lease)
             self.settle_failures(lease, retry=retry)
         if start is not None:
-            self._check_start(lease.document, begins=begins)
+            self._check_start(lease.document, start, begins=begins)
         if begins:
             document = self._settled(lease).refreshing()
             lease.write(replace(document, fingerprint=self._job.fingerprint))
@@ -231,8 +231,13 @@ class Takeover:
             raise
         return False
 
-    def _check_start(self, document: Checkpoint, *, begins: bool) -> None:
-        """Refuse to go on from another position where that has no clear meaning."""
+    def _check_start(self, document: Checkpoint, start: Mark, *, begins: bool) -> None:
+        """Refuse to go on from another position where that has no clear meaning, or the source knows no such place.
+
+        Raises:
+            ConfigError: it has no meaning.
+            SourceError: the source cannot begin there, or the first record cannot be had.
+        """
         if begins or document.refresh is not None:
             raise ConfigError(
                 f"job {self._job.pipeline!r} fills a new table, from the source's beginning (--full-refresh, or "
@@ -243,6 +248,11 @@ class Takeover:
                 f"job {self._job.pipeline!r} cannot go on from another position while {len(document.outstanding)} "
                 "of its parts wait to be loaded: run it once without --from"
             )
+        # Once it is noted, each run would begin there.
+        probe = Reader(self._job.source, Position(cursor=start.cursor), lambda *_: None)
+        with closing(probe.slice()) as records:
+            next(records, None)
+        probe.close()
 
     def follow_ledger(self, lease: Lease) -> None:
         """Bring the checkpoint to where the warehouse's own ledger says that the job is.

@@ -241,7 +241,7 @@ def test_a_cursor_of_null_is_the_beginning(place):
 def test_where_it_was_told_to_go_on_is_kept_over_a_failure(place):
     place.pipeline(40, 1).run()
     with pytest.raises(SourceError):
-        place.pipeline(40, 2, fails_at=15).run(start=etl.Mark(15))
+        place.pipeline(40, 2, fails_at=17).run(start=etl.Mark(15))
     place.pipeline(40, 2).run()
     assert place.rows() == sorted(numbers(40, 1) + numbers(40, 2, 15))
 
@@ -254,6 +254,16 @@ def test_a_table_that_is_dropped_is_loaded_anew_from_the_beginning_all_the_same(
         warehouse.execute("DROP TABLE t")
     place.pipeline(40, 3).run()
     assert place.rows() == numbers(40, 3)
+
+
+def test_a_cursor_that_the_source_does_not_know_changes_nothing(place):
+    place.pipeline(40, 1).run()
+    before = place.pipeline().read_checkpoint().state
+    with pytest.raises(SourceError, match="str"):
+        place.pipeline(40, 2).run(start=etl.Mark("nonsense"))
+    assert place.pipeline().read_checkpoint().state == before
+    assert place.pipeline(50, 2).run().records == 10
+    assert place.rows() == sorted(numbers(40, 1) + numbers(50, 2, 40))
 
 
 def test_a_job_that_replaces_always_begins_at_the_beginning(place):
