@@ -170,6 +170,7 @@ class _Fields:
             dialect.folded(column.name): _Fields(column.fields, dialect) if column.fields else None
             for column in columns
         }
+        self._in_lower_case = {column.name.lower(): column.name for column in columns}
         self._plans: dict[tuple[Any, ...], _Plan] = {}
         self._cells = 0
 
@@ -221,7 +222,13 @@ class _Fields:
         return self.fit_within(usual, dropped) if type(usual) in (dict, list) else value
 
     def _planned(self, shape: tuple[Any, ...]) -> _Plan:
-        """Make the plan for a shape, and keep it. Names that are no text are for others to refuse."""
+        """Make the plan for a shape, and keep it. Names that are no text are for others to refuse.
+
+        A name that differs in case only is not left out: its column would hold null without a word.
+
+        Raises:
+            Misfit: there is one.
+        """
         unknown: list[str] = []
         nested: list[tuple[str, _Fields]] = []
         for name in shape:
@@ -229,6 +236,11 @@ class _Fields:
                 continue
             key = self._dialect.folded(self._dialect.valid(name))
             if key not in self._known:
+                if (other := self._in_lower_case.get(name.lower())) is not None:
+                    raise Misfit(
+                        f"field {name}: it differs from column {other} in case only; write it in the same way, by "
+                        "[rename], or leave it out, with [drop]"
+                    )
                 unknown.append(name)
             elif (fields := self._known[key]) is not None:
                 nested.append((name, fields))

@@ -16,6 +16,7 @@ from etl import drift
 from etl.columns import Column, Columns
 from etl.drift import DriftGate, gate_of, union
 from etl.errors import RecordError, SchemaMismatch
+from etl.job import Drift
 from etl.schemas.learning import Learner
 from etl.warehouses.base import Gate, Misfit
 from etl.warehouses.bigquery.gate import RecordGate
@@ -103,6 +104,14 @@ def test_a_new_field_that_holds_nothing_is_left_out_and_no_drift(nothing: Any) -
     assert frozen().admit({"id": 1, "new": nothing}) == {"id": 1}
     assert gate.admit({"id": 1, "who": {"new": nothing}}) == {"id": 1, "who": {}}
     assert gate.ignored == 0
+
+
+@pytest.mark.parametrize("policy", ["freeze", "ignore"])
+def test_a_name_in_another_case_is_never_left_out(policy: Drift) -> None:
+    gate = gate_of(policy, None, table=(Column(name="id", type="INTEGER"),), pinned=None)
+    assert gate is not None
+    with pytest.raises(Misfit, match="field ID: it differs from column id in case only"):
+        gate.admit({"ID": 1})
 
 
 def test_what_a_json_column_holds_is_its_own_affair() -> None:

@@ -9,7 +9,7 @@
 | `date` | `YYYY-MM-DD` | the text, checked |
 | `timestamp` | ISO 8601: a date, or date and time (after `T` or a space, any offset) | the text, checked |
 
-Null words become None in columns of every type. Dates and timestamps stay text because that is exact, is what
+A whole number that no float holds exactly is no float. Null words become None in columns of every type. Dates and timestamps stay text because that is exact, is what
 JSON carries, and costs nothing; a transform that needs them calls `datetime.fromisoformat`.
 
 Columns are converted whole, through msgspec's JSON decoder where it can read them: three times as fast as a
@@ -39,6 +39,10 @@ _BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _TIMESTAMP = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ].+)?")
 _DIGITS = re.compile(r"\s*-?[0-9]+\s*", re.ASCII)
+
+# Beyond it, floats do not hold every whole number.
+_SAFE = 2**53
+_LONG = 400  # no float has more digits
 
 _integers = msgspec.json.Decoder(list[int]).decode
 _integers_or_null = msgspec.json.Decoder(list[int | None]).decode
@@ -111,13 +115,17 @@ def _to_integers(nulls: frozenset[str], column: Sequence[str]) -> Sequence[Any]:
 
 def _to_floats(nulls: frozenset[str], column: Sequence[str]) -> Sequence[Any]:
     try:
-        return _of_length(_floats(f"[{','.join(column)}]"), column)
+        values = _of_length(_floats(f"[{','.join(column)}]"), column)
+        largest = max(map(abs, values), default=0.0)
     except ValueError:
-        pass
-    try:
-        return _filled(_floats_or_null, nulls, column)
-    except ValueError:
+        try:
+            values = _filled(_floats_or_null, nulls, column)
+            largest = max((abs(value) for value in values if value is not None), default=0.0)
+        except ValueError:
+            return [None if text in nulls else _float(text) for text in column]
+    if largest >= _SAFE:  # a whole number may have lost digits
         return [None if text in nulls else _float(text) for text in column]
+    return values
 
 
 def _filled(decode: Callable[[str], list[Any]], nulls: frozenset[str], column: Sequence[str]) -> list[Any]:
@@ -157,6 +165,8 @@ def _float(text: str) -> float:
         raise ValueError(text)
     value = float(text)
     if math.isinf(value):  # too large to be held, and not called infinite
+        raise ValueError(text)
+    if abs(value) >= _SAFE and len(text) < _LONG and _DIGITS.fullmatch(text) and int(value) != int(text):
         raise ValueError(text)
     return value
 
