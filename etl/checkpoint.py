@@ -77,6 +77,10 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     dead_letters_tail: SealedPart | None = None
     totals: Totals = Totals()
 
+    def is_at(self, other: State) -> bool:
+        """Say whether both are the same point of the job; the sinks' parts may have other names by now."""
+        return (self.sequence, self.position) == (other.sequence, other.position)
+
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
     """A part that is sealed and waits to be loaded.

@@ -8,10 +8,10 @@ nothing more is loaded into the new one, which may be the table already.
 from __future__ import annotations
 
 from etl import progress
-from etl.errors import ConfigError
+from etl.errors import ConfigError, Fenced, RefreshLost
 from etl.job import Settings
 from etl.lease import Lease
-from etl.warehouses.base import Job, Refreshes
+from etl.warehouses.base import Job, KeepsLedger, Refreshes
 from sinks import Sink
 
 
@@ -78,3 +78,52 @@ def exchange(job: Settings, lease: Lease, emit: progress.Listener) -> None:
             expected=True,
         )
     )
+
+
+def end(job: Settings, lease: Lease, emit: progress.Listener, *, another: bool) -> bool:
+    """End the refresh that is under way, if nothing but the exchange of the tables is left, or not even that.
+
+    Also before another one: who is half dead may be about to exchange the tables.
+
+    Args:
+        job: the job.
+        lease: the checkpoint.
+        emit: takes the events.
+        another: whether another refresh is to begin.
+
+    Returns:
+        Whether what it loaded is gone, so that it must begin anew.
+
+    Raises:
+        RefreshLost: the same, where only a person can tell what became of it.
+        WarehouseError: it was not ended.
+    """
+    warehouse: object = job.warehouse
+    document = lease.document
+    assert document.refresh is not None
+    ledger = isinstance(warehouse, KeepsLedger)
+    if isinstance(warehouse, KeepsLedger):
+        found = warehouse.latest(Job.of(document, job.fingerprint))
+        if found and found.refreshed and not document.refresh.complete:
+            # a copy of the checkpoint was put back: see `follow_ledger` of the takeover
+            lease.write(document.refreshed())
+            return False
+        there = found is not None and (found.refreshed or found.state.is_at(document.loaded))
+        if document.refresh.complete and document.loads and not there:
+            emit(
+                progress.Notice(
+                    pipeline=job.pipeline,
+                    message="the warehouse has not all that was to replace the table: it was put back, or dropped",
+                )
+            )
+            return True
+    if not document.refresh.complete:
+        return False
+    try:
+        exchange(job, lease, emit)
+    except (RefreshLost, Fenced) as error:
+        # Who is fenced by its checkpoint will be so again.
+        if another or (ledger and isinstance(error, RefreshLost)):
+            return True
+        raise
+    return False

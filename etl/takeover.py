@@ -10,10 +10,8 @@ from etl.checkpoint import SMALLEST_PART, Checkpoint, Owner, State, decode, repl
 from etl.errors import (
     ConfigError,
     DefinitionChanged,
-    Fenced,
     LoadFailed,
     LoadMismatch,
-    RefreshLost,
     SinkFailed,
     WarehouseError,
 )
@@ -157,9 +155,13 @@ class Takeover:
         replaces = refreshes.replaces(self._job.warehouse)
         if refresh:
             refreshes.refreshing(self._job.pipeline, self._job.warehouse, self._job.sink)
+        if start is not None and (replaces or lease.document.refresh):
+            raise ConfigError(
+                f"job {self._job.pipeline!r} is being refreshed, from the source's beginning: leave --from out"
+            )
         lost = False
         if under_way := lease.document.refresh:
-            lost = self._end_refresh(lease, another=refresh)
+            lost = refreshes.end(self._job, lease, self._emit, another=refresh)
             if under_way.complete and replaces and not (refresh or lost):
                 return False
         begins = refresh or lost or (replaces and lease.document.refresh is None)
@@ -168,7 +170,7 @@ class Takeover:
             self.look_back(lease)
             self.settle_failures(lease, retry=retry)
         if start is not None:
-            self._check_start(lease.document, start, begins=begins)
+            self._check_start(lease.document, start)
         if begins:
             document = self._settled(lease).refreshing()
             lease.write(replace(document, fingerprint=self._job.fingerprint))
@@ -187,62 +189,13 @@ class Takeover:
             )
         return True
 
-    def _end_refresh(self, lease: Lease, *, another: bool) -> bool:
-        """End the refresh that is under way, if nothing but the exchange of the tables is left, or not even that.
-
-        Also before another one: who is half dead may be about to exchange the tables.
-
-        Args:
-            lease: the checkpoint.
-            another: whether another refresh is to begin.
-
-        Returns:
-            Whether what it loaded is gone, so that it must begin anew.
-
-        Raises:
-            RefreshLost: the same, where only a person can tell what became of it.
-            WarehouseError: it was not ended.
-        """
-        warehouse: object = self._job.warehouse
-        document = lease.document
-        assert document.refresh is not None
-        ledger = isinstance(warehouse, KeepsLedger)
-        if isinstance(warehouse, KeepsLedger):
-            found = warehouse.latest(Job.of(document, self._job.fingerprint))
-            if found and found.refreshed and not document.refresh.complete:
-                lease.write(
-                    document.refreshed()
-                )  # a copy of the checkpoint was put back: see `follow_ledger`
-                return False
-            there = found is not None and (found.refreshed or _same(found.state, document.loaded))
-            if document.refresh.complete and document.loads and not there:
-                self._notice(
-                    "the warehouse has not all that was to replace the table: it was put back, or dropped"
-                )
-                return True
-        if not document.refresh.complete:
-            return False
-        try:
-            refreshes.exchange(self._job, lease, self._emit)
-        except (RefreshLost, Fenced) as error:
-            # Who is fenced by its checkpoint will be so again.
-            if another or (ledger and isinstance(error, RefreshLost)):
-                return True
-            raise
-        return False
-
-    def _check_start(self, document: Checkpoint, start: Mark, *, begins: bool) -> None:
+    def _check_start(self, document: Checkpoint, start: Mark) -> None:
         """Refuse to go on from another position where that has no clear meaning, or the source knows no such place.
 
         Raises:
             ConfigError: it has no meaning.
             SourceError: the source cannot begin there, or the first record cannot be had.
         """
-        if begins or document.refresh is not None:
-            raise ConfigError(
-                f"job {self._job.pipeline!r} fills a new table, from the source's beginning (--full-refresh, or "
-                'disposition = "replace"): leave --from out'
-            )
         if document.outstanding:
             raise ConfigError(
                 f"job {self._job.pipeline!r} cannot go on from another position while {len(document.outstanding)} "
@@ -272,10 +225,10 @@ class Takeover:
         since = document.fingerprint if document.refresh else {}
         entry = found or Entry(fingerprint=since, state=base, loads=0)
         self._compare(entry.fingerprint, outstanding=False)
-        if _same(entry.state, document.loaded):
+        if entry.state.is_at(document.loaded):
             return
         state = self._own_tails(entry.state, entry.fingerprint)
-        if any(_same(entry.state, plan.after) for plan in document.plans):
+        if any(entry.state.is_at(plan.after) for plan in document.plans):
             # It was loaded, and only the acknowledgement is missing.
             lease.write(document.advanced(state, entry.loads))
             return
@@ -394,11 +347,6 @@ class Takeover:
 
     def _notice(self, message: str, *, expected: bool = False) -> None:
         self._emit(progress.Notice(pipeline=self._job.pipeline, message=message, expected=expected))
-
-
-def _same(one: State, other: State) -> bool:
-    """Say whether two states are the same point of the job; the sinks' parts may have other names by now."""
-    return (one.sequence, one.position) == (other.sequence, other.position)
 
 
 @contextmanager

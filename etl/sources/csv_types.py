@@ -9,8 +9,9 @@
 | `date` | `YYYY-MM-DD` | the text, checked |
 | `timestamp` | ISO 8601: a date, or date and time (after `T` or a space, any offset) | the text, checked |
 
-A whole number that no float holds exactly is no float. Null words become None in columns of every type. Dates and timestamps stay text because that is exact, is what
-JSON carries, and costs nothing; a transform that needs them calls `datetime.fromisoformat`.
+A whole number that no float holds exactly is no float. Null words become None in columns of every type. Dates and
+timestamps stay text because that is exact, is what JSON carries, and costs nothing; a transform that needs them calls
+`datetime.fromisoformat`.
 
 Columns are converted whole, through msgspec's JSON decoder where it can read them: three times as fast as a
 call for each field.
