@@ -97,6 +97,8 @@ class Engine:
                     if (reason := self._loading.make_room(lambda: self.stopped is not None)) is not None:
                         self.stop(reason)
                     self._write_part()
+                    if self._reader.unavailable is not None:
+                        raise self._reader.unavailable
             self._reader.close()
             if self.stopped is None:
                 self._leave(finished=True)

@@ -312,7 +312,10 @@ class Pipeline:
         reader = Reader(self.source, Position(), unreadable)
         stages = Stages([limited, *self.transforms], self.on_error, lambda *_rejected: None)
         try:
-            return list(islice(stages.run(reader), limit * 100))
+            records = list(islice(stages.run(reader), limit * 100))
+            if reader.unavailable is not None:
+                raise reader.unavailable
+            return records
         finally:
             reader.close()
 

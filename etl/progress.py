@@ -68,7 +68,8 @@ class PartSealed(Event):
         uri: where it is.
         records: how many records it holds.
         bytes: its size.
-        cut: why it ended there: `bytes`, `records`, `seconds`, `memory`, `end`, or the name of a signal.
+        cut: why it ended there: `bytes`, `records`, `seconds`, `memory`, `source` (it cannot be
+            had for now), `end`, or the name of a signal.
     """
 
     sequence: int

@@ -15,7 +15,14 @@ from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
-from etl.errors import EtlError, SourceError, SourceStopped
+from etl.errors import (
+    EtlError,
+    SourceError,
+    SourceMissing,
+    SourceRefused,
+    SourceStopped,
+    SourceUnavailable,
+)
 from sinks.errors import SinkError
 
 # How much of a cursor a message shows, in characters.
@@ -177,6 +184,7 @@ class Reader:
         self._attention = False
         self._nudging = False
         self.failure: Exception | None = None
+        self.unavailable: SourceError | None = None
 
     @property
     def position(self) -> Position:
@@ -220,9 +228,12 @@ class Reader:
     def slice(self) -> Generator[Record, None, None]:
         """Yield records until the slice is ended or the source is; then `ended` is true.
 
+        Where the source cannot be had for now, what was taken before is whole: the slice ends, `unavailable` says why.
+
         Raises:
             SourceError: the source raised something that is no `EtlError`, or is shorter than it was.
         """
+        began_at = self._number
         try:
             if self._items is None:
                 cursor = (msgspec.json.decode(self._cursor),) if self._takes_cursor else ()
@@ -243,6 +254,12 @@ class Reader:
             if self.cut is None:
                 raise
             self.close()  # what it was about to give is asked for again by the next pull
+        except (SourceUnavailable, SourceMissing, SourceRefused) as error:
+            if self._number <= began_at:
+                raise
+            self.end_slice("source")
+            self.unavailable = error
+            self.close()
         except (EtlError, SinkError):
             raise
         except Exception as error:

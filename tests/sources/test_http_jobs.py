@@ -22,6 +22,7 @@ from http_sources import source
 from pulling import compress, ndjson
 
 import etl
+from etl.errors import SourceCorrupt, SourceError, SourceMissing, SourceRefused, SourceUnavailable
 from tests.web import Answer, Request, WebServer, ranged
 
 URLS = 6
@@ -199,3 +200,52 @@ def test_a_job_that_is_stopped_while_its_source_waits_ends_at_once(tmp_path: Pat
         assert loaded(tmp_path) == EXPECTED[:600]
         assert pipeline(tmp_path, server.url, **limits).run().records == 600
     assert loaded(tmp_path) == EXPECTED
+
+
+@pytest.mark.parametrize(
+    ("trouble", "error"),
+    [
+        (Answer(status=404), SourceMissing),
+        (Answer(status=403), SourceRefused),
+        (Answer(status=503), SourceUnavailable),
+    ],
+)
+def test_what_was_taken_before_a_url_that_cannot_be_had_is_kept(
+    tmp_path: Path, trouble: Answer, error: type[SourceError]
+) -> None:
+    broken = True
+
+    def answer(request: Request) -> Answer:
+        if request.path == "/4" and broken:
+            return trouble
+        return ranged(request, CONTENTS[request.path], etag='"one"')
+
+    with WebServer(answer) as server:
+        for _ in range(2):
+            with pytest.raises(error):
+                pipeline(tmp_path, server.url, deadline=0.2).run()
+            assert loaded(tmp_path) == EXPECTED[:600]
+        broken = False
+        assert pipeline(tmp_path, server.url).run().records == 600
+    assert loaded(tmp_path) == EXPECTED
+
+
+def test_what_may_be_wrong_is_not_kept(tmp_path: Path) -> None:
+    def answer(request: Request) -> Answer:
+        made = ranged(request, CONTENTS[request.path], etag='"one"')
+        wrong = {"Content-MD5": base64.b64encode(b"0" * 16).decode()} if request.path == "/4" else {}
+        return replace(made, headers={**made.headers, **wrong})
+
+    with WebServer(answer) as server, pytest.raises(SourceCorrupt):
+        pipeline(tmp_path, server.url).run()
+    assert loaded(tmp_path) == EXPECTED[:770]
+
+
+def test_a_sample_of_a_source_that_cannot_be_had_is_an_error(tmp_path: Path) -> None:
+    def answer(request: Request) -> Answer:
+        if request.path == "/2":
+            return Answer(status=404)
+        return ranged(request, CONTENTS[request.path], etag='"one"')
+
+    with WebServer(answer) as server, pytest.raises(SourceMissing):
+        pipeline(tmp_path, server.url).check(500)
