@@ -79,10 +79,15 @@ class Admission:
         """
         for record in records:
             values = ((name, record.get(name)) for name in key)
-            missing = [name for name, v in values if v is None or (isinstance(v, float) and isnan(v))]
+            missing = [
+                name
+                for name, v in values
+                if v is None or isinstance(v, (dict, list)) or (isinstance(v, float) and isnan(v))
+            ]
             if missing:
                 what = (
-                    f"the key of the table is {', '.join(key)}, and {', '.join(missing)} is missing or null"
+                    f"the key of the table is {', '.join(key)}, and {', '.join(missing)} is missing, null, or no "
+                    "single value"
                 )
                 self._refuse(record, what, "warehouse")
             else:

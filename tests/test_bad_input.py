@@ -145,7 +145,7 @@ def test_a_checkpoint_that_cannot_be_read_stops_the_job_and_is_left_as_it_is(tmp
     assert sorted(jobs.loaded(tmp_path)) == list(range(COUNT))
 
 
-@pytest.mark.parametrize("key", [None, float("nan")])
+@pytest.mark.parametrize("key", [None, float("nan"), {}, [1]])
 def test_with_reject_a_record_that_cannot_be_merged_is_a_dead_letter(tmp_path, key):
     job = etl.Pipeline(
         "job",

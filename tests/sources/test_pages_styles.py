@@ -153,3 +153,18 @@ class TestPresets:
             assert len(taken(pages)) == 25
             assert {r.query["per_page"] for r in api.requests} == {"7"}
             assert pages.progress() is None
+
+
+@pytest.mark.parametrize(
+    ("path", "changes"), [("cursor", {"cursor_path": "paging.nxt"}), ("link", {"next_path": "links.nxt"})]
+)
+def test_a_name_that_the_first_page_has_not_is_told(
+    caplog: pytest.LogCaptureFixture, path: str, changes: dict[str, str]
+) -> None:
+    with Api(rows_of(25)) as api:
+        records = [item for item in source(api, path, **changes).pull(None) if isinstance(item, dict)]
+    assert len(records) == 10
+    (said,) = [record.getMessage() for record in caplog.records if record.name == "etl.sources"]
+    (name, value) = next(iter(changes.items()))
+    assert f"nothing at {name} = {value!r}" in said
+    assert "the answer's names are: " in said

@@ -7,6 +7,7 @@ without rows, the total that the API tells, or that no next page is named; that 
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -16,6 +17,8 @@ from etl.errors import SourceError
 from etl.sources.paging import links
 from etl.sources.paging.answers import MISSING, Page, lookup
 from etl.sources.paging.place import PagePlace, digest
+
+LOG = logging.getLogger("etl.sources")
 
 
 class Asked(NamedTuple):
@@ -146,7 +149,7 @@ class Cursor:
 
     def follow(self, place: PagePlace, page: Page) -> tuple[PagePlace, bool]:
         """Take the next cursor; the end is where there is none."""
-        found = _given(lookup(page.document, self.path))
+        found = _next("cursor_path", self.path, place, page)
         if found is not None and (isinstance(found, bool) or not isinstance(found, (int, str))):
             raise SourceError(
                 f"{page.where}: cursor_path = {self.path!r} holds neither text nor a whole number but {found!r:.100}; "
@@ -195,7 +198,7 @@ class Link:
         if self.path is None:
             found: Any = links.next_of(page.links)
         else:
-            found = _given(lookup(page.document, self.path))
+            found = _next("next_path", self.path, place, page)
         if found is not None:
             if not isinstance(found, str):
                 raise SourceError(
@@ -206,6 +209,25 @@ class Link:
             except SourceError as error:
                 raise SourceError(f"{page.where}: {error}") from error
         return _advance(place, page, found, place.at, last=False)
+
+
+def _next(argument: str, path: str, place: PagePlace, page: Page) -> Any:
+    """Return what an answer gives to ask for the next page; None: nothing.
+
+    Some APIs leave the name out of their last page, so that one which is never there looks like a single page.
+    """
+    found = lookup(page.document, path)
+    if found is MISSING and place.at is None and page.rows:
+        names = ", ".join(page.document) if isinstance(page.document, dict) else "none: it is a list"
+        LOG.warning(
+            "%s: there is nothing at %s = %r, so this is taken for the only page (%d rows); the answer's names are: %s",
+            page.where,
+            argument,
+            path,
+            len(page.rows),
+            names[:200],
+        )
+    return _given(found)
 
 
 def _advance(
