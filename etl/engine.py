@@ -131,7 +131,7 @@ class Engine:
     def _exchanged(self) -> bool:
         """End the refresh that is under way, all of which is loaded; False: it goes on without this process."""
         try:
-            refreshes.exchange(self._job, self._lease, self._emit)
+            refreshes.exchange(self._job, self._lease, self._emit, self._loading.call)
         except StillLoading as error:
             self.stopped = self.stopped or "refresh"
             self._notice(str(error))

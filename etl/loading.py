@@ -116,6 +116,16 @@ class Loading:
         """Return the seconds until the daily quota allows another load; 0: it does."""
         return self._quota.free_in(self._lease.document.operations) if self._quota else 0.0
 
+    def call(self, function: Callable[[], None]) -> None:
+        """Call what waits for the warehouse on the thread of the loads, which no signal interrupts.
+
+        `let_go` is called by signal handlers, and must not wait for what it has interrupted.
+
+        Raises:
+            Exception: what it raised.
+        """
+        self._thread.submit(function).result()
+
     def note_operations(self) -> None:
         """Count the jobs that were submitted besides loads; written with the next change of the checkpoint."""
         if self._jobs is not None and self._quota is not None:

@@ -7,6 +7,8 @@ nothing more is loaded into the new one, which may be the table already.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from etl import progress
 from etl.errors import ConfigError, Fenced, RefreshLost
 from etl.job import Settings
@@ -55,8 +57,19 @@ def prepare(job: Settings, lease: Lease) -> None:
         refreshing(job.pipeline, job.warehouse, job.sink).begin_refresh(Job.of(document, job.fingerprint))
 
 
-def exchange(job: Settings, lease: Lease, emit: progress.Listener) -> None:
+def exchange(
+    job: Settings,
+    lease: Lease,
+    emit: progress.Listener,
+    call: Callable[[Callable[[], None]], None] = lambda function: function(),
+) -> None:
     """Put the new table in the old one's place, all of which is loaded; may be repeated after any crash.
+
+    Args:
+        job: the job.
+        lease: the checkpoint.
+        emit: takes the events.
+        call: calls the warehouse, on another thread where a signal may come in the meantime.
 
     Raises:
         Fenced: another process has taken the job over.
@@ -69,7 +82,8 @@ def exchange(job: Settings, lease: Lease, emit: progress.Listener) -> None:
     if not document.refresh.complete:
         lease.write(document.refresh_complete())
     warehouse = refreshing(job.pipeline, job.warehouse, job.sink)
-    warehouse.finish_refresh(Job.of(lease.document, job.fingerprint))
+    refreshed = Job.of(lease.document, job.fingerprint)
+    call(lambda: warehouse.finish_refresh(refreshed))
     lease.write(lease.document.refreshed())
     emit(
         progress.Notice(

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-import threading
+import time
 from typing import Any
 
 from etl.errors import SourceStopped
 
+# Whoever waits looks this often whether it is to leave, in seconds.
+LOOK_SECONDS = 0.1
+
 
 class Waiting:
-    """Waits, unless it was told to leave. Safe from signal handlers; it is pickled as a new one."""
+    """Waits, unless it was told to leave; it is pickled as a new one.
+
+    There is no lock in it: `leave` is called by signal handlers, which interrupt the very thread that waits.
+    """
 
     def __init__(self) -> None:
-        self._leaving = threading.Event()
+        self._left = False
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Waiting, ()
 
     def begin(self) -> None:
         """Forget that it was told to leave: a pull begins."""
-        self._leaving.clear()
+        self._left = False
 
     def leave(self) -> None:
         """Let a wait that is under way, and each one after it, raise `SourceStopped`."""
-        self._leaving.set()
+        self._left = True
 
     def sleep(self, seconds: float) -> None:
         """Wait.
@@ -31,7 +37,10 @@ class Waiting:
         Raises:
             SourceStopped: it was told to leave.
         """
-        if self._leaving.wait(seconds):
+        until = time.monotonic() + seconds
+        while not self._left and (rest := until - time.monotonic()) > 0:
+            time.sleep(min(rest, LOOK_SECONDS))
+        if self._left:
             raise SourceStopped(
                 "the source was told to stop while it waited; the next run asks again from its last checkpoint"
             )
