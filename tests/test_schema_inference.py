@@ -341,3 +341,13 @@ def test_the_written_schema_is_what_duckdb_loads(folder: Path) -> None:
             ("1", None, "TIMESTAMP WITH TIME ZONE"),
             ("2", "q", "TIMESTAMP WITH TIME ZONE"),
         ]
+
+
+def test_without_a_temporary_directory_the_columns_are_told_untried(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(folder / "nowhere"))
+    result = check(folder, [{"n": 1}], warehouse=DUCKDB)
+    assert result.exit_code == 0, result.output
+    assert "no temporary directory can be made" in result.output
+    assert "set TMPDIR" in result.output

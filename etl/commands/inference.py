@@ -81,7 +81,12 @@ def _by_trial(table: dict[str, Any], pipeline: Pipeline, records: list[Record]) 
     learned = _learned(records)
     if not records:
         return learned
-    with tempfile.TemporaryDirectory(prefix="etl-check-") as name:
+    try:
+        temporary = tempfile.TemporaryDirectory(prefix="etl-check-")
+    except OSError as error:
+        said = f"these columns were not tried on DuckDB: no temporary directory can be made ({error}); set TMPDIR"
+        return learned._replace(warnings=[*learned.warnings, said])
+    with temporary as name:
         directory = Path(name)
         suffix = {"parquet": ".parquet", "ndjson.gz": ".ndjson.gz"}.get(pipeline.format, ".ndjson")
         trial = Trial(
