@@ -120,8 +120,7 @@ def _merged_by(warehouse: object) -> tuple[str, ...]:
     """Return the fields that say which rows are one, and which of two is the younger one."""
     if not isinstance(warehouse, MergesByKey):
         return ()
-    updated_at = getattr(warehouse, "updated_at", None)
-    return warehouse.key if updated_at is None else (*warehouse.key, updated_at)
+    return warehouse.key if warehouse.updated_at is None else (*warehouse.key, warehouse.updated_at)
 
 
 def _counted(records: Iterator[Record], limit: int, limited: Callable[[], None]) -> Iterator[Record]:

@@ -30,7 +30,8 @@ from etl.job import Counts, Settings
 from etl.lease import Lease
 from etl.loading import OUT_OF_QUOTA, Loading
 from etl.part_sizes import PartSizes
-from etl.records import Reader, Record, Unreadable, describe
+from etl.reader import Reader
+from etl.records import Record, Unreadable, describe
 from etl.repeating import repeated
 from etl.transforms import Stages
 from etl.warehouses.base import KeepsLedger

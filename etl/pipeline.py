@@ -21,7 +21,8 @@ from etl.interrupts import stopped_by_signals
 from etl.job import Drift, OnError, Settings
 from etl.lease import Store
 from etl.loading import HANDED_OVER
-from etl.records import Mark, Position, Reader, Record, Transform, Unreadable, name_of, puller
+from etl.reader import Reader
+from etl.records import Mark, Position, Record, Transform, Unreadable, name_of, puller
 from etl.takeover import Takeover, sink_errors
 from etl.transforms import Stages
 from etl.warehouses.base import KeepsLedger, Warehouse

@@ -17,7 +17,8 @@ from etl.errors import (
 )
 from etl.job import Settings
 from etl.lease import Lease, Store
-from etl.records import Mark, Position, Reader
+from etl.reader import Reader
+from etl.records import Mark, Position
 from etl.warehouses.base import Entry, Job, KeepsLedger, LoadsByJobs
 from etl.words import differences
 from sinks import PartLost, Sink, SinkError

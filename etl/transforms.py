@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from etl.errors import EtlError, TransformError
+from etl.reader import Reader
 from etl.records import (
-    Reader,
     Record,
     Reject,
     Transform,

@@ -65,6 +65,7 @@ LAYERS = [
         "etl.repeating",
         "etl.quota",
     },
+    {"etl.reader"},
     {"etl.records"},
     {"etl.errors"},
     {"sinks"},

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etl.errors import SourceError, SourceStopped, TransformError
-from etl.records import Mark, Position, Reader, Reject, Unreadable
+from etl.reader import Reader
+from etl.records import Mark, Position, Reject, Unreadable
 from etl.sources.waiting import Waiting
 from etl.transforms import Stages, each
 

@@ -164,9 +164,11 @@ class MergesByKey(Protocol):
 
     Attributes:
         key: the columns of the key; empty: rows are added as they come.
+        updated_at: the column that says which of two rows is the younger one; None: the later one is.
     """
 
     key: tuple[str, ...]
+    updated_at: str | None
 
 
 @runtime_checkable

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from pulling import assert_resumes_everywhere, compress, ndjson, small_blocks, taken, write
 
 from etl.errors import SourceError
-from etl.records import Mark, Position, Reader, Unreadable
+from etl.reader import Reader
+from etl.records import Mark, Position, Unreadable
 from etl.sources import Files
 
 JSON_VALUES = st.recursive(
