@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from typing import IO, Any, Literal, cast
+from typing import Any, Literal, cast
 
 import msgspec
 
@@ -16,6 +16,7 @@ from etl.sources.content import Content, Format, one_of
 from etl.sources.decoding import Compression, Damaged
 from etl.sources.listing import Listed, Listing, listing
 from etl.sources.place import Place, Version
+from etl.sources.share import Share
 from etl.sources.storage import Local, Opened, Storage, same
 from etl.sources.waiting import Waiting
 
@@ -118,7 +119,7 @@ class Files:
             encoding=encoding,
             skip_lines=skip_lines,
         )
-        self._progress: _Progress | None = None
+        self._progress: Share | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_progress": None}
@@ -162,12 +163,13 @@ class Files:
     def _batches(self, storage: Storage, at: FilePlace | None) -> Generator[list[Any], None, None]:
         listed = listing(storage, self.paths, at)
         self._look_for_late(listed, at)
-        progress = self._progress = _Progress(listed)
+        before = sum(file.size for file in listed.before)
+        progress = self._progress = Share(before + sum(file.size for file in listed.ahead), before)
         types = {} if at is None else at.types
         for before, file in enumerate(listed.ahead, len(listed.before)):
             place = at if at is not None and file.holds(at) else None
             if place is not None and place.done and place.offset is None:
-                progress.passed(file)
+                progress.passed(file.size)
                 continue
             place = place or FilePlace(file=file.path, entry=file.entry, offset=0, types=types)
             place.before = before
@@ -190,15 +192,15 @@ class Files:
         LOG.warning("%s; a job of its own can load these", said)
 
     def _file(
-        self, storage: Storage, listed: Listed, place: FilePlace, progress: _Progress
+        self, storage: Storage, listed: Listed, place: FilePlace, progress: Share
     ) -> Generator[list[Any], None, dict[str, str]]:
         """Read one file from `place` on; returns the types of CSV columns that are known after it."""
         opened = storage.open(listed.path)
         with opened.file:
-            progress.reads(opened.file)
+            progress.reads(opened.file, listed.size, lambda: listed.size)
             try:
                 if self._is_at_its_end(opened, place):
-                    progress.passed(listed)
+                    progress.passed(listed.size)
                     return place.types
                 place.done, place.version = False, opened.version
                 yield from self._content.read(opened.file, place, listed.path, progress.reached)
@@ -214,7 +216,7 @@ class Files:
                     f"{place} cannot be read ({error.strerror or error}); {place.record} records of it were read. "
                     "Mend the cause, and run again: the job goes on from its last checkpoint"
                 ) from error
-        progress.passed(listed)
+        progress.passed(listed.size)
         place.done = True
         yield [place.mark()]
         return place.types
@@ -252,41 +254,6 @@ class Files:
         opened.file.seek(0)
         head = decoding.first_bytes(opened.file)
         return (self._content.compression or decoding.compression_of(head)) == "none"
-
-
-class _Progress:
-    """How much of all the files has been read, in bytes as they are stored."""
-
-    def __init__(self, listed: Listing) -> None:
-        self._sizes = {file.path: file.size for file in (*listed.before, *listed.ahead)}
-        self._total = sum(self._sizes.values())
-        self._passed = sum(file.size for file in listed.before)
-        self._file: IO[bytes] | None = None
-        self._reached = 0.0
-
-    def reads(self, file: IO[bytes]) -> None:
-        """Count what is read of `file`."""
-        self._file = file
-        self._reached = 0.0
-
-    def reached(self, share: float) -> None:
-        """Note how much of the file has been read, where it is not read through."""
-        self._reached = share
-
-    def passed(self, listed: Listed) -> None:
-        """Count a file as a whole."""
-        self._passed += self._sizes[listed.path]
-        self._file = None
-
-    def share(self) -> float | None:
-        """Return the share, 0 to 1."""
-        if not self._total:
-            return None
-        read: float = self._passed
-        if self._file is not None and not self._file.closed:
-            name: str = self._file.name
-            read += self._reached * self._sizes[name] if self._reached else self._file.tell()
-        return min(read / self._total, 1.0)
 
 
 def _paths(paths: Any) -> list[str]:

@@ -18,6 +18,7 @@ from etl.sources.content import Content, Format, one_of
 from etl.sources.decoding import Compression, Damaged
 from etl.sources.http_file import HttpFile
 from etl.sources.place import Place
+from etl.sources.share import Share
 from etl.sources.url_patterns import Moment, Named, Patterns, open_ended
 from etl.sources.waiting import Waiting
 from etl.sources.web import MISSING, READ_TIMEOUT, Web
@@ -159,7 +160,7 @@ class Http:
         self._first_wait = 0.5
         self._waiting = Waiting()
         self._now: Callable[[], datetime] = _utc_now
-        self._progress: _Progress | None = None
+        self._progress: Share | None = None
         self._web().close()  # tells what is wrong with the headers and the numbers
 
     def __getstate__(self) -> dict[str, Any]:
@@ -218,7 +219,7 @@ class Http:
 
     def _batches(self, web: Web, at: Place | None) -> Generator[list[Any], None, None]:
         now = self._now()
-        progress = self._progress = _Progress(self._patterns.count(now))
+        progress = self._progress = Share(self._patterns.count(now))
         types = {} if at is None else at.types
         behind = at
         # an hour that is over by the clock of the machine before may not be over by this one's
@@ -226,11 +227,11 @@ class Http:
             resumed = None
             if behind is not None:
                 if (named.entry, urls_.without_credentials(named.url)) != (behind.entry, behind.file):
-                    progress.passed()
+                    progress.passed(1)
                     continue
                 resumed, behind = behind, None
                 if resumed.done:
-                    progress.passed()
+                    progress.passed(1)
                     continue
             elif named.over > now:
                 return
@@ -245,7 +246,7 @@ class Http:
             )
 
     def _url(
-        self, web: Web, named: Named, resumed: Place | None, types: dict[str, str], progress: _Progress
+        self, web: Web, named: Named, resumed: Place | None, types: dict[str, str], progress: Share
     ) -> Generator[list[Any], None, dict[str, str] | None]:
         """Read one URL; returns the types of CSV columns that are known after it, None to end the run here."""
         shown = urls_.without_credentials(named.url)
@@ -266,7 +267,7 @@ class Http:
             file = None
         if file is not None:
             with file:
-                progress.reads(file)
+                progress.reads(file, 1, lambda: file.length)
                 try:
                     yield from self._content.read(file, place, name, progress.reached)  # type: ignore[arg-type]  # it reads and seeks, which is what is asked of it
                 except Damaged as error:
@@ -275,7 +276,7 @@ class Http:
                         "it comes from, and run again: the job goes on from its last checkpoint"
                     ) from error
                 file.finish()
-        progress.passed()
+        progress.passed(1)
         place.done = True
         yield [place.mark()]
         return place.types
@@ -329,39 +330,6 @@ class Http:
         raise SourceError(
             f"{error}; the file itself is there. Leave `checksum` out, or name the URLs that have one"
         ) from error
-
-
-class _Progress:
-    """How much of all the URLs has been read."""
-
-    def __init__(self, count: int) -> None:
-        self._count = count
-        self._passed = 0
-        self._file: HttpFile | None = None
-        self._reached = 0.0
-
-    def reads(self, file: HttpFile) -> None:
-        """Count what is read of `file`."""
-        self._file = file
-        self._reached = 0.0
-
-    def reached(self, share: float) -> None:
-        """Note how much of the file has been read, where it is not read through."""
-        self._reached = share
-
-    def passed(self) -> None:
-        """Count a URL as a whole."""
-        self._passed += 1
-        self._file = None
-
-    def share(self) -> float | None:
-        """Return the share, 0 to 1."""
-        if not self._count:
-            return None
-        read = 0.0
-        if self._file is not None and not self._file.closed and self._file.length:
-            read = self._reached or self._file.tell() / self._file.length
-        return min((self._passed + read) / self._count, 1.0)
 
 
 def _secrets(headers: Mapping[str, str]) -> Iterator[str]:
