@@ -7,6 +7,7 @@ import socket
 import threading
 import uuid
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -29,7 +30,7 @@ with warnings.catch_warnings():
 USER, PASSWORD = "reader", "a secret word"
 
 
-class Place:
+class Place(ABC):
     """Where tests put files.
 
     Attributes:
@@ -44,11 +45,13 @@ class Place:
         self.root = root
         self.storage = storage
 
+    @abstractmethod
     def put(self, name: str, data: bytes) -> str:
-        raise NotImplementedError
+        """Keep a file, and return its URI."""
 
+    @abstractmethod
     def remove(self, name: str) -> None:
-        raise NotImplementedError
+        """Let a file go."""
 
     def fresh(self) -> None:
         """Begin a directory of its own for a test."""
