@@ -46,15 +46,21 @@ class Signature:
     def of(cls, function: Callable[..., Any]) -> Signature:
         """Read the signature of a constructor, or of a function that makes an instance.
 
-        An annotation that cannot be resolved (a name that is only imported for type checkers) allows any value.
+        The keys of `**options: Unpack[Options]` (PEP 692) are among its own, and may be left out. An annotation that
+        cannot be resolved (a name that is only imported for type checkers) allows any value.
         """
         parameters = inspect.signature(function).parameters.values()
         named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
         hints = _hints(function)
+        unpacked = [_unpacked(hints.get(p.name)) for p in parameters if p.kind is p.VAR_KEYWORD]
+        further = {name: type_ for options in unpacked for name, type_ in (options or {}).items()}
         return cls(
-            types={p.name: _accepted(hints.get(p.name, Any)) for p in named},
+            types={
+                name: _accepted(type_)
+                for name, type_ in {**{p.name: hints.get(p.name, Any) for p in named}, **further}.items()
+            },
             required=frozenset(p.name for p in named if p.default is p.empty),
-            open=any(p.kind is p.VAR_KEYWORD for p in parameters),
+            open=None in unpacked,
         )
 
 
@@ -182,6 +188,14 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
         except Exception:  # noqa: S112 - whatever a stranger's annotation raises, it only says less
             continue
     return hints
+
+
+def _unpacked(annotation: Any) -> dict[str, Any] | None:
+    """Return the keys and types that `Unpack[…]` stands for; None: it stands for any."""
+    if typing.get_origin(annotation) is not typing.Unpack:
+        return None
+    (options,) = typing.get_args(annotation)
+    return typing.get_type_hints(options)
 
 
 def _accepted(type_: Any) -> Any:

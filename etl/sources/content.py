@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, Literal, get_args
+from typing import IO, Any, Literal, TypedDict, get_args
 
 from etl.errors import SourceChanged
 from etl.sources import csv_rows, csv_types, decoding, json_array, lines, parquet
@@ -32,8 +32,39 @@ _BY_SUFFIX: dict[str, Format] = {
 _COMPRESSED = {".gz", ".gzip", ".zst", ".zstd"}
 
 
+class ContentOptions(TypedDict, total=False):
+    """What a job may say of the content of files, wherever they are; `Content` has the defaults.
+
+    Attributes:
+        format: `ndjson`, `csv`, `json` (one array of objects), `parquet`; None: as the file's name ends, or else
+            as its first bytes look; a name that ends in `.json` may be both, an array and NDJSON.
+        compression: `none`, `gzip`, `zip`, `zstd`; None: as the file's first bytes say, whatever its name is.
+            The members of a zip file are files of their own, in its order.
+        types: the types of CSV columns by name: `string`, `integer`, `float`, `boolean`, `date`, `timestamp`
+            (`csv_types` says what each takes). The types of other columns are inferred from the first 10,000
+            rows, or the first MiB, of the first file that has them. They may be changed while the job is under way.
+        delimiter: what separates CSV fields; None: one of `,` `;` tab `|`, whichever fits the first rows.
+        header: True: the first line of a CSV file names its columns. False: it does not; they are called
+            `column_1`, `column_2` … A list: it does not, and these are their names.
+        null: words that stand for a missing value in CSV columns of every type, `""` among them only if it is
+            given. Mind `NA` where it means Namibia.
+        encoding: of CSV: one that writes ASCII as ASCII does, such as `utf-8`, `latin-1`, `cp1252`.
+        skip_lines: how many lines to pass over at the beginning of a CSV file: a title, or a header in place of which
+            `header` gives better names.
+    """
+
+    format: Format | None
+    compression: Compression | None
+    types: Mapping[str, str] | None
+    delimiter: str | None
+    header: bool | Sequence[str]
+    null: Sequence[str]
+    encoding: str
+    skip_lines: int
+
+
 class Content:
-    """How the content of files is decoded; `etl.sources.Files` documents the arguments.
+    """How the content of files is decoded; `ContentOptions` documents the arguments.
 
     Raises:
         ValueError: an argument is wrong.
@@ -42,14 +73,14 @@ class Content:
     def __init__(
         self,
         *,
-        format: Format | None,
-        compression: Compression | None,
-        types: Mapping[str, str] | None,
-        delimiter: str | None,
-        header: bool | Sequence[str],
-        null: Sequence[str],
-        encoding: str,
-        skip_lines: int,
+        format: Format | None = None,
+        compression: Compression | None = None,
+        types: Mapping[str, str] | None = None,
+        delimiter: str | None = None,
+        header: bool | Sequence[str] = True,
+        null: Sequence[str] = ("", "NA", "N/A", "NULL", "null"),
+        encoding: str = "utf-8",
+        skip_lines: int = 0,
     ) -> None:
         self.format = one_of("format", format, get_args(Format))
         self.compression = one_of("compression", compression, get_args(Compression))

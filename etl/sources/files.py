@@ -6,14 +6,14 @@ import logging
 import os
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from typing import Any, Literal, cast
+from typing import Any, Literal, Unpack, cast
 
 import msgspec
 
 from etl.errors import SourceChanged, SourceError
 from etl.sources import decoding, remote
-from etl.sources.content import Content, Format, one_of
-from etl.sources.decoding import Compression, Damaged
+from etl.sources.content import Content, ContentOptions, one_of
+from etl.sources.decoding import Damaged
 from etl.sources.listing import Listed, Listing, listing
 from etl.sources.place import Place, Version
 from etl.sources.share import Share
@@ -59,26 +59,12 @@ class Files:
         paths: one or several: files, globs (`**` goes through directories), directories (the files in it, not
             in directories below), or the URIs of such, all at one place. A glob that matches nothing is an
             error, an empty directory is none.
-        format: `ndjson`, `csv`, `json` (one array of objects), `parquet`; None: as the file's name ends, or else
-            as its first bytes look; a name that ends in `.json` may be both, an array and NDJSON.
-        compression: `none`, `gzip`, `zip`, `zstd`; None: as the file's first bytes say, whatever its name is.
-            The members of a zip file are files of their own, in its order.
-        types: the types of CSV columns by name: `string`, `integer`, `float`, `boolean`, `date`, `timestamp`
-            (`csv_types` says what each takes). The types of other columns are inferred from the first 10,000
-            rows, or the first MiB, of the first file that has them. They may be changed while the job is under way.
-        delimiter: what separates CSV fields; None: one of `,` `;` tab `|`, whichever fits the first rows.
-        header: True: the first line of a CSV file names its columns. False: it does not; they are called
-            `column_1`, `column_2` … A list: it does not, and these are their names.
-        null: words that stand for a missing value in CSV columns of every type, `""` among them only if it is
-            given. Mind `NA` where it means Namibia.
-        encoding: of CSV: one that writes ASCII as ASCII does, such as `utf-8`, `latin-1`, `cp1252`.
-        skip_lines: how many lines to pass over at the beginning of a CSV file: a title, or a header in place of which
-            `header` gives better names.
         storage: what fsspec's file system for the URIs takes, such as `key`, `secret`, `endpoint_url`, `anon` (s3fs),
             `token` (gcsfs), `account_name` (adlfs), `username`, `password`, `key_filename` (sftp). It is neither
             part of the checkpoint nor of messages; without it each finds credentials as is usual for it.
         on_late: what is done about files that came too late: `warn` or `fail`.
         deadline: for how long a place that does not answer is tried again, in seconds.
+        content: how the content is decoded; see `etl.sources.content.ContentOptions`.
 
     Raises:
         ValueError: an argument is wrong. Nothing is read before `pull`.
@@ -89,17 +75,10 @@ class Files:
         self,
         paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         *,
-        format: Format | None = None,
-        compression: Compression | None = None,
-        types: Mapping[str, str] | None = None,
-        delimiter: str | None = None,
-        header: bool | Sequence[str] = True,
-        null: Sequence[str] = ("", "NA", "N/A", "NULL", "null"),
-        encoding: str = "utf-8",
-        skip_lines: int = 0,
         storage: Mapping[str, Any] | None = None,
         on_late: Literal["warn", "fail"] = "warn",
         deadline: float = 120.0,
+        **content: Unpack[ContentOptions],
     ) -> None:
         self.paths = _paths(paths)
         self._waiting = Waiting()
@@ -109,16 +88,7 @@ class Files:
         if not deadline > 0:
             raise ValueError(f"deadline: {deadline} is not greater than 0")
         self._deadline = deadline
-        self._content = Content(
-            format=format,
-            compression=compression,
-            types=types,
-            delimiter=delimiter,
-            header=header,
-            null=null,
-            encoding=encoding,
-            skip_lines=skip_lines,
-        )
+        self._content = Content(**content)
         self._progress: Share | None = None
 
     def __getstate__(self) -> dict[str, Any]:

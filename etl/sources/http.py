@@ -7,15 +7,15 @@ import re
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Unpack, get_args
 from urllib.parse import unquote, urlsplit
 
 import msgspec
 
 from etl.errors import SourceChanged, SourceError, SourceMissing
 from etl.sources import urls as urls_
-from etl.sources.content import Content, Format, one_of
-from etl.sources.decoding import Compression, Damaged
+from etl.sources.content import Content, ContentOptions, one_of
+from etl.sources.decoding import Damaged
 from etl.sources.http_file import HttpFile
 from etl.sources.place import Place
 from etl.sources.share import Share
@@ -75,15 +75,6 @@ class Http:
         urls: one or several: URLs, or patterns. `{01..31}` counts, padded as it is written, the leftmost slowest;
             `{date}`, or `{date:%Y-%m}` in a format of strftime, and `{hour}` or `{hour:02}` go from `start` to
             `end` or now, in UTC, slowest of all. An hour, day or month that is not over yet is left to a later run.
-        format: as for `Files`.
-        compression: as for `Files`: None: as the first bytes say. What a server compresses on its own, although it
-            was not asked to, is decompressed as well.
-        types: the types of CSV columns, as for `Files`.
-        delimiter: as for `Files`.
-        header: as for `Files`.
-        null: as for `Files`.
-        encoding: as for `Files`.
-        skip_lines: as for `Files`.
         headers: sent with each request, to no other host that a redirect leads to: credentials, say.
         start: the first date or hour.
         end: the last one; a date means the whole day.
@@ -97,6 +88,8 @@ class Http:
         deadline: for how many seconds a request is tried again.
         read_timeout: after how many seconds a server that sends nothing hangs.
         least_speed: the bytes a second that a server must send, over 30 s; 0: any.
+        content: how the content is decoded; see `etl.sources.content.ContentOptions`. What a server compresses on
+            its own, although it was not asked to, is decompressed as well.
 
     Raises:
         ValueError: an argument is wrong. Nothing is read before `pull`.
@@ -106,14 +99,6 @@ class Http:
         self,
         urls: str | Sequence[str],
         *,
-        format: Format | None = None,
-        compression: Compression | None = None,
-        types: Mapping[str, str] | None = None,
-        delimiter: str | None = None,
-        header: bool | Sequence[str] = True,
-        null: Sequence[str] = ("", "NA", "N/A", "NULL", "null"),
-        encoding: str = "utf-8",
-        skip_lines: int = 0,
         headers: Mapping[str, str] | None = None,
         start: Moment | None = None,
         end: Moment | None = None,
@@ -124,24 +109,18 @@ class Http:
         deadline: float = 120.0,
         read_timeout: float = READ_TIMEOUT,
         least_speed: float = LEAST_SPEED,
+        **content: Unpack[ContentOptions],
     ) -> None:
         self.urls = [urls] if isinstance(urls, str) else list(urls)
         if not self.urls:
             raise ValueError("urls: name at least one URL")
         self._patterns = Patterns(self.urls, start, end)
-        self._content = Content(
-            format=format,
-            compression=compression,
-            types=types,
-            delimiter=delimiter,
-            header=header,
-            null=null,
-            encoding=encoding,
-            skip_lines=skip_lines,
-        )
+        self._content = Content(**content)
         self._on_missing: OnMissing = one_of("on_missing", on_missing, get_args(OnMissing))
         self._checksum: Checksum = one_of("checksum", checksum, get_args(Checksum))
-        if self._checksum == "sha256" and (format == "parquet" or compression == "zip"):
+        if self._checksum == "sha256" and (
+            self._content.format == "parquet" or self._content.compression == "zip"
+        ):
             raise ValueError(
                 "checksum: it is compared front to back, and zip and Parquet are not read like that"
             )
