@@ -94,8 +94,7 @@ class Session:
         self.close = weakref.finalize(self, _disconnect, self._connection, self._files)
         try:
             self._connection.execute("SET TimeZone = 'UTC'")
-            # A query of more than 2 s would draw one on standard output, which is the user's.
-            self._connection.execute("SET enable_progress_bar = false")
+            self._draw_no_progress()
             self._declared = {name: self._kind(name, text) for name, text in declared.items()}
         except BaseException:
             self.close()
@@ -106,6 +105,15 @@ class Session:
         self._refreshes = Refreshes(self._connection, self._destination)
         self._targets: dict[str, Target] = {}
         self._merge = Merge(self._connection, key, updated_at) if key else None
+
+    def _draw_no_progress(self) -> None:
+        """Keep DuckDB from drawing on standard output, which is the user's, when a query takes more than 2 s.
+
+        It is off already in a notebook without ipywidgets, where DuckDB 2.0 refuses every change of the setting.
+        """
+        drawn = self._connection.execute("SELECT current_setting('enable_progress_bar')").fetchone()
+        if drawn and drawn[0]:
+            self._connection.execute("SET enable_progress_bar = false")
 
     def load(self, job: Job, plan: Plan, *, rewrite: bool = False) -> int:
         """Load a plan; see `DuckDB.load`.
