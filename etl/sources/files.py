@@ -58,7 +58,8 @@ class Files:
     Args:
         paths: one or several: files, globs (`**` goes through directories), directories (the files in it, not
             in directories below), or the URIs of such, all at one place. A glob that matches nothing is an
-            error, an empty directory is none.
+            error, an empty directory is none. Names that begin with `_` or `.`, such as Spark's `_SUCCESS`, are
+            no data unless they are named, or a part of the glob begins with that sign; `_year=2024` is one.
         storage: what fsspec's file system for the URIs takes, such as `key`, `secret`, `endpoint_url`, `anon` (s3fs),
             `token` (gcsfs), `account_name` (adlfs), `username`, `password`, `key_filename` (sftp). It is neither
             part of the checkpoint nor of messages; without it each finds credentials as is usual for it.

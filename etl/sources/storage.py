@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, NamedTuple, Protocol
 
 from etl.errors import SourceError
+from etl.sources import hidden
 from etl.sources.place import Version
 from sinks.page_cache import open_guest
 
@@ -50,8 +51,8 @@ class Storage(Protocol):
     def files(self, path: str) -> Iterator[Found] | None:
         """List the files that `path` names: a file, a glob, or a directory, whose files it holds itself.
 
-        They come sorted by their paths. Hidden files, whose names begin with a dot, are left out of globs and
-        directories.
+        They come sorted by their paths. Hidden files and directories (`etl.sources.hidden`) are left out of globs
+        and directories, but where a part of a glob begins with their sign.
 
         Returns:
             The files, none where a directory is empty; None: there is nothing at `path`, or it matches nothing.
@@ -110,7 +111,10 @@ class Local:
         if glob.has_magic(path):
             # not Path.glob: that finds hidden files too, and wants a pattern without its directory
             names = glob.glob(path, recursive=True)  # noqa: PTH207
-            return _found(sorted(name for name in names if Path(name).is_file())) if names else None
+            shown = [name for name in names if hidden.path_matches(_parts(name), _parts(path))]
+            files = sorted(name for name in shown if Path(name).is_file())
+            hidden.tell(path, (Path(name).name for name in set(names).difference(shown)))
+            return _found(files) if shown else None
         return None
 
     def open(self, path: str) -> Opened:
@@ -143,11 +147,14 @@ def _found(paths: list[str]) -> Iterator[Found]:
 def _in_directory(path: str) -> list[str]:
     try:
         with os.scandir(path) as entries:
-            names = sorted(
-                entry.name for entry in entries if entry.is_file() and not entry.name.startswith(".")
-            )
+            names = sorted(entry.name for entry in entries if entry.is_file())
     except OSError as error:
         raise SourceError(
             f"the directory {path!r} cannot be read: {error.strerror}; mend its permissions"
         ) from error
-    return [str(Path(path) / name) for name in names]
+    hidden.tell(path, names)
+    return [str(Path(path) / name) for name in names if not hidden.is_hidden(name)]
+
+
+def _parts(path: str) -> list[str]:
+    return [part for part in path.split("/") if part]

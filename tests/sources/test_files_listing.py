@@ -48,6 +48,72 @@ def test_hidden_files_and_directories_with_a_files_name_are_left_out(tmp_path: P
     assert numbers(Files(str(tmp_path / "*"))) == [2]
 
 
+HIDDEN = {
+    "a.ndjson": 1,
+    "_SUCCESS": 2,
+    "_committed_1": 3,
+    "_started_1": 4,
+    "_b.ndjson": 5,
+    ".c.ndjson": 6,
+    "d.ndjson._COPYING_": 7,
+    "_delta_log/e.ndjson": 8,
+    "_temporary/0/f.ndjson": 9,
+    "_year=2024/g.ndjson": 10,
+    "_year=2024/_h.ndjson": 11,
+    ".trash/i.ndjson": 12,
+    "year=2024/j.ndjson": 13,
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "read"),
+    [
+        ("", [1]),
+        ("*", [1]),
+        ("*.ndjson", [1]),
+        ("**", [10, 1, 13]),
+        ("**/*.ndjson", [10, 1, 13]),
+        ("*/*.ndjson", [10, 13]),
+        ("_*", [2, 5, 3, 4]),
+        ("_*.ndjson", [5]),
+        (".*", [6]),
+        ("**/_*.ndjson", [5, 11]),
+        ("_*/*.ndjson", [8, 10]),
+        ("_temporary/**/*.ndjson", [9]),
+        ("_delta_log", [8]),
+        ("_SUCCESS", [2]),
+        ("_b.ndjson", [5]),
+        (".c.ndjson", [6]),
+        ("d.ndjson._COPYING_", [7]),
+        ("[a]*", [1]),
+        ("[_]*", []),
+        ("[_]*.ndjson", None),
+    ],
+)
+def test_names_that_writers_of_data_hide_are_read_only_where_they_are_named(
+    tmp_path: Path, path: str, read: list[int] | None
+) -> None:
+    """As Spark: InMemoryFileIndex.shouldFilterOutPathName; its partitions may begin with `_`."""
+    root = tmp_path / ".above" / "_here"
+    for name, number in HIDDEN.items():
+        put(root / name, number)
+    source = Files(str(root / path))
+    if read is None:
+        with pytest.raises(SourceError, match="no file matches"):
+            pull(source)
+    else:
+        assert numbers(source) == read
+
+
+def test_hidden_files_that_may_be_data_are_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "etl.sources")
+    for name in ("_b.ndjson", ".c", "a.ndjson"):
+        put(tmp_path / name, 1)
+    for path in (tmp_path, tmp_path / "*"):
+        assert numbers(Files(path)) == [1]
+        assert caplog.messages.pop() == f"{path}: left out as hidden: _b.ndjson; name them to read them"
+
+
 def test_a_file_that_two_paths_name_is_read_once(tmp_path: Path) -> None:
     put(tmp_path / "a.ndjson", 1)
     put(tmp_path / "b.ndjson", 2)

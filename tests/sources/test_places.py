@@ -90,10 +90,17 @@ def test_a_directory_and_globs_give_their_files_by_name(place: Place) -> None:
     place.put(".hidden.ndjson", of(0))
     place.put("deep/er/c.ndjson", of(3))
     place.put("deep/.secret/d.ndjson", of(0))
+    place.put("_SUCCESS", b"")
+    place.put("_committed_1", of(0))
+    place.put("deep/_temporary/e.ndjson", of(0))
+    place.put("_year=1/f.ndjson", of(9))
     assert numbers(place.files("")) == [1, 2]
     assert numbers(Files(place.root, storage=place.storage)) == [1, 2]
     assert numbers(place.files("*.ndjson")) == [1, 2]
-    assert numbers(place.files("**/*.ndjson")) == [1, 2, 3]
+    assert numbers(place.files("**/*.ndjson")) == [9, 1, 2, 3]
+    assert numbers(place.files("_*/*.ndjson")) == [9]
+    assert numbers(place.files("deep/_temporary")) == [0]
+    assert numbers(place.files("_committed_*")) == [0]
     assert numbers(place.files("d*/*/[a-d].ndjson")) == [3]
     assert numbers(place.files("b.ndjson", "*.ndjson")) == [2, 1]
 

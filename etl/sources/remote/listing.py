@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import fnmatch
 import glob
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from etl.errors import SourceError
+from etl.sources import hidden
 from etl.sources.remote.errors import missing
 from etl.sources.remote.readers import information
 
@@ -64,7 +64,9 @@ class _Tree:
         if entries is None:
             self._bucket_of(name)
             return {} if name.endswith("/") and self._scheme in _BUCKETS else None
-        return {e.name: e.size for e in entries if not e.directory and not e.last.startswith(".")}
+        files = [entry for entry in entries if not entry.directory]
+        hidden.tell(name, (entry.last for entry in files))
+        return {entry.name: entry.size for entry in files if not hidden.is_hidden(entry.last)}
 
     def _look(self, name: str) -> _Entry | None:
         try:
@@ -103,19 +105,19 @@ class _Tree:
         return entries
 
     def _matching(self, directory: str, parts: list[str]) -> Iterator[_Entry]:
-        """Yield the files below `directory` that match; as `glob.glob`, which hides what begins with a dot."""
+        """Yield the files below `directory` that match, as `glob.glob`; hidden names take their sign in the pattern."""
         first, *rest = parts
         beginning = directory.rstrip("/") + "/"
         if first == "**":
             yield from self._matching(directory, rest or ["*"])
-            below = [entry for entry in self._entries(directory) or () if not entry.last.startswith(".")]
+            below = [entry for entry in self._entries(directory) or () if not hidden.is_hidden(entry.last)]
             for entry in below:
                 if entry.directory:
                     yield from self._matching(entry.name, parts)
         elif rest and not glob.has_magic(first):
             yield from self._matching(beginning + first, rest)
         else:
-            matching = [entry for entry in self._entries(directory) or () if _matches(entry.last, first)]
+            matching = [e for e in self._entries(directory) or () if hidden.matches(e.last, first)]
             for entry in matching:
                 if not rest and not entry.directory:
                     yield entry
@@ -132,9 +134,3 @@ class _Tree:
                 f"there is no bucket {bucket!r} at {self._scheme}://, or these credentials do not see it: correct "
                 "its name"
             )
-
-
-def _matches(name: str, pattern: str) -> bool:
-    if name.startswith(".") and not pattern.startswith("."):
-        return False
-    return fnmatch.fnmatchcase(name, pattern)
