@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, Any, Literal, TypedDict, get_args
 
 from etl.errors import SourceChanged
-from etl.sources import csv_rows, csv_types, decoding, json_array, lines, parquet
+from etl.sources import archives, csv_rows, csv_types, decoding, json_array, lines, parquet
 from etl.sources.csv_head import Options
 from etl.sources.decoding import Compression, Damaged, Stream
 from etl.sources.place import Place
@@ -139,8 +139,8 @@ class Content:
 
     def _archive(self, file: IO[bytes], place: Place) -> Iterator[list[Any]]:
         """Read the members of a zip file; `place` goes from one to the next."""
-        with decoding.archive(file) as opened:
-            infos = decoding.members(opened)
+        with archives.archive(file) as opened:
+            infos = archives.members(opened)
             names = [info.filename for info in infos]
             if place.member is not None and place.member not in names:
                 raise SourceChanged(
@@ -151,7 +151,7 @@ class Content:
             for info in infos[first:]:
                 if info.filename != place.member:
                     place.begin(info.filename)
-                with decoding.member(opened, info) as content, decoding.decompressed(content, None) as stream:
+                with archives.member(opened, info) as content, decoding.decompressed(content, None) as stream:
                     yield from self._content(stream, place, info.filename, None, None)
         place.begin(None)
         place.offset = None

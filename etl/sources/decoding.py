@@ -89,7 +89,7 @@ class Stream:
         try:
             return self._file.read(size)
         except self._damage as error:
-            raise Damaged(_reason(error, self.compression)) from error
+            raise Damaged(reason(error, self.compression)) from error
 
 
 @contextmanager
@@ -141,49 +141,6 @@ def compression_of(head: bytes) -> Compression:
 def first_bytes(file: IO[bytes]) -> bytes:
     """Return the first bytes of a file that has just been opened, without taking them."""
     return file.peek(8)[:8]  # type: ignore[attr-defined,no-any-return]  # binary files and zip members have it
-
-
-@contextmanager
-def archive(file: IO[bytes]) -> Iterator[zipfile.ZipFile]:
-    """Open a zip file.
-
-    Raises:
-        Damaged: it is none, or cut short: its directory is at its end.
-    """
-    try:
-        opened = zipfile.ZipFile(file)
-    except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError) as error:
-        raise Damaged(_reason(error, "zip")) from error
-    with opened:
-        yield opened
-
-
-def members(opened: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
-    """Return the members of a zip file that hold data, in its own order: no directories, no hidden files.
-
-    Raises:
-        Damaged: two have the same name, so that a cursor could not tell them apart.
-    """
-    found: dict[str, zipfile.ZipInfo] = {}
-    for info in opened.infolist():
-        if info.is_dir() or any(part.startswith((".", "__MACOSX")) for part in info.filename.split("/")):
-            continue
-        if info.filename in found:
-            raise Damaged(f"two of its members are called {info.filename!r}; unpack it, or pack it again")
-        found[info.filename] = info
-    return list(found.values())
-
-
-def member(opened: zipfile.ZipFile, info: zipfile.ZipInfo) -> AbstractContextManager[IO[bytes]]:
-    """Open a member.
-
-    Raises:
-        Damaged: it is encrypted, or compressed in a way that Python does not know.
-    """
-    try:
-        return opened.open(info)
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError) as error:
-        raise Damaged(_reason(error, "zip")) from error
 
 
 class ZstdFrames:
@@ -246,7 +203,8 @@ def _gzip(file: IO[bytes]) -> tuple[AbstractContextManager[Any], tuple[type[Exce
     return opened, (*damage, isal_zlib.error)  # type: ignore[arg-type]  # its stub calls it an instance
 
 
-def _reason(error: Exception, compression: str) -> str:
+def reason(error: Exception, compression: str) -> str:
+    """Say what an error means that was raised when something compressed was read."""
     said = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, OSError) and error.errno is not None:
         return f"it cannot be read ({said})"
