@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+import inspect
+import traceback
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any
@@ -59,7 +61,7 @@ class Stages:
         while True:
             outputs = None
             try:
-                outputs = iter(stage.transform(last if last is not None else stage.records))
+                outputs = stage.begin(last if last is not None else stage.records)
                 for item in outputs:
                     if item.__class__ is dict:
                         yield item
@@ -77,9 +79,10 @@ class Stages:
                 if error is reader.failure:
                     raise
                 if last is None or last.record is None:
+                    instead = ', or set on_error = "reject"' if last is None else ""
                     raise TransformError(
                         f"transform {stage.name} failed at record {reader.number} (position: {reader.position}): "
-                        f'{describe(error)}; mend it and run again, or set on_error = "reject"'
+                        f"{describe(error)}{_raised_at(error, stage.transform)}; mend it and run again{instead}"
                     ) from error
                 rejected, reason = last.record, describe(error)
                 last.record = None
@@ -89,8 +92,9 @@ class Stages:
             self._on_reject(rejected, reason, stage.name)
         if not stage.input_ended:
             raise TransformError(
-                f"transform {stage.name} ended before its input did, at record {stage.reader.number}; what it did "
-                "not read would be lost. Leave a record out with `continue`, not with `return`"
+                f"transform {stage.name}{_defined_at(stage.transform)} ended before its input did, at record "
+                f"{stage.reader.number}; what it did not read would be lost. Read all records "
+                "(`for record in records:`), and leave one out with `continue`, not with `return`"
             )
         stage.ended = True
 
@@ -105,6 +109,31 @@ class Stage:
     reader: Reader
     before: Stage | None
     ended: bool = False
+
+    def begin(self, records: Iterator[Record]) -> Iterator[Any]:
+        """Call the transform; what cannot be called, or gives nothing to iterate over, fails for every record.
+
+        Raises:
+            TransformError: it is no generator over records.
+        """
+        number = self.reader.number
+        try:
+            outputs = self.transform(records)
+        except Exception as error:
+            if isinstance(error, (EtlError, SinkError)) or self.reader.number > number:
+                raise
+            raise self._no_generator(f"could not be called with all records ({describe(error)})") from error
+        if isinstance(outputs, Mapping) or not isinstance(outputs, Iterable):
+            raise self._no_generator(f"returned {kind_of(outputs)}")
+        return iter(outputs)
+
+    def _no_generator(self, what: str) -> TransformError:
+        name = self.name.rpartition(":")[2]
+        return TransformError(
+            f"transform {self.name}{_defined_at(self.transform)} {what}. A transform takes an iterator over records "
+            "and yields records: `for record in records: yield record`. A function of one record is made one by "
+            f"etl.each({name})"
+        )
 
     @property
     def input_ended(self) -> bool:
@@ -128,6 +157,20 @@ class Last:
         self.record = None
         self.record = record = next(self._records)
         return record
+
+
+def _defined_at(transform: Transform) -> str:
+    """Say where a function is defined: ` (jobs.py, line 5)`; empty: it is no function of Python's."""
+    code = getattr(inspect.unwrap(transform), "__code__", None)
+    return f" ({code.co_filename}, line {code.co_firstlineno})" if code else ""
+
+
+def _raised_at(error: BaseException, transform: Transform) -> str:
+    """Say which line of a transform's file raised an error: ` (jobs.py, line 7)`; empty: none of it did."""
+    code = getattr(inspect.unwrap(transform), "__code__", None)
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if code and frame.filename == code.co_filename]
+    return f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
 
 
 def each(function: Callable[[Record], Any]) -> Transform:

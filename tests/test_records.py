@@ -244,6 +244,45 @@ def test_a_transform_that_yields_no_record_is_an_error():
         run([names], [{"n": 1}])
 
 
+def takes_one(record):
+    return {"n": record["n"] + 1}
+
+
+async def waits(records):
+    yield {}
+
+
+@pytest.mark.parametrize(
+    ("transform", "what"),
+    [
+        (
+            takes_one,
+            r"takes_one \(.*test_records\.py, line \d+\) could not be called with all records \(TypeError: ",
+        ),
+        (lambda records: None, r"<lambda> \(.*, line \d+\) returned null"),
+        (lambda record: {"n": 1}, "returned a dict"),
+        (lambda record, context: record, r"could not be called with all records .*missing 1 required"),
+        (waits, "returned a async_generator"),
+    ],
+)
+@pytest.mark.parametrize("on_error", ["fail", "reject"])
+def test_a_function_that_is_no_generator_over_records_is_told_what_makes_it_one(transform, what, on_error):
+    with pytest.raises(TransformError, match=rf"{what}.*yields records.*etl\.each\([a-z_<>]+\)$") as raised:
+        run([transform], [{"n": 1}], on_error=on_error)
+    assert "on_error" not in str(raised.value)
+
+
+def test_a_transform_that_failed_is_told_with_the_line_of_its_own_file():
+    def parse(records):
+        for record in records:
+            yield {"n": int(record["n"], base=10)}
+
+    with pytest.raises(
+        TransformError, match=r"failed at record 1 .*TypeError: .* \(.*test_records\.py, line \d+\); mend"
+    ):
+        run([parse], [{"n": None}])
+
+
 def test_a_later_transform_that_ends_early_is_noticed_also_behind_one_that_holds_everything():
     def in_order(records):
         yield from sorted(records, key=lambda record: record["n"])
@@ -254,7 +293,7 @@ def test_a_later_transform_that_ends_early_is_noticed_also_behind_one_that_holds
             if count == 5:
                 return
 
-    with pytest.raises(TransformError, match=r"five ended before its input"):
+    with pytest.raises(TransformError, match=r"five \(.*\) ended before its input"):
         run([in_order, five], [{"n": n} for n in range(10)])
 
 
