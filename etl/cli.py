@@ -48,6 +48,7 @@ class Commands(click.Group):
 Exit codes:
    0  done: all of the source is taken and loaded
   75  stopped early (SIGTERM, SIGINT), in order: run it again, it goes on from there
+  73  another process has the job, or has taken it over; this one touched nothing more
    2  the job file, or the command line, is wrong; nothing was touched
    1  failed; what is committed stays: mend the cause and run it again""",
 )

@@ -110,7 +110,14 @@ def loaded() -> list[int]:
 def test_the_help_lists_every_command_and_exit_code() -> None:
     result = call("--help")
     assert result.exit_code == 0
-    for word in (*COMMANDS, "   0  done", "  75  stopped early", "   2  the job file", "   1  failed"):
+    for word in (
+        *COMMANDS,
+        "   0  done",
+        "  75  stopped early",
+        "  73  another process",
+        "   2  the job file",
+        "   1  failed",
+    ):
         assert word in result.stdout
 
 
@@ -240,7 +247,7 @@ def test_an_error_that_nobody_expected_says_where_it_was(capsys: pytest.CaptureF
 def test_a_job_that_is_being_run_is_left_alone(write: Write) -> None:
     with LocalStore("numbers.checkpoint.json").hold(wait=False):
         done = start("run", "job.toml")
-    assert done.returncode == 1
+    assert done.returncode == 73
     assert "the job is being run by" in done.stderr
     assert not Path("secret-place.duckdb").exists()
 

@@ -13,9 +13,11 @@ from typing import Any, TypeVar
 import click
 
 # 0 is what a command that returns exits with.
-# sysexits.h: EX_TEMPFAIL is 75, "try again later"; 2 is what shells and click use for a wrong command line.
+# sysexits.h: EX_CANTCREAT is 73, "a (user specified) output file cannot be created": another process has the job;
+# EX_TEMPFAIL is 75, "try again later". 2 is what shells and click use for a wrong command line.
 FAILED = 1
 MISCONFIGURED = 2
+TAKEN = 73
 AGAIN = 75
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -44,7 +46,7 @@ def debug_option(function: Function) -> Function:
 
 def tell(context: click.Context, error: Exception) -> int:
     """Print an error on standard error, as one block without a traceback, and return the exit code for it."""
-    from etl.errors import ConfigError, EtlError
+    from etl.errors import ConfigError, EtlError, Fenced
     from sinks.errors import SinkError
 
     message = str(error) or type(error).__name__
@@ -61,6 +63,8 @@ def tell(context: click.Context, error: Exception) -> int:
         click.echo(json.dumps(line | ({"traceback": "".join(debug)} if debug else {})), err=True)
     else:
         click.echo("".join(debug) + f"error: {message}", err=True)
+    if isinstance(error, Fenced):
+        return TAKEN
     return MISCONFIGURED if isinstance(error, ConfigError) else FAILED
 
 

@@ -168,12 +168,11 @@ def _occupied(pipeline: Pipeline) -> str | None:
 
 
 def _describe(job: Job, pipeline: Pipeline, budget: Any) -> str:
-    from etl.tables import show
+    from etl.commands.hiding import shown
     from etl.words import count, size
 
     def table(values: Mapping[str, Any] | None) -> str:
-        # As written: what the environment holds may be a secret.
-        return " ".join(f"{key}={show(value)}" for key, value in (values or {}).items())
+        return shown(values or {})
 
     written = job.written
     reshaped = (name for name in ("rename", "drop", "cast") if name in written)

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from etl.records import Mark
 
 
-@click.command(epilog="Exit codes: 0 done; 75 stopped early, run it again; 2 bad configuration; 1 failed.")
+@click.command(
+    epilog="Exit codes: 0 done; 75 stopped early, run it again; 73 another process has the job; 2 bad configuration; "
+    "1 failed."
+)
 @job_argument
 @click.option("--wait", is_flag=True, help="If another process runs the job, wait for it to end.")
 @click.option(

@@ -52,6 +52,11 @@ def without_credentials(url: str) -> str:
     return f"{head}?{'&'.join(pairs)}{hash_}{fragment}"
 
 
+def is_secret(name: str) -> bool:
+    """Say whether what is called so is a credential by its name."""
+    return _shown(f"{name}=x") != f"{name}=x"
+
+
 def credentials_of(url: str) -> list[str]:
     """Return what `without_credentials` leaves out of a URL, as it is written and as it is meant."""
     head, _, query = url.partition("#")[0].partition("?")

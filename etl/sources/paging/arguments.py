@@ -118,7 +118,7 @@ def params_of(
     params = {name: _written(name, value) for name, value in arguments["params"].items()}
     _, in_url = links.query_of(url)
     for name in (*params, *in_url):
-        if is_secret(name) or name in arguments["secrets"]:
+        if urls.is_secret(name) or name in arguments["secrets"]:
             where = "params" if name in params else "url"
             raise ValueError(
                 f"{where}: {name} is a secret by its name: put it into secrets, which are kept nowhere"
@@ -144,14 +144,9 @@ def hidden_of(headers: Mapping[str, str], secrets: Mapping[str, str]) -> list[st
                 raise ValueError(f"{what}: {name!r} has no text as its value")
     values = list(secrets.values())
     for name, value in headers.items():
-        if is_secret(name) or (name.lower() not in _HARMLESS and len(value) >= _LONG):
+        if urls.is_secret(name) or (name.lower() not in _HARMLESS and len(value) >= _LONG):
             values += [value, *(word for word in value.split() if len(word) >= _LONG // 2)]
     return values
-
-
-def is_secret(name: str) -> bool:
-    """Say whether what is called so is a credential by its name."""
-    return urls.without_credentials(f"?{name}=x") != f"?{name}=x"
 
 
 def key_of(key: str | Sequence[str] | None) -> list[str]:
