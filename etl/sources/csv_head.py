@@ -13,6 +13,7 @@ import msgspec
 
 from etl.errors import SourceError
 from etl.sources import csv_types
+from etl.sources.belonging import see_that_it_belongs
 from etl.sources.lines import Blocks
 from etl.sources.place import Place
 
@@ -65,8 +66,16 @@ def read_head(blocks: Blocks, place: Place, options: Options) -> None:
             place.columns = _named(first, place)
             _pass(sample[:header], place)
             first = []
+            see_that_it_belongs(
+                str(place),
+                place.columns,
+                place.types,
+                "If it has no header, give it one, or name the columns of all in the job: "
+                "header = [names] (with skip_lines = 1, where all have one). ",
+            )
         elif options.header is False:
             place.columns = [f"column_{number}" for number in range(1, len(first) + 1)]
+            _check_number(place)
         else:
             place.columns = list(options.header)
         _check_declared(place, options)
@@ -157,6 +166,16 @@ def _check_declared(place: Place, options: Options) -> None:
         raise SourceError(
             f"{place}: `types` names {', '.join(map(repr, unknown))}, which the file does not have; "
             f"its columns are: {', '.join(place.columns)}"
+        )
+
+
+def _check_number(place: Place) -> None:
+    """See that a file without names has as many columns as those before it: by nothing else are they told apart."""
+    if place.columns and place.types and len(place.columns) != len(place.types):
+        raise SourceError(
+            f"{place}: its first row has {len(place.columns)} fields, and the files before it have "
+            f"{len(place.types)} columns, without names (header = false); name the files that belong together, and "
+            "load others by a job of their own"
         )
 
 

@@ -136,15 +136,15 @@ class Files:
         self._look_for_late(listed, at)
         before = sum(file.size for file in listed.before)
         progress = self._progress = Share(before + sum(file.size for file in listed.ahead), before)
-        types = {} if at is None else at.types
+        known = {} if at is None else at.known()
         for before, file in enumerate(listed.ahead, len(listed.before)):
             place = at if at is not None and file.holds(at) else None
             if place is not None and place.done and place.offset is None:
                 progress.passed(file.size)
                 continue
-            place = place or FilePlace(file=file.path, entry=file.entry, offset=0, types=types)
+            place = place or FilePlace(file=file.path, entry=file.entry, offset=0, **known)
             place.before = before
-            types = yield from self._file(storage, file, place, progress)
+            known = yield from self._file(storage, file, place, progress)
 
     def _look_for_late(self, listed: Listing, at: FilePlace | None) -> None:
         """Tell of files that lie before the cursor, and did not when it was taken.
@@ -164,15 +164,15 @@ class Files:
 
     def _file(
         self, storage: Storage, listed: Listed, place: FilePlace, progress: Share
-    ) -> Generator[list[Any], None, dict[str, str]]:
-        """Read one file from `place` on; returns the types of CSV columns that are known after it."""
+    ) -> Generator[list[Any], None, dict[str, Any]]:
+        """Read one file from `place` on; returns what is known of CSV after it."""
         opened = storage.open(listed.path)
         with opened.file:
             progress.reads(opened.file, listed.size, lambda: listed.size)
             try:
                 if self._is_at_its_end(opened, place):
                     progress.passed(listed.size)
-                    return place.types
+                    return place.known()
                 place.done, place.version = False, opened.version
                 yield from self._content.read(opened.file, place, listed.path, progress.reached)
                 if not opened.pinned:
@@ -190,7 +190,7 @@ class Files:
         progress.passed(listed.size)
         place.done = True
         yield [place.mark()]
-        return place.types
+        return place.known()
 
     def _is_at_its_end(self, opened: Opened, place: FilePlace) -> bool:
         """Say whether a file holds nothing after `place`, as far as versions tell; they tell whether it is another."""

@@ -199,7 +199,7 @@ class Http:
     def _batches(self, web: Web, at: Place | None) -> Generator[list[Any], None, None]:
         now = self._now()
         progress = self._progress = Share(self._patterns.count(now))
-        types = {} if at is None else at.types
+        known = {} if at is None else at.known()
         behind = at
         # an hour that is over by the clock of the machine before may not be over by this one's
         for named in self._patterns.expand(now + _CLOCKS_DIFFER):
@@ -214,10 +214,10 @@ class Http:
                     continue
             elif named.over > now:
                 return
-            known = yield from self._url(web, named, resumed, types, progress)
-            if known is None:
+            after = yield from self._url(web, named, resumed, known, progress)
+            if after is None:
                 return
-            types = known
+            known = after
         if behind is not None:
             raise SourceChanged(
                 f"the cursor is at {behind}, which `urls`, `start` and `end` do not stand for any more (it is "
@@ -225,11 +225,11 @@ class Http:
             )
 
     def _url(
-        self, web: Web, named: Named, resumed: Place | None, types: dict[str, str], progress: Share
-    ) -> Generator[list[Any], None, dict[str, str] | None]:
-        """Read one URL; returns the types of CSV columns that are known after it, None to end the run here."""
+        self, web: Web, named: Named, resumed: Place | None, known: dict[str, Any], progress: Share
+    ) -> Generator[list[Any], None, dict[str, Any] | None]:
+        """Read one URL; returns what is known of CSV after it, None to end the run here."""
         shown = urls_.without_credentials(named.url)
-        place = resumed or Place(file=shown, entry=named.entry, offset=0, types=types)
+        place = resumed or Place(file=shown, entry=named.entry, offset=0, **known)
         name = unquote(urlsplit(named.url).path)
         try:
             file = self._opened(web, named.url, name, place)
@@ -258,7 +258,7 @@ class Http:
         progress.passed(1)
         place.done = True
         yield [place.mark()]
-        return place.types
+        return place.known()
 
     def _opened(self, web: Web, url: str, name: str, place: Place) -> HttpFile:
         """Open a URL, and see that it is what it was.

@@ -29,6 +29,18 @@ class Version(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, for
     length: int | None = None
 
 
+class Split(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the fields of the first CSV file of a job are divided; the others must be divided like it.
+
+    Attributes:
+        file: its name, as messages have it.
+        delimiter: what separates its fields.
+    """
+
+    file: str
+    delimiter: str
+
+
 class Place(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """A place between two records of a file; it moves on while the file is read.
 
@@ -43,8 +55,12 @@ class Place(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fie
         done: the file was read to its end.
         columns: the names of a CSV file's columns, once they are known.
         delimiter: what separates them.
+        quote: what stands around fields; nothing: quotes are text; None: as the job says, or else `"`.
+        line_end: a carriage return, where lines may end in one by itself; None: they do not.
         version: what the file was when it was read, where its keeper tells; None: it is not compared.
-        types: the types of columns, by name, as this CSV file or one before it showed them first.
+        types: the types of columns, by name, as this CSV file or one before it showed them first; `unknown`, where
+            they have held nothing yet.
+        split: how the first CSV file that was read is divided; None: there was none, or it has one column.
     """
 
     file: str
@@ -57,8 +73,11 @@ class Place(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fie
     done: bool = False
     columns: list[str] | None = None
     delimiter: str | None = None
+    quote: str | None = None
+    line_end: str | None = None
     version: Version | None = None
     types: dict[str, str] = {}
+    split: Split | None = None
 
     def __str__(self) -> str:
         return self.file if self.member is None else f"{self.file} (member {self.member})"
@@ -85,7 +104,11 @@ class Place(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fie
         """Go to the beginning of a member, or of the file itself."""
         self.member = member
         self.offset = self.line = self.record = self.row_group = 0
-        self.columns = self.delimiter = None
+        self.columns = self.delimiter = self.quote = self.line_end = None
+
+    def known(self) -> dict[str, Any]:
+        """Return what a place in the next file is made with: what the files so far have shown of all."""
+        return {"types": self.types, "split": self.split}
 
     def mark(self) -> Mark:
         """Make a mark of this place."""
