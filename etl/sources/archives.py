@@ -1,53 +1,98 @@
-"""Zip files: their members, each a file of its own."""
+"""Archives: what they have in common; and zip files, whose members are entered in any order."""
 
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import IO
+from functools import partial
+from typing import IO, ClassVar, NamedTuple, Protocol
 
 from etl.sources.decoding import Damaged, reason
 
 
+class Member(NamedTuple):
+    """A file of an archive.
+
+    Attributes:
+        name: its path in the archive.
+        open: opens it, to be read once, before the next one is asked for; None: it is a link, and has no content.
+    """
+
+    name: str
+    open: Callable[[], AbstractContextManager[IO[bytes]]] | None
+
+
+class Archive(Protocol):
+    """Hands out the members of an archive, in its own order.
+
+    Attributes:
+        kind: what it is, for messages.
+        at_random: whether `members` may be asked for more than once, and passing one over costs nothing.
+    """
+
+    kind: ClassVar[str]
+    at_random: ClassVar[bool]
+
+    def members(self) -> Iterator[Member | None]:
+        """Yield the members, no directories; None now and then, where it takes long to come to the next one.
+
+        Raises:
+            Damaged: it cannot be read.
+        """
+        ...
+
+
 @contextmanager
-def archive(file: IO[bytes]) -> Iterator[zipfile.ZipFile]:
+def opened(file: IO[bytes]) -> Iterator[zipfile.ZipFile]:
     """Open a zip file.
 
     Raises:
         Damaged: it is none, or cut short: its directory is at its end.
     """
     try:
-        opened = zipfile.ZipFile(file)
+        archive = zipfile.ZipFile(file)
     except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError) as error:
         raise Damaged(reason(error, "zip")) from error
-    with opened:
-        yield opened
+    with archive:
+        yield archive
 
 
-def members(opened: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
-    """Return the members of a zip file that hold data, in its own order: no directories, no hidden files.
+class Zip:
+    """The members of a zip file.
 
-    Raises:
-        Damaged: two have the same name, so that a cursor could not tell them apart.
+    Args:
+        archive: the file.
     """
-    found: dict[str, zipfile.ZipInfo] = {}
-    for info in opened.infolist():
-        if info.is_dir() or any(part.startswith((".", "__MACOSX")) for part in info.filename.split("/")):
-            continue
-        if info.filename in found:
-            raise Damaged(f"two of its members are called {info.filename!r}; unpack it, or pack it again")
-        found[info.filename] = info
-    return list(found.values())
 
+    kind: ClassVar[str] = "zip file"
+    at_random: ClassVar[bool] = True
 
-def member(opened: zipfile.ZipFile, info: zipfile.ZipInfo) -> AbstractContextManager[IO[bytes]]:
-    """Open a member.
+    def __init__(self, archive: zipfile.ZipFile) -> None:
+        self._archive = archive
 
-    Raises:
-        Damaged: it is encrypted, or compressed in a way that Python does not know.
-    """
-    try:
-        return opened.open(info)
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError) as error:
-        raise Damaged(reason(error, "zip")) from error
+    def members(self) -> Iterator[Member]:
+        """Yield the members.
+
+        Raises:
+            Damaged: two have the same name, so that a cursor could not tell them apart.
+        """
+        found = set()
+        for info in self._archive.infolist():
+            if info.is_dir():
+                continue
+            if info.filename in found:
+                raise Damaged(f"two of its members are called {info.filename!r}; unpack it, or pack it again")
+            found.add(info.filename)
+            yield Member(info.filename, partial(self._opened, info))
+
+    def _opened(self, info: zipfile.ZipInfo) -> AbstractContextManager[IO[bytes]]:
+        """Open a member.
+
+        Raises:
+            Damaged: it is encrypted, or compressed in a way that Python does not know.
+        """
+        try:
+            return self._archive.open(info)
+        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError) as error:
+            raise Damaged(reason(error, "zip")) from error

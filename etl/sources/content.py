@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import codecs
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Literal, TypedDict, get_args
 
 from etl.errors import SourceChanged
-from etl.sources import archives, csv_rows, csv_types, decoding, json_array, lines, parquet
+from etl.sources import archives, csv_rows, csv_types, decoding, json_array, lines, member_heads, parquet
+from etl.sources.archives import Archive
 from etl.sources.csv_head import Options
 from etl.sources.decoding import Compression, Damaged, Stream
+from etl.sources.hidden import shortened
+from etl.sources.members import WITHIN, Choice, Shape, Shapes
 from etl.sources.place import Place
+from etl.sources.tar import Tar, is_tar
 
 Format = Literal["ndjson", "csv", "json", "parquet"]
 
@@ -21,6 +26,11 @@ _BLOCK_BYTES = 32 << 10
 _HEAD = 4096
 _BOM = b"\xef\xbb\xbf"
 _BLANK = b" \t\r\n"
+_ZIP = b"PK\x03\x04"
+# What a workbook may begin with: a zip file; OLE's compound file ([MS-CFB], section 2.2).
+_WORKBOOKS = (_ZIP, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")
+# Remembered to say what members there are, where the one of the cursor is gone.
+_NAMES = 100
 
 _BY_SUFFIX: dict[str, Format] = {
     ".ndjson": "ndjson",
@@ -39,7 +49,11 @@ class ContentOptions(TypedDict, total=False):
         format: `ndjson`, `csv`, `json` (one array of objects), `parquet`; None: as the file's name ends, or else
             as its first bytes look; a name that ends in `.json` may be both, an array and NDJSON.
         compression: `none`, `gzip`, `zip`, `zstd`; None: as the file's first bytes say, whatever its name is.
-            The members of a zip file are files of their own, in its order.
+        members: which members of a zip file or a tar archive are read: globs, or names, of their paths or of the
+            last parts of these. None: all but those that are no data by their names, such as `README.txt`,
+            `meta.xml`, `_SUCCESS`; a log line names these. Members are files of their own, in the archive's order.
+            They have to be one table: CSV has more than half of its columns in common, or, where this option names
+            the members, one at least.
         types: the types of CSV columns by name: `string`, `integer`, `float`, `boolean`, `date`, `timestamp`
             (`csv_types` says what each takes). The types of other columns are inferred from the first 10,000
             rows, or the first MiB, of the first file that has them. They may be changed while the job is under way.
@@ -55,6 +69,7 @@ class ContentOptions(TypedDict, total=False):
 
     format: Format | None
     compression: Compression | None
+    members: str | Sequence[str] | None
     types: Mapping[str, str] | None
     delimiter: str | None
     header: bool | Sequence[str]
@@ -75,6 +90,7 @@ class Content:
         *,
         format: Format | None = None,
         compression: Compression | None = None,
+        members: str | Sequence[str] | None = None,
         types: Mapping[str, str] | None = None,
         delimiter: str | None = None,
         header: bool | Sequence[str] = True,
@@ -100,6 +116,7 @@ class Content:
             encoding=_encoding(encoding),
             skip_lines=skip_lines,
         )
+        self._chosen = _patterns(members)
         self._block_bytes = _BLOCK_BYTES
 
     def fingerprint(self) -> dict[str, Any]:
@@ -112,6 +129,7 @@ class Content:
             "header": options.header,
             "encoding": options.encoding,
             **({"skip_lines": options.skip_lines} if options.skip_lines else {}),
+            **({"members": self._chosen} if self._chosen else {}),
         }
 
     def read(
@@ -132,29 +150,83 @@ class Content:
             OSError: what `file` raised.
         """
         if (self.compression or decoding.compression_of(decoding.first_bytes(file))) == "zip":
-            yield from self._archive(file, place)
+            with archives.opened(file) as opened:
+                yield from self._members(archives.Zip(opened), place, None)
         else:
             with decoding.decompressed(file, self.compression) as stream:
                 yield from self._content(stream, place, name, file, advance)
 
-    def _archive(self, file: IO[bytes], place: Place) -> Iterator[list[Any]]:
-        """Read the members of a zip file; `place` goes from one to the next."""
-        with archives.archive(file) as opened:
-            infos = archives.members(opened)
-            names = [info.filename for info in infos]
-            if place.member is not None and place.member not in names:
-                raise SourceChanged(
-                    f"{place} is not there any more; the file's members are: {', '.join(names)}; put it back, or "
-                    "start the job anew with another name and table"
-                )
-            first = names.index(place.member) if place.member is not None else 0
-            for info in infos[first:]:
-                if info.filename != place.member:
-                    place.begin(info.filename)
-                with archives.member(opened, info) as content, decoding.decompressed(content, None) as stream:
-                    yield from self._content(stream, place, info.filename, None, None)
-        place.begin(None)
+    def _members(self, archive: Archive, place: Place, within: str | None) -> Iterator[list[Any]]:
+        """Read the members of an archive; `place` goes from one to the next.
+
+        Args:
+            archive: hands them out.
+            place: in a member, or at the beginning of the archive.
+            within: the member that the archive is; None: it is the file.
+        """
+        above = "" if within is None else within + WITHIN
+        began = place.member if place.member != within else None
+        called = place.file if within is None else f"{place.file} (member {within})"
+        choice = Choice(self._chosen, called)
+        shapes = Shapes(called, chosen=self._chosen is not None)
+        if archive.at_random and began is None:
+            self._look_at_all(archive, choice, shapes, above, place)
+        names: deque[str] = deque(maxlen=_NAMES)
+        resuming = began is not None
+        for member in archive.members():
+            if member is None:
+                yield [place.mark()]
+                continue
+            if not choice.takes(member) or member.open is None:
+                continue
+            name = above + member.name
+            is_it = began is not None and (began == name or began.startswith(name + WITHIN))
+            if resuming and not is_it and archive.at_random:
+                names.append(name)
+                continue
+            with member.open() as file, decoding.decompressed(file, None, within=archive.kind) as stream:
+                if not archive.at_random:
+                    shapes.add(name, self._shape(stream, place, name))
+                    shapes.check(begun=True)
+                if resuming and not is_it:
+                    names.append(name)
+                    continue
+                if not is_it:
+                    place.begin(name)
+                resuming = False
+                yield from self._content(stream, place, name, None, None)
+        if resuming:
+            raise SourceChanged(
+                f"{place} is not there any more; the file's members are: {shortened([*names])}; put it back, or "
+                "start the job anew with another name and table"
+            )
+        if not (archive.at_random and began is None):
+            choice.end()
+        place.begin(within)
         place.offset = None
+
+    def _look_at_all(
+        self, archive: Archive, choice: Choice, shapes: Shapes, above: str, place: Place
+    ) -> None:
+        """See that all members are one table, before the first record is taken."""
+        for member in archive.members():
+            if member is not None and choice.takes(member) and member.open is not None:
+                place.member = above + member.name  # for messages
+                with member.open() as file, decoding.decompressed(file, None, within=archive.kind) as stream:
+                    shapes.add(above + member.name, self._shape(stream, place, above + member.name))
+        place.member = above.removesuffix(WITHIN) or None
+        choice.end()
+        shapes.check(begun=False)
+
+    def _shape(self, stream: Stream, place: Place, name: str) -> Shape | None:
+        head = stream.peek(member_heads.HEAD_BYTES)
+        if not head or is_tar(head):
+            return None
+        kind = self.format or _format_of(name, head[:_HEAD])
+        if head.startswith(_WORKBOOKS):
+            kind = "workbook"
+        member = Place(file=place.file, member=name)
+        return member_heads.shape_of(kind, head.removeprefix(_BOM), member, self._options)
 
     def _content(
         self,
@@ -168,6 +240,11 @@ class Content:
         if place.offset == 0:
             yield [place.mark()]
         head = stream.peek(_HEAD)
+        if is_tar(head):
+            yield from self._members(Tar(stream), place, None if file is not None else name)
+            return
+        if head.startswith(_ZIP):
+            raise Damaged("it is a zip file inside of another archive or compression; unpack the outer one")
         kind = self.format or _format_of(name, head)
         if not head and place.offset == 0:
             records: Iterator[list[Any]] = iter(())
@@ -242,6 +319,15 @@ def one_of(what: str, word: Any, words: Sequence[str]) -> Any:
     if word is not None and word not in words:
         raise ValueError(f"{what}: {word!r} is none of: {', '.join(words)}")
     return word
+
+
+def _patterns(members: str | Sequence[str] | None) -> list[str] | None:
+    if members is None:
+        return None
+    patterns = [members] if isinstance(members, str) else list(members)
+    if not patterns or not all(isinstance(pattern, str) and pattern for pattern in patterns):
+        raise ValueError(f"members: {members!r} is neither a glob nor a list of globs")
+    return patterns
 
 
 def _delimiter(delimiter: str | None) -> str | None:

@@ -93,12 +93,15 @@ class Stream:
 
 
 @contextmanager
-def decompressed(file: IO[bytes], compression: Compression | None) -> Iterator[Stream]:
-    """Open the content of `file`: of a file, or of a member of a zip file.
+def decompressed(
+    file: IO[bytes], compression: Compression | None, *, within: str | None = None
+) -> Iterator[Stream]:
+    """Open the content of `file`: of a file, or of a member of an archive.
 
     Args:
         file: a binary file at its beginning that can `peek`; it stays open.
         compression: how it is compressed; None: as its first bytes say.
+        within: what kind of archive it is a member of; None: of none.
 
     Raises:
         Damaged: it is compressed in a way that is not read here.
@@ -113,11 +116,10 @@ def decompressed(file: IO[bytes], compression: Compression | None) -> Iterator[S
 
         frames = ZstdFrames(file, zstandard.ZstdDecompressor().decompressobj)
         yield Stream(frames, kind, (EOFError, OSError, zstandard.ZstdError))
-    elif kind == "zip":
-        raise Damaged("it is a zip file inside of a zip file; unpack the outer one")
     else:
-        within: Compression = "zip" if isinstance(file, zipfile.ZipExtFile) else kind
-        yield Stream(file, within, (OSError, EOFError, zlib.error, zipfile.BadZipFile))
+        # a zip file within another content is left as it is: only a workbook is read from it
+        through: Compression = kind if within is None else "zip"
+        yield Stream(file, through, (OSError, EOFError, zlib.error, zipfile.BadZipFile))
 
 
 def compression_of(head: bytes) -> Compression:

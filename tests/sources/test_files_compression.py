@@ -114,7 +114,7 @@ def test_zstd_that_shrank_to_nearly_nothing_takes_bounded_memory() -> None:
 def test_members_of_a_zip_file_are_files_of_their_own_in_its_order(tmp_path: Path) -> None:
     data = packed(
         **{
-            "b.csv": b"n,text\n1,one\n",
+            "b.jsonl": b'{"n":1,"text":"one"}\n',
             "directory/": b"",
             "directory/a.ndjson": b'{"n":2}\n',
             "__MACOSX/._a.ndjson": b"\x00\x01",

@@ -191,7 +191,7 @@ def test_these_resume_everywhere(name: str) -> None:
     content = (
         parquet(3, 20)[1]
         if name.endswith("parquet")
-        else zipped({"a.ndjson": ndjson(RECORDS), "b.csv": b"a,b\n1,2\n3,4\n"}, zipfile.ZIP_DEFLATED)
+        else zipped({"a.ndjson": ndjson(RECORDS), "b.json": b'[{"id": 1}, {"id": 2}]'}, zipfile.ZIP_DEFLATED)
     )
     with serving(content, name) as (_, made):
         assert_resumes_everywhere(made())

@@ -1,0 +1,68 @@
+"""What the first bytes of a member show of its table: what kind it is, and its columns."""
+
+from __future__ import annotations
+
+import io
+import json
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+
+from etl.sources import csv_head
+from etl.sources.csv_head import Options
+from etl.sources.decoding import Stream
+from etl.sources.lines import Blocks
+from etl.sources.members import Shape
+from etl.sources.place import Place
+
+# Looked at of each member: some hundreds of records.
+HEAD_BYTES = 1 << 16
+_RECORDS = 20
+_KINDS = {"csv": "CSV", "json": "JSON", "ndjson": "JSON", "parquet": "Parquet"}
+
+
+def shape_of(kind: str, head: bytes, place: Place, options: Options) -> Shape:
+    """Tell the shape of a member.
+
+    Args:
+        kind: its format, or another word for what it is.
+        head: its first bytes, without a byte order mark; more may follow where there are `HEAD_BYTES`.
+        place: the member, for messages.
+        options: how CSV is read.
+
+    Raises:
+        SourceError: its header is no good.
+    """
+    columns = None
+    if kind == "csv":
+        columns = _columns(head, place, options)
+    elif kind in ("json", "ndjson"):
+        columns = _keys(head) or None
+    return Shape(_KINDS.get(kind, kind), columns)
+
+
+def _columns(head: bytes, place: Place, options: Options) -> tuple[str, ...] | None:
+    if options.header is not True:
+        return None  # the job names them
+    if len(head) >= HEAD_BYTES:
+        head = head[: head.rfind(b"\n") + 1]
+    looked = Place(file=place.file, member=place.member, offset=0)
+    blocks = Blocks(Stream(io.BytesIO(head), "none", ()), looked, len(head) + 1, len(head) + 1)
+    csv_head.read_head(blocks, looked, msgspec.structs.replace(options, types={}))
+    return None if looked.columns is None else tuple(looked.columns)
+
+
+def _keys(head: bytes) -> tuple[str, ...]:
+    """Return the keys of the first objects, one after the other or in an array."""
+    text = head.decode("utf-8", "replace").lstrip(" \t\r\n\x1e").removeprefix("[")
+    decode = json.JSONDecoder().raw_decode
+    keys: dict[str, None] = {}
+    with suppress(ValueError, RecursionError):
+        for _ in range(_RECORDS):
+            value: Any
+            value, end = decode(text)
+            if isinstance(value, dict):
+                keys.update(dict.fromkeys(value))
+            text = text[end:].lstrip(" \t\r\n,\x1e")
+    return tuple(keys)
