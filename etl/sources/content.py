@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import codecs
+import io
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Literal, TypedDict, get_args
 
 from etl.errors import SourceChanged
-from etl.sources import archives, csv_rows, csv_types, decoding, json_array, lines, member_heads, parquet
+from etl.sources import (
+    archives,
+    csv_rows,
+    csv_types,
+    decoding,
+    json_array,
+    lines,
+    member_heads,
+    office,
+    parquet,
+    workbook,
+)
 from etl.sources.archives import Archive
 from etl.sources.csv_head import Options
-from etl.sources.decoding import Compression, Damaged, Stream
+from etl.sources.decoding import Compression, Damaged, Readable, Stream
 from etl.sources.hidden import shortened
 from etl.sources.members import WITHIN, Choice, Shape, Shapes
 from etl.sources.place import Place
@@ -26,9 +38,8 @@ _BLOCK_BYTES = 32 << 10
 _HEAD = 4096
 _BOM = b"\xef\xbb\xbf"
 _BLANK = b" \t\r\n"
-_ZIP = b"PK\x03\x04"
 # What a workbook may begin with: a zip file; OLE's compound file ([MS-CFB], section 2.2).
-_WORKBOOKS = (_ZIP, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")
+_WORKBOOKS = (b"PK\x03\x04", office.OLE)
 # Remembered to say what members there are, where the one of the cursor is gone.
 _NAMES = 100
 
@@ -54,6 +65,10 @@ class ContentOptions(TypedDict, total=False):
             `meta.xml`, `_SUCCESS`; a log line names these. Members are files of their own, in the archive's order.
             They have to be one table: CSV has more than half of its columns in common, or, where this option names
             the members, one at least.
+        sheet: which sheet of a workbook is read (xlsx, xlsb, xls, ods; the extra `excel`): its name, or its number from
+            1. None: the first one that is shown and not empty; a log line names the others. `header`, `skip_lines`
+            (rows of the sheet), `types` and `null` mean there what they mean for CSV; see `etl.sources.workbook`. A
+            workbook is held in memory: it may have 64 MiB unpacked, a quarter of the memory in a small container.
         types: the types of CSV columns by name: `string`, `integer`, `float`, `boolean`, `date`, `timestamp`
             (`csv_types` says what each takes). The types of other columns are inferred from the first 10,000
             rows, or the first MiB, of the first file that has them. They may be changed while the job is under way.
@@ -70,6 +85,7 @@ class ContentOptions(TypedDict, total=False):
     format: Format | None
     compression: Compression | None
     members: str | Sequence[str] | None
+    sheet: str | int | None
     types: Mapping[str, str] | None
     delimiter: str | None
     header: bool | Sequence[str]
@@ -91,6 +107,7 @@ class Content:
         format: Format | None = None,
         compression: Compression | None = None,
         members: str | Sequence[str] | None = None,
+        sheet: str | int | None = None,
         types: Mapping[str, str] | None = None,
         delimiter: str | None = None,
         header: bool | Sequence[str] = True,
@@ -117,6 +134,7 @@ class Content:
             skip_lines=skip_lines,
         )
         self._chosen = _patterns(members)
+        self._sheet = _sheet(sheet)
         self._block_bytes = _BLOCK_BYTES
 
     def fingerprint(self) -> dict[str, Any]:
@@ -130,6 +148,7 @@ class Content:
             "encoding": options.encoding,
             **({"skip_lines": options.skip_lines} if options.skip_lines else {}),
             **({"members": self._chosen} if self._chosen else {}),
+            **({"sheet": self._sheet} if self._sheet is not None else {}),
         }
 
     def read(
@@ -151,7 +170,11 @@ class Content:
         """
         if (self.compression or decoding.compression_of(decoding.first_bytes(file))) == "zip":
             with archives.opened(file) as opened:
-                yield from self._members(archives.Zip(opened), place, None)
+                if office.is_workbook(opened):
+                    file.seek(0)
+                    yield from self._workbook(file, place)
+                else:
+                    yield from self._members(archives.Zip(opened), place, None)
         else:
             with decoding.decompressed(file, self.compression) as stream:
                 yield from self._content(stream, place, name, file, advance)
@@ -228,6 +251,25 @@ class Content:
         member = Place(file=place.file, member=name)
         return member_heads.shape_of(kind, head.removeprefix(_BOM), member, self._options)
 
+    def _workbook(self, file: Readable, place: Place) -> Iterator[list[Any]]:
+        """Read a workbook, or refuse what looks like one: a zip file or an OLE file at its beginning."""
+        data = file.read(office.most_bytes() + 1)
+        if len(data) > office.most_bytes():
+            raise office.too_large(f"more than {len(data) // office.MIB} MiB")
+        if data.startswith(office.OLE):
+            office.see_that_it_is_a_workbook(data)
+        else:
+            with archives.opened(io.BytesIO(data)) as opened:
+                if not office.is_workbook(opened):
+                    raise Damaged(
+                        "it is a zip file inside of another archive or compression; unpack the outer one"
+                    )
+                if (size := office.unpacked(opened)) > office.most_bytes():
+                    raise office.too_large(f"{size // office.MIB} MiB")
+        if self.format is not None:
+            raise Damaged(f"it is a workbook, and `format` says that it is {self.format}; leave `format` out")
+        yield from workbook.read(data, place, self._options, self._sheet)
+
     def _content(
         self,
         stream: Stream,
@@ -243,8 +285,9 @@ class Content:
         if is_tar(head):
             yield from self._members(Tar(stream), place, None if file is not None else name)
             return
-        if head.startswith(_ZIP):
-            raise Damaged("it is a zip file inside of another archive or compression; unpack the outer one")
+        if head.startswith(_WORKBOOKS):
+            yield from self._workbook(stream, place)
+            return
         kind = self.format or _format_of(name, head)
         if not head and place.offset == 0:
             records: Iterator[list[Any]] = iter(())
@@ -328,6 +371,12 @@ def _patterns(members: str | Sequence[str] | None) -> list[str] | None:
     if not patterns or not all(isinstance(pattern, str) and pattern for pattern in patterns):
         raise ValueError(f"members: {members!r} is neither a glob nor a list of globs")
     return patterns
+
+
+def _sheet(sheet: str | int | None) -> str | int | None:
+    if sheet is None or (isinstance(sheet, str) and sheet) or (type(sheet) is int and sheet > 0):
+        return sheet
+    raise ValueError(f"sheet: {sheet!r} is neither the name of a sheet nor its number, from 1")
 
 
 def _delimiter(delimiter: str | None) -> str | None:

@@ -31,8 +31,12 @@ class Damaged(Exception):
     """What is stored cannot be decoded; whoever knows the place makes a `SourceError` of it."""
 
 
-class _Readable(Protocol):
-    def read(self, size: int, /) -> bytes: ...
+class Readable(Protocol):
+    """What bytes are read from."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return the next `size` bytes, less at the end alone."""
+        ...
 
 
 class Stream:
@@ -45,7 +49,7 @@ class Stream:
     """
 
     def __init__(self, file: Any, compression: Compression, damage: tuple[type[Exception], ...]) -> None:
-        self._file: _Readable = file
+        self._file: Readable = file
         self._seek: Callable[[int], object] | None = file.seek if compression == "none" else None
         self._damage = damage
         self._ahead = b""
@@ -157,7 +161,7 @@ class ZstdFrames:
 
     _LEAST, _MOST = 1 << 9, 1 << 16
 
-    def __init__(self, file: _Readable, frame: Callable[[], Any]) -> None:
+    def __init__(self, file: Readable, frame: Callable[[], Any]) -> None:
         self._file = file
         self._new_frame = frame
         self._frame: Any = None
