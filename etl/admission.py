@@ -75,7 +75,7 @@ class Admission:
     def _with_key(self, records: Iterator[Record], key: Sequence[str]) -> Iterator[Record]:
         """Refuse records that cannot be merged: null is equal to nothing, so they would be added again each time.
 
-        What is not a number is null in JSON.
+        NaN is equal to itself in one warehouse, and to nothing in another one.
         """
         for record in records:
             values = ((name, record.get(name)) for name in key)

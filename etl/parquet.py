@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from etl.formats import BATCH_BYTES, Refuse, SchemaWidened, Write
+from etl.formats import BATCH_BYTES, Refuse, SchemaWidened, Write, number_word
 from etl.records import Record, describe
 
 if TYPE_CHECKING:
@@ -124,7 +125,13 @@ class Parquet:
                 fitting.append(ready)
         if not fitting:
             return arrow.array([], arrow.struct([]))
-        return arrow.array(fitting, arrow.struct(list(self._schema or [])))
+        type_ = arrow.struct(list(self._schema or []))
+        try:
+            return arrow.array(fitting, type_)
+        except (arrow.ArrowException, TypeError, ValueError, OverflowError):
+            # One that came before the schema was widened no longer fits it: a large integer, then floats.
+            fitting = [record for record in fitting if _fits(record, type_, refuse)]
+            return arrow.array(fitting, type_)
 
     def _widen(self, found: Iterable[pyarrow.Field]) -> None:
         """Widen the schema so that it holds these fields, too."""
@@ -132,14 +139,30 @@ class Parquet:
         self._schema = schema if self._expected is None else _with_required(schema, self._expected)
 
 
+def _fits(record: Record, type_: pyarrow.DataType, refuse: Refuse) -> bool:
+    """Say whether a record has a type; one that has not is refused."""
+    import pyarrow as arrow
+
+    try:
+        arrow.array([record], type_)
+    except (arrow.ArrowException, TypeError, ValueError, OverflowError) as error:
+        refuse(record, describe(error))
+        return False
+    return True
+
+
 def parquet_ready(value: Any) -> Any:
     """Return `value` as Arrow can take it: long integers and UUIDs as strings, empty objects as null.
+
+    A Decimal that is NaN or an infinity is a float: Parquet's decimals have none (parquet-format, LogicalTypes.md).
 
     Raises:
         TypeError: a key is no string.
     """
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         return str(value)
+    if isinstance(value, Decimal) and not value.is_finite():
+        return float(number_word(value))
     if isinstance(value, uuid.UUID):
         return str(value)
     if isinstance(value, Mapping):

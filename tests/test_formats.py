@@ -1,5 +1,6 @@
 """What records become in each format, and what has no form."""
 
+import dataclasses
 import enum
 import gzip
 import io
@@ -33,11 +34,21 @@ class Colour(enum.Enum):
     RED = "red"
 
 
+@dataclasses.dataclass
+class Measure:
+    value: float
+
+
 @pytest.mark.parametrize(
     ("value", "written"),
     [
-        (float("nan"), None),
-        (float("inf"), None),
+        (float("nan"), "NaN"),
+        (float("inf"), "Infinity"),
+        (float("-inf"), "-Infinity"),
+        ([{"deep": (None, float("nan"), 1.5, "null")}], [{"deep": [None, "NaN", 1.5, "null"]}]),
+        (Measure(float("inf")), {"value": "Infinity"}),
+        ([float("nan"), 2**64], ["NaN", str(2**64)]),
+        ([float("nan"), b"x"], ["NaN", "eA=="]),
         (2**64 - 1, 2**64 - 1),
         (-(2**63), -(2**63)),
         (2**64, str(2**64)),
@@ -45,7 +56,8 @@ class Colour(enum.Enum):
         (b"\x00\xff", "AP8="),
         (bytearray(b"x"), "eA=="),
         (Decimal("12.50"), "12.50"),
-        (Decimal("NaN"), None),
+        (Decimal("NaN"), "NaN"),
+        ([Decimal("-Infinity"), Decimal("sNaN")], ["-Infinity", "NaN"]),
         (datetime(2024, 1, 2, 3, 4, 5), "2024-01-02T03:04:05"),
         (datetime(2024, 1, 2, tzinfo=UTC), "2024-01-02T00:00:00+00:00"),
         (date(2024, 1, 2), "2024-01-02"),

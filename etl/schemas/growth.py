@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import math
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -208,7 +207,7 @@ def _wider(old: Node, value: Any, dialect: Dialect, level: int) -> Node:
         return old
     if type_ == "INTEGER" and kind is int and not -SAFE <= value <= SAFE:
         return old if old.large else replace(old, large=True)
-    if type_ == "INTEGER" and kind is float and math.isfinite(value) and not old.large:
+    if type_ == "INTEGER" and kind is float and not old.large:
         return _of_type(old, "FLOAT")
     if type_ in ("INTEGER", "NUMERIC") and kind is Decimal and value.is_finite():
         wider = least_type(value)

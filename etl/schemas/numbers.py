@@ -13,6 +13,9 @@ SAFE = 2**53 - 1
 # What a number looks like as text.
 NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
 
+# What stands for a number that is not finite in text; see `etl.formats`.
+NOT_FINITE = frozenset({"NaN", "Infinity", "-Infinity"})
+
 
 def digits_after(value: Decimal) -> int:
     """Return the number of digits after the point; below zero for 1E+5."""

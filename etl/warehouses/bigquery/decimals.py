@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from etl.columns import Column
+from etl.formats import number_word
 from etl.schemas.numbers import NUMBER, SAFE, digits_after, without_zeros
 from etl.schemas.types import Unfit, digits, found, short
 from etl.warehouses.bigquery.types import Check, Maker
@@ -18,7 +19,7 @@ def _of_decimal(column: Column, typed: bool) -> Check:
 
     def check(value: Decimal) -> Any:
         if not value.is_finite():
-            return None
+            raise Unfit(f"{kind} has no {number_word(value)}; declare the column as FLOAT, or drop the value")
         if value.adjusted() >= before or digits_after(value) > after:
             if not value:
                 return Decimal(0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from decimal import Decimal
 from types import NoneType
@@ -298,7 +297,7 @@ def _widening(node: Node, kind: type, check: Check | None) -> Check | None:
     if type_ == "INTEGER" and kind is int and not node.large:
         asks = _is_large
     elif type_ == "INTEGER" and kind is float and not node.large:
-        asks = math.isfinite
+        asks = _always
     elif type_ == "INTEGER" and kind is Decimal:
         asks = Decimal.is_finite
     elif type_ == "NUMERIC" and kind is Decimal:
@@ -312,6 +311,10 @@ def _widening(node: Node, kind: type, check: Check | None) -> Check | None:
         return value if check is None else check(value)
 
     return widening
+
+
+def _always(_value: float) -> bool:
+    return True
 
 
 def _is_large(value: int) -> bool:

@@ -13,7 +13,7 @@ at before it is encoded, with the rules of `values` for values, and these for th
 - null within an array, arrays within arrays, and arrays of objects without values do not fit;
 - {} for a RECORD is a RECORD of nulls. A RECORD has at least one field, so {} alone makes no column. Nor has a table
   without columns a row: a record that holds nothing does not fit before another has brought some;
-- REQUIRED does not take null, nor a missing field, nor NaN in NDJSON, which is null there.
+- REQUIRED does not take null, nor a missing field.
 
 What a value needs is found out once for each shape of records (their names, and the types of their values): most
 values need no look, and integers one comparison.

@@ -7,7 +7,7 @@ documentation; what it does not document is not relied upon.
 ==============  ======================================================================================================
 INTEGER         an int of 64 bits; past 2**53, where JSON numbers are not safe, it is written as text, as the
                 documentation asks; text of digits; a float or Decimal without a fraction
-FLOAT           a float; an int, Decimal or text that a float holds exactly
+FLOAT           a float; an int, Decimal or text that a float holds exactly; NaN, Infinity and -Infinity, also as text
 NUMERIC,        a Decimal, int, float or text with no more digits before and after the point than the column keeps
 BIGNUMERIC      (BigQuery would round; of the 39th digit before the point, which a BIGNUMERIC has in part, no use is
                 made); written as text where a JSON number is not safe. A float counts as the shortest number that
@@ -26,7 +26,8 @@ INTERVAL        text: P1Y2M3DT4H5M6.5S. NDJSON only
 JSON            anything. NDJSON only
 ==============  ======================================================================================================
 
-NaN and the infinities are null in JSON (`etl.formats`), and a Decimal that is NaN in Parquet, too.
+NaN and the infinities are these words in JSON (`etl.formats`), which a load takes for a FLOAT: BigQuery's own client
+writes them so (`google.cloud.bigquery._helpers._float_to_json`). No other type of numbers has them.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ from decimal import Decimal
 from typing import Any
 
 from etl.columns import Column
-from etl.schemas.numbers import NUMBER, SAFE
+from etl.formats import number_word
+from etl.schemas.numbers import NOT_FINITE, NUMBER, SAFE
 from etl.schemas.types import Unfit, found, short
 from etl.warehouses.bigquery import decimals, times
 from etl.warehouses.bigquery.types import Check, Maker
@@ -70,7 +72,7 @@ def check_for(column: Column, kind: type, typed: bool) -> Check | None:
     if typed and column.type in ("JSON", "INTERVAL"):
         return _refusing(f"BigQuery loads {column.type} from NDJSON only: use the format ndjson.gz")
     if column.type == "JSON":
-        return _float_of_float(column, typed) if kind is float else None
+        return None
     make = _MAKERS[column.type].get(kind)
     if make is None:
         return _refusing(f"{column.type} takes {_TAKES[column.type]}")
@@ -120,7 +122,9 @@ def _integer_of_number(column: Column, typed: bool) -> Check:
 
     def check(value: float | Decimal) -> Any:
         if not math.isfinite(value):
-            return None
+            raise Unfit(
+                f"INTEGER has no {number_word(value)}; declare the column as FLOAT, or drop the value"
+            )
         if not -(2**63) <= value < 2**63 or value != int(value):
             raise Unfit(
                 f"INTEGER takes whole numbers of 64 bits, found {found(value)}; declare the column as FLOAT or NUMERIC"
@@ -131,13 +135,6 @@ def _integer_of_number(column: Column, typed: bool) -> Check:
 
 
 # FLOAT
-
-
-def _float_of_float(column: Column, typed: bool) -> Check | None:
-    # NDJSON writes NaN as null anyway; it is looked for only where there must be no null.
-    if typed or column.mode == "NULLABLE":
-        return None
-    return lambda value: value if math.isfinite(value) else None
 
 
 def _float_of_int(_column: Column, typed: bool) -> Check:
@@ -160,7 +157,7 @@ def _float_of_int(_column: Column, typed: bool) -> Check:
 def _float_of_decimal(_column: Column, _typed: bool) -> Check:
     def check(value: Decimal) -> Any:
         if not value.is_finite():
-            return None
+            return float(number_word(value))
         converted = float(value)
         if not math.isfinite(converted) or Decimal(repr(converted)) != value:
             raise Unfit(
@@ -175,6 +172,8 @@ def _float_of_text(column: Column, typed: bool) -> Check:
     of_decimal = _float_of_decimal(column, typed)
 
     def check(value: str) -> Any:
+        if value in NOT_FINITE:
+            return float(value)
         if not NUMBER.fullmatch(value):
             raise Unfit(f"FLOAT takes numbers, found {found(value)}")
         return of_decimal(Decimal(value))
@@ -220,21 +219,21 @@ def _string_of_text(column: Column, _typed: bool) -> Check | None:
     return check
 
 
-def _string_by(convert: Callable[[Any], str | None]) -> Maker:
+def _string_by(convert: Callable[[Any], str]) -> Maker:
     def make(column: Column, typed: bool) -> Check:
         of_text = _string_of_text(column, typed)
 
         def check(value: Any) -> Any:
             text = convert(value)
-            return text if text is None or of_text is None else of_text(text)
+            return text if of_text is None else of_text(text)
 
         return check
 
     return make
 
 
-def _text_of_decimal(value: Decimal) -> str | None:
-    return str(value) if value.is_finite() else None
+def _text_of_decimal(value: Decimal) -> str:
+    return str(value) if value.is_finite() else number_word(value)
 
 
 def _geography(_column: Column, _typed: bool) -> Check:
@@ -291,7 +290,7 @@ _MAKERS: dict[str, dict[type, Maker]] = {
         float: _integer_of_number,
         Decimal: _integer_of_number,
     },
-    "FLOAT": {float: _float_of_float, int: _float_of_int, Decimal: _float_of_decimal, str: _float_of_text},
+    "FLOAT": {float: _as_is, int: _float_of_int, Decimal: _float_of_decimal, str: _float_of_text},
     "NUMERIC": decimals.MAKERS,
     "BIGNUMERIC": decimals.MAKERS,
     "BOOLEAN": {bool: _as_is, int: _boolean_of_int, str: _boolean_of_text},

@@ -8,6 +8,7 @@ What fits (JSON, and Parquet in the same spirit):
 
 ==================================  ====================================================================
 a number                            any numeric column that holds it exactly
+"NaN", "Infinity", "-Infinity"      FLOAT and DOUBLE; so are numbers that are none written to JSON (`etl.formats`)
 a string                            VARCHAR; DATE, TIME, TIMESTAMP, UUID, BLOB (base64) … when it is one,
                                     in full: a TIMESTAMP takes no offset, a TIMESTAMPTZ needs one, and no
                                     digit after the last one that the column keeps is anything but 0;
@@ -40,6 +41,7 @@ TEXTS = frozenset(
 NUMBERS_AS_TEXT = frozenset({"HUGEINT", "UHUGEINT", "BIGNUM", "DECIMAL"})
 TIMESTAMP_DIGITS = {"TIMESTAMP_S": 0, "TIMESTAMP_MS": 3, "TIMESTAMP": 6, "TIMESTAMP_NS": 9}
 JSON_NUMBERS = "('UBIGINT', 'BIGINT', 'HUGEINT', 'DOUBLE')"
+WORDS = """('"NaN"', '"Infinity"', '"-Infinity"')"""
 SAFE_INTEGER = 2**53  # below this, no other integer becomes the same double
 
 Instead = Literal["text", "wide", "exact"]
@@ -148,7 +150,9 @@ class Conversion:
             # An integer among floats was sniffed as a float too, and is read as the nearest one.
             return self._checked(
                 DOUBLE,
-                Check(path, target, lambda x: f"abs({x}) < {SAFE_INTEGER} OR isinf({x})", None, "exact"),
+                Check(
+                    path, target, lambda x: f"abs({x}) < {SAFE_INTEGER} OR NOT isfinite({x})", None, "exact"
+                ),
                 lambda x: x,
             )
         if found == target and (found.scalar in INTEGERS or found.scalar == "BOOLEAN"):
@@ -309,11 +313,27 @@ def json_rule(
     names = "('VARCHAR')"
     if _is_number(target):
         names = f"('VARCHAR', {JSON_NUMBERS[1:]}" if _is_number(target, text=True) else JSON_NUMBERS
+    if target.scalar in FLOATS:
+        return (
+            lambda x: f"({of_type(x, names)} AND {fits(_unwrapped(x))}) OR {is_not_finite(x)}",
+            lambda x: cast(_unwrapped(x)),
+            lambda x: f"{of_type(x, names)} OR {is_not_finite(x)}",
+        )
     return (
         lambda x: f"{of_type(x, names)} AND {fits(_unwrapped(x))}",
         lambda x: cast(_unwrapped(x)),
         lambda x: of_type(x, names),
     )
+
+
+def is_float(x: str) -> str:
+    """Write the condition that a JSON value is a number, or a word for one that is not finite."""
+    return f"json_type({x}) IN {JSON_NUMBERS} OR {is_not_finite(x)}"
+
+
+def is_not_finite(x: str) -> str:
+    """Write the condition that a JSON value is a word for a number that is not finite."""
+    return f"{x} IN {WORDS}"
 
 
 def survives(found: Kind, target: Kind) -> Callable[[str], str]:

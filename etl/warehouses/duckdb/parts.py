@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ import orjson
 from etl.checkpoint import Part
 from etl.errors import SchemaMismatch
 from etl.records import kind_of
-from etl.warehouses.duckdb.convert import TEXTS, Check, text_rule
+from etl.warehouses.duckdb.convert import TEXTS, Check, is_float, text_rule
 from etl.warehouses.duckdb.part_files import Location
 from etl.warehouses.duckdb.types import (
     BIGINT,
@@ -96,10 +96,12 @@ class PartReader:
             return None
         columns = {}
         for name, kinds in self.part.fields.items():
-            values = [kind for kind in kinds if kind != "null"]
+            values = {kind for kind in kinds if kind != "null"}
+            if values == {"float", "integer"}:
+                values = {"float"}
             if len(values) > 1:
                 return None
-            columns[name] = KINDS[values[0]] if values else NULL
+            columns[name] = KINDS[values.pop()] if values else NULL
         return columns
 
     def found(self) -> dict[str, Kind]:
@@ -126,6 +128,25 @@ class PartReader:
             return self._without_columns()
         columns = {str(name): Kind.of(kind) for name, kind, *_ in description}
         self._check_renamed(columns)
+        return columns if self.typed else self._with_floats(columns)
+
+    def _with_floats(self, columns: dict[str, Kind]) -> dict[str, Kind]:
+        """Return columns with DOUBLE where the sniffer found strings among numbers, all of which stand for a number."""
+        paths = [path for name, kind in columns.items() for path in _leaves(kind, (name,), {JSON.scalar})]
+        if not paths:
+            return columns
+        conditions = [
+            f"bool_and(list_bool_and(list_transform({_values(quoted(str(path[0])), path[1:])}, "
+            f"lambda v: v IS NULL OR {is_float('v')})))"
+            for path in paths
+        ]
+        read = {str(path[0]): columns[str(path[0])] for path in paths}
+        row = self.connection.execute(
+            f"SELECT {', '.join(conditions)} FROM {self.source(read)}"  # noqa: S608
+        ).fetchone()
+        for path, fits in zip(paths, row or (), strict=False):
+            if fits:
+                columns[str(path[0])] = _replaced(columns[str(path[0])], path[1:], DOUBLE)
         return columns
 
     def _json(self, function: str, options: str = "") -> str:
@@ -308,13 +329,31 @@ def _values(x: str, path: Path) -> str:
 
 def _texts(kind: Kind, path: Path) -> Iterator[Path]:
     """Yield the paths to strings."""
+    return _leaves(kind, path, TEXTS)
+
+
+def _leaves(kind: Kind, path: Path, names: Set[str]) -> Iterator[Path]:
+    """Yield the paths to values of some types."""
     if kind.fields is not None:
         for name, inner in kind.fields:
-            yield from _texts(inner, (*path, name))
+            yield from _leaves(inner, (*path, name), names)
     elif kind.element:
-        yield from _texts(kind.element, (*path, None))
-    elif kind.scalar in TEXTS:
+        yield from _leaves(kind.element, (*path, None), names)
+    elif kind.scalar in names:
         yield path
+
+
+def _replaced(kind: Kind, path: Path, leaf: Kind) -> Kind:
+    """Return a type with another one at a path below it."""
+    if not path:
+        return leaf
+    if path[0] is None:
+        assert kind.element is not None
+        return Kind(element=_replaced(kind.element, path[1:], leaf))
+    fields = kind.fields or ()
+    return Kind(
+        fields=tuple((n, _replaced(inner, path[1:], leaf) if n == path[0] else inner) for n, inner in fields)
+    )
 
 
 def _as_text(kind: Kind) -> Kind:
