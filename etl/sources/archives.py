@@ -8,7 +8,8 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import IO, ClassVar, NamedTuple, Protocol
 
-from etl.sources.decoding import Damaged, reason
+from etl.sources import compressions, zip_methods
+from etl.sources.refusals import Damaged
 
 
 class Member(NamedTuple):
@@ -53,7 +54,7 @@ def opened(file: IO[bytes]) -> Iterator[zipfile.ZipFile]:
     try:
         archive = zipfile.ZipFile(file)
     except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError) as error:
-        raise Damaged(reason(error, "zip")) from error
+        raise _without_directory(error) from error
     with archive:
         yield archive
 
@@ -90,9 +91,21 @@ class Zip:
         """Open a member.
 
         Raises:
-            Damaged: it is encrypted, or compressed in a way that Python does not know.
+            Damaged: it is not where the directory says, or not whole.
+            Refused: it is encrypted, or packed by a method that Python does not know.
         """
+        zip_methods.see_that_it_can_be_read(info)
         try:
             return self._archive.open(info)
         except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError) as error:
-            raise Damaged(reason(error, "zip")) from error
+            raise compressions.damaged(error, "zip") from error
+
+
+def _without_directory(error: Exception) -> Damaged:
+    """Say what is wrong with a zip file that cannot be opened."""
+    if isinstance(error, zipfile.BadZipFile) and "not a zip file" in str(error):
+        return Damaged(
+            "it is no whole zip file: it is cut short, for its directory, which stands at the end, is not there",
+            "Fetch it again, or wait until whoever writes it is done",
+        )
+    return compressions.damaged(error, "zip")

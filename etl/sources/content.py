@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import codecs
 import io
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import IO, Any, Literal, TypedDict, get_args
+from typing import IO, Any, NamedTuple, TypedDict, get_args
+
+import msgspec
 
 from etl.errors import SourceChanged
 from etl.sources import (
@@ -15,42 +15,35 @@ from etl.sources import (
     csv_rows,
     csv_types,
     decoding,
+    encodings,
     json_array,
     lines,
     member_heads,
     office,
     parquet,
+    recognition,
     workbook,
 )
 from etl.sources.archives import Archive
+from etl.sources.compressions import Compression, Readable, compression_of
 from etl.sources.csv_head import Options
-from etl.sources.decoding import Compression, Damaged, Readable, Stream
+from etl.sources.decoding import Stream
+from etl.sources.encodings import Reading, Utf8
 from etl.sources.hidden import shortened
 from etl.sources.members import WITHIN, Choice, Shape, Shapes
 from etl.sources.place import Place
+from etl.sources.recognition import HEAD_BYTES, Format
+from etl.sources.refusals import Refused
 from etl.sources.tar import Tar, is_tar
-
-Format = Literal["ndjson", "csv", "json", "parquet"]
 
 # Decoded at once. Small enough for the records of a block to stay in the processor's cache: with 128 KiB, nested
 # events take a tenth more time, flights out of CSV a quarter.
 _BLOCK_BYTES = 32 << 10
-_HEAD = 4096
 _BOM = b"\xef\xbb\xbf"
-_BLANK = b" \t\r\n"
 # What a workbook may begin with: a zip file; OLE's compound file ([MS-CFB], section 2.2).
 _WORKBOOKS = (b"PK\x03\x04", office.OLE)
 # Remembered to say what members there are, where the one of the cursor is gone.
 _NAMES = 100
-
-_BY_SUFFIX: dict[str, Format] = {
-    ".ndjson": "ndjson",
-    ".jsonl": "ndjson",
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".parquet": "parquet",
-}
-_COMPRESSED = {".gz", ".gzip", ".zst", ".zstd"}
 
 
 class ContentOptions(TypedDict, total=False):
@@ -59,7 +52,8 @@ class ContentOptions(TypedDict, total=False):
     Attributes:
         format: `ndjson`, `csv`, `json` (one array of objects), `parquet`; None: as the file's name ends, or else
             as its first bytes look; a name that ends in `.json` may be both, an array and NDJSON.
-        compression: `none`, `gzip`, `zip`, `zstd`; None: as the file's first bytes say, whatever its name is.
+        compression: `none`, `gzip`, `zip`, `zstd`, `bzip2`, `xz`; None: as the file's first bytes say, whatever its
+            name is. What is compressed within that is told by its first bytes.
         members: which members of a zip file or a tar archive are read: globs, or names, of their paths or of the
             last parts of these. None: all but those that are no data by their names, such as `README.txt`,
             `meta.xml`, `_SUCCESS`; a log line names these. Members are files of their own, in the archive's order.
@@ -77,7 +71,8 @@ class ContentOptions(TypedDict, total=False):
             `column_1`, `column_2` … A list: it does not, and these are their names.
         null: words that stand for a missing value in CSV columns of every type, `""` among them only if it is
             given. Mind `NA` where it means Namibia.
-        encoding: of CSV: one that writes ASCII as ASCII does, such as `utf-8`, `latin-1`, `cp1252`.
+        encoding: of a text, by a name that Python knows, such as `utf-8`, `cp1252`, `utf-16-le`. A byte order mark
+            comes first: with one, UTF-16 and UTF-32 are read without being told.
         skip_lines: how many lines to pass over at the beginning of a CSV file: a title, or a header in place of which
             `header` gives better names.
     """
@@ -92,6 +87,16 @@ class ContentOptions(TypedDict, total=False):
     null: Sequence[str]
     encoding: str
     skip_lines: int
+
+
+class _Recognised(NamedTuple):
+    """What a content is, and how its text is read."""
+
+    format: Format
+    reading: Reading
+
+
+_UTF8 = Reading("utf-8", 0, False)
 
 
 class Content:
@@ -130,7 +135,7 @@ class Content:
             delimiter=_delimiter(delimiter),
             header=_header(header),
             nulls=frozenset(null),
-            encoding=_encoding(encoding),
+            encoding=encodings.known(encoding),
             skip_lines=skip_lines,
         )
         self._chosen = _patterns(members)
@@ -163,12 +168,13 @@ class Content:
             advance: told the share of the file that has been read, where it is not read from front to back.
 
         Raises:
-            Damaged: it cannot be decoded.
+            Damaged: it cannot be decoded; `Refused`: it is of a kind that is not read.
             SourceChanged: it is not what it was when `place` was taken.
             SourceError: it cannot be read for another reason.
             OSError: what `file` raised.
         """
-        if (self.compression or decoding.compression_of(decoding.first_bytes(file))) == "zip":
+        head = decoding.first_bytes(file)
+        if head and (self.compression or compression_of(head)) == "zip":
             with archives.opened(file) as opened:
                 if office.is_workbook(opened):
                     file.seek(0)
@@ -245,11 +251,32 @@ class Content:
         head = stream.peek(member_heads.HEAD_BYTES)
         if not head or is_tar(head):
             return None
-        kind = self.format or _format_of(name, head[:_HEAD])
-        if head.startswith(_WORKBOOKS):
-            kind = "workbook"
         member = Place(file=place.file, member=name)
-        return member_heads.shape_of(kind, head.removeprefix(_BOM), member, self._options)
+        if head.startswith(_WORKBOOKS):
+            return member_heads.shape_of("workbook", head, member, self._options)
+        found = self._recognised(head, name)
+        head, encoding = head[found.reading.mark :], found.reading.encoding
+        if found.reading.in_stream:
+            head, encoding = encodings.decoded(head, found.reading._replace(mark=0)).encode(), "utf-8"
+        options = msgspec.structs.replace(self._options, encoding=encoding)
+        return member_heads.shape_of(found.format, head, member, options)
+
+    def _recognised(self, head: bytes, name: str) -> _Recognised:
+        """Tell what a content is by its first bytes and its name.
+
+        Raises:
+            Refused: it is of a kind that is not read.
+        """
+        options = self._options
+        head = head[:HEAD_BYTES]
+        reading = encodings.reading(head, options.encoding)
+        recognition.refuse_what_is_no_text(head, reading, name, self.format, delimiter=options.delimiter)
+        if reading.in_stream:
+            head = encodings.decoded(head, reading).encode("utf-8", "replace")
+        format_ = recognition.format_of(name, head, self.format, as_lines=options.header is not True)
+        if format_ in ("ndjson", "json") and reading.encoding not in ("utf-8", "ascii"):
+            reading = reading._replace(in_stream=True)
+        return _Recognised(format_, reading)
 
     def _workbook(self, file: Readable, place: Place) -> Iterator[list[Any]]:
         """Read a workbook, or refuse what looks like one: a zip file or an OLE file at its beginning."""
@@ -261,13 +288,19 @@ class Content:
         else:
             with archives.opened(io.BytesIO(data)) as opened:
                 if not office.is_workbook(opened):
-                    raise Damaged(
-                        "it is a zip file inside of another archive or compression; unpack the outer one"
+                    raise Refused(
+                        "zip",
+                        "it is a zip file inside of another archive or compression",
+                        "unpack the outer one",
                     )
                 if (size := office.unpacked(opened)) > office.most_bytes():
                     raise office.too_large(f"{size // office.MIB} MiB")
         if self.format is not None:
-            raise Damaged(f"it is a workbook, and `format` says that it is {self.format}; leave `format` out")
+            raise Refused(
+                "workbook",
+                f"it is a workbook, and `format` says that it is {self.format}",
+                "leave `format` out",
+            )
         yield from workbook.read(data, place, self._options, self._sheet)
 
     def _content(
@@ -279,44 +312,54 @@ class Content:
         advance: Callable[[float], None] | None,
     ) -> Iterator[list[Any]]:
         """Read one content from `place` to its end; `file` is what it is read from, if that can be entered anywhere."""
-        if place.offset == 0:
-            yield [place.mark()]
-        head = stream.peek(_HEAD)
+        head = stream.peek(HEAD_BYTES)
         if is_tar(head):
+            if place.offset == 0:
+                yield [place.mark()]
             yield from self._members(Tar(stream), place, None if file is not None else name)
             return
         if head.startswith(_WORKBOOKS):
             yield from self._workbook(stream, place)
             return
-        kind = self.format or _format_of(name, head)
+        # before the first mark: what is refused may be another content when it is asked for again
+        kind, reading = self._recognised(head, name) if head else _Recognised("ndjson", _UTF8)
+        if kind == "parquet" and file is not None:
+            file.seek(0)  # it is not read from where it was looked at
+        if place.offset == 0:
+            yield [place.mark()]
         if not head and place.offset == 0:
-            records: Iterator[list[Any]] = iter(())
-        elif kind == "parquet":
-            if file is None or advance is None or stream.compression != "none":
-                raise Damaged(
-                    "it is Parquet within a compressed file; Parquet compresses itself: store it plain"
+            place.offset = 0 if stream.plain else None
+            return
+        if kind == "parquet":
+            if file is None or advance is None or not stream.plain:
+                raise Refused(
+                    "Parquet",
+                    "it is Parquet within a compressed file",
+                    "Parquet compresses itself: store it plain",
                 )
             place.offset = None
             records = parquet.read(file, place, advance)
         else:
-            yield from _enter(stream, place, head, b"," if kind == "json" else b"\n")
+            if reading.in_stream:
+                stream = Stream(Utf8(stream, reading), "none", (), plain=stream.plain)
+                reading = _UTF8
+            yield from _enter(stream, place, b"," if kind == "json" else b"\n")
             if kind == "ndjson":
                 records = lines.read(stream, place, block=self._block_bytes)
             elif kind == "csv":
-                records = csv_rows.read(stream, place, self._options, block=self._block_bytes)
+                options = msgspec.structs.replace(self._options, encoding=reading.encoding)
+                records = csv_rows.read(stream, place, options, block=self._block_bytes)
             else:
                 records = json_array.read(stream, place, block=self._block_bytes)
         yield from records
-        if stream.compression != "none" or (kind == "json" and head):
+        if not stream.plain or kind == "json":
             place.offset = None  # it is not looked at again, as a plain file is that may grow
 
 
-def _enter(stream: Stream, place: Place, head: bytes, separator: bytes) -> Iterator[list[Any]]:
+def _enter(stream: Stream, place: Place, separator: bytes) -> Iterator[list[Any]]:
     """Bring a text to `place`, and see that a record can begin there; yields that place while it is far away."""
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise Damaged("it is UTF-16; make it UTF-8 (iconv -f utf-16 -t utf-8)")
     if place.offset == 0:
-        if head.startswith(_BOM):
+        if stream.peek(len(_BOM)) == _BOM:
             stream.read(len(_BOM))
             place.offset = len(_BOM)
         return
@@ -339,22 +382,6 @@ def _enter(stream: Stream, place: Place, head: bytes, separator: bytes) -> Itera
             "reading stopped: it was replaced, or its last line was written on after it had been read; put it "
             "back, or start the job anew with another name and table"
         )
-
-
-def _format_of(name: str, head: bytes) -> Format:
-    """Tell the format by a file's name, or else by its first bytes."""
-    suffixes = [suffix.lower() for suffix in Path(name).suffixes]
-    while suffixes and suffixes[-1] in _COMPRESSED:
-        suffixes.pop()
-    suffix = suffixes[-1] if suffixes else ""
-    if suffix in _BY_SUFFIX:
-        return _BY_SUFFIX[suffix]
-    if head.startswith(b"PAR1"):
-        return "parquet"
-    first = head.removeprefix(_BOM).lstrip(_BLANK)[:1]
-    if first == b"[":
-        return "json"
-    return "ndjson" if first == b"{" or suffix == ".json" else "csv"
 
 
 def one_of(what: str, word: Any, words: Sequence[str]) -> Any:
@@ -393,14 +420,3 @@ def _header(header: bool | Sequence[str]) -> bool | list[str]:
     if isinstance(header, str) or not header or len(set(header)) < len(header) or not all(header):
         raise ValueError(f"header: {header!r} is neither true, false, nor a list of different names")
     return list(header)
-
-
-def _encoding(encoding: str) -> str:
-    try:
-        name = codecs.lookup(encoding).name
-        ascii_as_ascii = 'a",;\t|\r\n'.encode(name) == b'a",;\t|\r\n'
-    except (LookupError, TypeError) as error:
-        raise ValueError(f"encoding: {encoding!r} is not known to Python") from error
-    if not ascii_as_ascii:
-        raise ValueError(f"encoding: {encoding!r} does not write ASCII as ASCII does; make the files UTF-8")
-    return name

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from etl.errors import SourceError
-from etl.sources import csv_types
+from etl.sources import csv_types, encodings
 from etl.sources.belonging import see_that_it_belongs
 from etl.sources.lines import Blocks
 from etl.sources.place import Place
@@ -155,7 +155,7 @@ def _check_text(header: bytes, place: Place, options: Options) -> None:
     except UnicodeDecodeError as error:
         raise SourceError(
             f"{place.on_line(0, 0)}: the header is no valid {options.encoding} ({header[error.start]:#04x} at its byte "
-            f'{error.start}); set `encoding`, such as "latin-1" or "cp1252"'
+            f"{error.start}); {encodings.advice(header)}"
         ) from error
 
 

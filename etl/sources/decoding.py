@@ -1,42 +1,24 @@
-"""Compression, told by a file's first bytes and not by its name: none, gzip, zip, zstd.
-
-All members of a gzip file are read, and all frames of a zstd file; zeros after the last gzip member are padding
-(RFC 1952 says nothing of them, tapes and object stores leave them), anything else after it is damage. A stream
-that ends too early is always an error, never an end.
-"""
+"""A file's content as a stream: decompressed, however often, as its first bytes say and not its name."""
 
 from __future__ import annotations
 
+import lzma
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from typing import IO, Any, Literal, Protocol
+from contextlib import ExitStack, contextmanager
+from typing import IO, Any
 
-Compression = Literal["none", "gzip", "zip", "zstd"]
+from etl.sources import compressions
+from etl.sources.compressions import Compression, Readable, compression_of
+from etl.sources.refusals import Damaged, Refused
 
-_MAGIC: dict[bytes, Compression] = {
-    b"\x1f\x8b": "gzip",
-    b"PK\x03\x04": "zip",
-    b"PK\x05\x06": "zip",  # one without members
-    b"\x28\xb5\x2f\xfd": "zstd",
-}
-_NOT_READ = {b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"\x04\x22\x4d\x18": "lz4"}
 # Decompressed at once where nothing is decoded; and how often that is done between two looks up.
 _PASSED = 1 << 18
 _STEPS = 16
-
-
-class Damaged(Exception):
-    """What is stored cannot be decoded; whoever knows the place makes a `SourceError` of it."""
-
-
-class Readable(Protocol):
-    """What bytes are read from."""
-
-    def read(self, size: int, /) -> bytes:
-        """Return the next `size` bytes, less at the end alone."""
-        ...
+# How often a content may be compressed: twice happens by mistake, more is done to fill a disk.
+_DEEPEST = 4
+_MAGIC_BYTES = 10
 
 
 class Stream:
@@ -44,16 +26,27 @@ class Stream:
 
     Args:
         file: what is read; `read(n)` returns less than `n` bytes at the end alone.
-        compression: what it is read through; only `none` is entered by a seek.
+        compression: what it is read through last, for messages.
         damage: what `file` raises when its content is damaged.
+        plain: the file is not compressed: what is read of it are its own bytes, and there may be more some day.
+        entered: whether it is entered by a seek.
     """
 
-    def __init__(self, file: Any, compression: Compression, damage: tuple[type[Exception], ...]) -> None:
+    def __init__(
+        self,
+        file: Any,
+        compression: Compression,
+        damage: tuple[type[Exception], ...],
+        *,
+        plain: bool = False,
+        entered: bool = False,
+    ) -> None:
         self._file: Readable = file
-        self._seek: Callable[[int], object] | None = file.seek if compression == "none" else None
+        self._seek: Callable[[int], object] | None = file.seek if entered else None
+        self._compression = compression
         self._damage = damage
         self._ahead = b""
-        self.compression = compression
+        self.plain = plain
 
     def peek(self, size: int) -> bytes:
         """Return the next `size` bytes, or as many as there are, without taking them."""
@@ -71,6 +64,12 @@ class Stream:
             return self._read(size)
         taken, self._ahead = self._ahead[:size], self._ahead[size:]
         return taken if len(taken) == size else taken + self._read(size - len(taken))
+
+    def readinto(self, buffer: memoryview) -> int:
+        """Fill `buffer`, or less of it at the end: isal reads so."""
+        taken = self.read(len(buffer))
+        buffer[: len(taken)] = taken
+        return len(taken)
 
     def go_to(self, offset: int) -> Iterator[None]:
         """Go to `offset`, before anything was taken, or to the end where that comes first.
@@ -93,7 +92,7 @@ class Stream:
         try:
             return self._file.read(size)
         except self._damage as error:
-            raise Damaged(reason(error, self.compression)) from error
+            raise compressions.damaged(error, self._compression) from error
 
 
 @contextmanager
@@ -104,118 +103,41 @@ def decompressed(
 
     Args:
         file: a binary file at its beginning that can `peek`; it stays open.
-        compression: how it is compressed; None: as its first bytes say.
+        compression: how it is compressed; None: as its first bytes say. What is compressed within that is always
+            told by its first bytes; `none` is left as it is, and so is a zip file.
         within: what kind of archive it is a member of; None: of none.
 
     Raises:
-        Damaged: it is compressed in a way that is not read here.
+        Damaged: it is not compressed as `compression` says, or it is damaged.
+        Refused: it is compressed too often.
     """
-    kind = compression or compression_of(first_bytes(file))
-    if kind == "gzip":
-        opened, damage = _gzip(file)
-        with opened as content:
-            yield Stream(content, kind, damage)
-    elif kind == "zstd":
-        import zstandard
-
-        frames = ZstdFrames(file, zstandard.ZstdDecompressor().decompressobj)
-        yield Stream(frames, kind, (EOFError, OSError, zstandard.ZstdError))
-    else:
-        # a zip file within another content is left as it is: only a workbook is read from it
-        through: Compression = kind if within is None else "zip"
-        yield Stream(file, through, (OSError, EOFError, zlib.error, zipfile.BadZipFile))
-
-
-def compression_of(head: bytes) -> Compression:
-    """Tell the compression by the first bytes of a file.
-
-    Raises:
-        Damaged: it is one that is not read here.
-    """
-    for magic, kind in _MAGIC.items():
-        if head.startswith(magic):
-            return kind
-    # frames that hold no data but may come first (RFC 8878, section 3.1.2)
-    if head[1:4] == b"\x2a\x4d\x18" and 0x50 <= head[0] <= 0x5F:
-        return "zstd"
-    for magic, name in _NOT_READ.items():
-        if head.startswith(magic):
-            raise Damaged(f"it is compressed with {name}, which is not read: make it gzip, zstd or plain")
-    return "none"
+    head = first_bytes(file)
+    kind = compression_of(head)
+    if compression is not None and kind != compression and head:
+        if compression != "none":
+            raise Damaged(
+                f"it is no {compression} file, as `compression` says it is: it begins with {head[:4]!r}",
+                "Leave `compression` out, or correct it",
+            )
+        kind = "none"
+    damage: tuple[type[Exception], ...] = (OSError, EOFError)
+    if within is not None:
+        damage = (*damage, zlib.error, zipfile.BadZipFile, lzma.LZMAError)
+    plain = kind in ("none", "zip") and within is None
+    stream = Stream(file, "none" if within is None else "zip", damage, plain=plain, entered=plain)
+    inner: Any = file  # as it is, since it knows best how much to read at once
+    with ExitStack() as stack:
+        depth = 0
+        while kind not in ("none", "zip"):
+            depth += 1
+            if depth > _DEEPEST:
+                raise Refused(kind, f"it is compressed more than {_DEEPEST} times over", "unpack it")
+            opened, damage = compressions.layer(inner, kind)
+            inner = stream = Stream(stack.enter_context(opened), kind, damage)
+            kind = compression_of(stream.peek(_MAGIC_BYTES))
+        yield stream
 
 
 def first_bytes(file: IO[bytes]) -> bytes:
     """Return the first bytes of a file that has just been opened, without taking them."""
-    return file.peek(8)[:8]  # type: ignore[attr-defined,no-any-return]  # binary files and zip members have it
-
-
-class ZstdFrames:
-    """Reads all frames of a zstd file, and knows an end from a file that was cut short.
-
-    `zstandard`'s own stream reader takes a file that ends in the middle of a frame for a whole one (0.25.0).
-
-    Args:
-        file: the compressed file.
-        frame: makes an object that decompresses one frame.
-    """
-
-    _LEAST, _MOST = 1 << 9, 1 << 16
-
-    def __init__(self, file: Readable, frame: Callable[[], Any]) -> None:
-        self._file = file
-        self._new_frame = frame
-        self._frame: Any = None
-        self._input = b""
-        self._output = bytearray()
-        self._step = 1 << 12
-
-    def read(self, size: int) -> bytes:
-        """Return the next `size` bytes, or less at the end.
-
-        Raises:
-            EOFError: the file ends in the middle of a frame.
-        """
-        while len(self._output) < size:
-            data = self._input or self._file.read(self._step)
-            if not data:
-                if self._frame is not None:
-                    raise EOFError("it ends in the middle of a zstd frame")
-                break
-            frame = self._frame or self._new_frame()
-            out = frame.decompress(data)
-            self._output += out
-            self._input, self._frame = (frame.unused_data, None) if frame.eof else (b"", frame)
-            # A step's output is not bounded by the library, and one record over and over shrinks to a
-            # ten-thousandth: take less at once where a little makes much.
-            if len(out) > self._MOST:
-                self._step = max(self._step // 4, self._LEAST)
-            elif len(out) < self._MOST // 4:
-                self._step = min(self._step * 2, self._MOST)
-        taken = bytes(self._output[:size])
-        del self._output[:size]
-        return taken
-
-
-def _gzip(file: IO[bytes]) -> tuple[AbstractContextManager[Any], tuple[type[Exception], ...]]:
-    """Open a gzip file with isal, which is three times as fast, or without it."""
-    damage: tuple[type[Exception], ...] = (OSError, EOFError, zlib.error)
-    try:
-        from isal import igzip, isal_zlib
-    except ImportError:
-        import gzip
-
-        return gzip.GzipFile(fileobj=file), damage
-    opened: AbstractContextManager[Any] = igzip.IGzipFile(fileobj=file)  # type: ignore[no-untyped-call]
-    return opened, (*damage, isal_zlib.error)  # type: ignore[arg-type]  # its stub calls it an instance
-
-
-def reason(error: Exception, compression: str) -> str:
-    """Say what an error means that was raised when something compressed was read."""
-    said = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, OSError) and error.errno is not None:
-        return f"it cannot be read ({said})"
-    if isinstance(error, EOFError):
-        return f"it is cut short ({said})"
-    if compression == "none":
-        return said
-    return f"it is no whole {compression} file: it is damaged or cut short ({said})"
+    return file.peek(_MAGIC_BYTES)[:_MAGIC_BYTES]  # type: ignore[attr-defined,no-any-return]  # binary files and zip members have it

@@ -12,10 +12,11 @@ import msgspec
 
 from etl.errors import SourceChanged, SourceError
 from etl.sources import decoding, remote
+from etl.sources.compressions import compression_of
 from etl.sources.content import Content, ContentOptions, one_of
-from etl.sources.decoding import Damaged
 from etl.sources.listing import Listed, Listing, listing
 from etl.sources.place import Place, Version
+from etl.sources.refusals import Damaged
 from etl.sources.share import Share
 from etl.sources.storage import Local, Opened, Storage, same
 from etl.sources.waiting import Waiting
@@ -178,10 +179,7 @@ class Files:
                 if not opened.pinned:
                     self._see_that_it_stayed(opened, place, storage.version(listed.path))
             except Damaged as error:
-                raise SourceError(
-                    f"{place}: {error}; {place.record} records of it were read. Mend the file or fetch it again, "
-                    "and run again: the job goes on from its last checkpoint"
-                ) from error
+                raise SourceError(error.told(place, "Mend the file or fetch it again")) from error
             except OSError as error:
                 raise SourceError(
                     f"{place} cannot be read ({error.strerror or error}); {place.record} records of it were read. "
@@ -224,7 +222,7 @@ class Files:
             return False
         opened.file.seek(0)
         head = decoding.first_bytes(opened.file)
-        return (self._content.compression or decoding.compression_of(head)) == "none"
+        return (self._content.compression or compression_of(head)) == "none"
 
 
 def _paths(paths: Any) -> list[str]:

@@ -15,9 +15,9 @@ import msgspec
 from etl.errors import SourceChanged, SourceError, SourceMissing
 from etl.sources import urls as urls_
 from etl.sources.content import Content, ContentOptions, one_of
-from etl.sources.decoding import Damaged
 from etl.sources.http_file import HttpFile
 from etl.sources.place import Place
+from etl.sources.refusals import Damaged
 from etl.sources.share import Share
 from etl.sources.url_patterns import Moment, Named, Patterns, open_ended
 from etl.sources.waiting import Waiting
@@ -251,8 +251,7 @@ class Http:
                     yield from self._content.read(file, place, name, progress.reached)  # type: ignore[arg-type]  # it reads and seeks, which is what is asked of it
                 except Damaged as error:
                     raise SourceError(
-                        f"{place}: {error}; {place.record} records of it were read. Look whether it is whole where "
-                        "it comes from, and run again: the job goes on from its last checkpoint"
+                        error.told(place, "Look whether it is whole where it comes from")
                     ) from error
                 file.finish()
         progress.passed(1)

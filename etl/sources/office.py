@@ -14,7 +14,7 @@ import zipfile
 from contextlib import suppress
 from typing import NamedTuple
 
-from etl.sources.decoding import Damaged
+from etl.sources.refusals import Damaged
 from sinks import control_group
 
 OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"

@@ -7,8 +7,8 @@ from typing import IO, Any
 
 from etl.errors import SourceChanged, SourceError
 from etl.records import describe
-from etl.sources.decoding import Damaged
 from etl.sources.place import Place, unreadable
+from etl.sources.refusals import Damaged
 
 # A batch of rows is decoded at once: about this many bytes of it, and no more rows than that.
 _BATCH_BYTES = 1 << 18

@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
 from etl.sources.archives import Member
-from etl.sources.decoding import Damaged, Stream
+from etl.sources.decoding import Stream
+from etl.sources.refusals import Damaged
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer

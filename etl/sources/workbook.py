@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 from etl.errors import SourceError
 from etl.sources import office
 from etl.sources.csv_head import Options
-from etl.sources.decoding import Damaged
 from etl.sources.hidden import shortened
 from etl.sources.place import Place, unreadable
+from etl.sources.refusals import Damaged
 from etl.sources.workbook_columns import EMPTY, Column, letters_of, text_of
 
 LOG = logging.getLogger("etl.sources")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import json
+import lzma
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -66,6 +68,10 @@ def compress(data: bytes, compression: str, name: str = "data") -> bytes:
         return gzip.compress(data[:half]) + gzip.compress(data[half:])
     if compression == "zstd":
         return zstandard.compress(data[:half]) + zstandard.compress(data[half:])
+    if compression == "bzip2":
+        return bz2.compress(data[:half]) + bz2.compress(data[half:])
+    if compression == "xz":
+        return lzma.compress(data[:half]) + bytes(4) + lzma.compress(data[half:])
     if compression == "zip":
         packed = io.BytesIO()
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:

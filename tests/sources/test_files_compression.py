@@ -15,7 +15,7 @@ from pulling import assert_resumes_everywhere, compress, last_cursor, ndjson, pu
 
 from etl.errors import SourceChanged, SourceError
 from etl.sources import Files
-from etl.sources.decoding import ZstdFrames
+from etl.sources.compressions import ZstdFrames
 
 RECORDS = [{"n": number, "text": "x" * (number % 50)} for number in range(5_000)]
 DATA = ndjson(RECORDS)
@@ -56,7 +56,7 @@ def test_anything_else_after_a_gzip_file_is_a_named_error(tmp_path: Path, gzip_l
 @pytest.mark.parametrize("cut", [1, 5, 8, 9, 3_000])
 def test_a_truncated_gzip_is_a_named_error(tmp_path: Path, gzip_library: None, cut: int) -> None:
     path = write(tmp_path / "a.gz", gzip.compress(DATA)[:-cut])
-    with pytest.raises(SourceError, match=r"a\.gz: it is cut short .*[0-9]+ records of it were read\. Mend"):
+    with pytest.raises(SourceError, match=r"a\.gz: it is cut short .*[0-9]+ records of it were read\. Fetch"):
         taken(Files(path))
 
 
@@ -74,7 +74,7 @@ def test_the_records_before_the_cut_are_given(tmp_path: Path) -> None:
 def test_a_flipped_bit_is_a_named_error(tmp_path: Path, gzip_library: None) -> None:
     data = bytearray(gzip.compress(DATA))
     data[-6] ^= 1
-    with pytest.raises(SourceError, match=r"a\.gz: it is no whole gzip file"):
+    with pytest.raises(SourceError, match=r"a\.gz: it is damaged: the checksum"):
         taken(Files(write(tmp_path / "a.gz", bytes(data))))
 
 
@@ -108,7 +108,7 @@ def test_zstd_that_shrank_to_nearly_nothing_takes_bounded_memory() -> None:
         read += len(data)
         most = max(most, len(reader._output))
     assert read == whole // 31 * 31
-    assert most < 64 << 20
+    assert most <= 2 * (128 << 10)  # a block is no larger (RFC 8878, section 3.1.1.2.3)
 
 
 def test_members_of_a_zip_file_are_files_of_their_own_in_its_order(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_a_truncated_zip_is_a_named_error(tmp_path: Path) -> None:
 def test_a_damaged_zip_member_is_a_named_error(tmp_path: Path) -> None:
     data = bytearray(packed(**{"data.ndjson": DATA}))
     data[len(data) // 2] ^= 0xFF
-    with pytest.raises(SourceError, match=r"a\.zip \(member data\.ndjson\): it is no whole zip file"):
+    with pytest.raises(SourceError, match=r"a\.zip \(member data\.ndjson\): it is damaged: the checksum"):
         taken(Files(write(tmp_path / "a.zip", bytes(data))))
 
 
@@ -172,22 +172,14 @@ def test_an_encrypted_zip_member_is_a_named_error(tmp_path: Path) -> None:
         taken(Files(write(tmp_path / "a.zip", bytes(data))))
 
 
-@pytest.mark.parametrize(
-    ("head", "name"), [(b"BZh91AY", "bzip2"), (b"\xfd7zXZ\x00\x00", "xz"), (b"\x04\x22\x4d\x18\x60", "lz4")]
-)
-def test_other_compressions_are_named(tmp_path: Path, head: bytes, name: str) -> None:
-    with pytest.raises(SourceError, match=f"compressed with {name}, which is not read"):
-        taken(Files(write(tmp_path / "a", head + bytes(100))))
-
-
 def test_a_compression_that_is_asked_for_must_be_there(tmp_path: Path) -> None:
     path = write(tmp_path / "a.gz", DATA)
     assert taken(Files(path)) == RECORDS
-    with pytest.raises(SourceError, match=re.escape("a.gz: it is no whole gzip file")):
+    with pytest.raises(SourceError, match=re.escape("a.gz: it is no gzip file, as `compression` says")):
         taken(Files(path, compression="gzip"))
 
 
-@pytest.mark.parametrize("compression", ["gzip", "zip", "zstd"])
+@pytest.mark.parametrize("compression", ["gzip", "zip", "zstd", "bzip2", "xz"])
 def test_a_compressed_file_is_not_looked_at_again_once_it_was_read(tmp_path: Path, compression: str) -> None:
     path = write(tmp_path / "a", compress(DATA, compression))
     source = Files(path)

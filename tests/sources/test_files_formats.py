@@ -23,7 +23,6 @@ from pulling import (
     write,
 )
 
-from etl.errors import SourceError
 from etl.records import Mark
 from etl.sources import Files
 
@@ -113,12 +112,6 @@ def test_a_byte_order_mark_is_no_data(tmp_path: Path) -> None:
         assert_resumes_everywhere(source)
 
 
-def test_utf_16_is_a_named_error(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.csv", "a,b\n1,2\n".encode("utf-16"))
-    with pytest.raises(SourceError, match=r"a\.csv: it is UTF-16; make it UTF-8"):
-        taken(Files(path))
-
-
 def test_a_source_is_picklable_even_while_it_is_read(tmp_path: Path) -> None:
     source = Files(write(tmp_path / "data", CONTENT["csv"]), types={"id": "string"})
     pulling = source.pull(None)
@@ -158,7 +151,7 @@ def test_progress_counts_what_earlier_runs_have_read(tmp_path: Path) -> None:
     )
     pulling = source.pull(cursor)
     next(pulling)
-    assert source.progress() == pytest.approx(0.5, abs=0.01)
+    assert source.progress() == pytest.approx(0.5, abs=0.15)  # what was looked at counts
     pulling.close()
 
 
@@ -189,7 +182,8 @@ def test_progress_counts_what_earlier_runs_have_read(tmp_path: Path) -> None:
         ({"paths": "a", "header": "a,b"}, "header"),
         ({"paths": "a", "header": ["a", "a"]}, "header"),
         ({"paths": "a", "null": "NA"}, "list of words"),
-        ({"paths": "a", "encoding": "utf-16"}, "ASCII"),
+        ({"paths": "a", "encoding": "rot13"}, "no encoding of text files"),
+        ({"paths": "a", "encoding": "idna"}, "no encoding of text files"),
         ({"paths": "a", "encoding": "klingon"}, "not known"),
         ({"paths": "a", "format": "ndjson", "delimiter": ","}, "for CSV"),
     ],

@@ -26,10 +26,10 @@ JSON_VALUES = st.recursive(
     max_leaves=6,
 )
 JSON_RECORDS = st.lists(st.dictionaries(st.text(), JSON_VALUES, max_size=4), max_size=12)
-COMPRESSIONS = st.sampled_from(["none", "gzip", "zip", "zstd"])
+COMPRESSIONS = st.sampled_from(["none", "gzip", "zip", "zstd", "bzip2", "xz"])
 
-# Text of every kind, and such as CSV and the inference of types may stumble over.
-CELLS = st.text(alphabet=st.characters(exclude_categories=["Cs"])) | st.sampled_from(
+# Text of every kind but zeros, which are no text, and such as CSV and the inference of types may stumble over.
+CELLS = st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\0")) | st.sampled_from(
     [
         "",
         "NA",

@@ -1,0 +1,278 @@
+"""What a content is, by its first bytes: the format that it is read as, or why it is not read.
+
+The content decides, then what the job or the name says. What is plainly something else is refused, and told what it
+is: taken for CSV, anything makes rows.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from etl.sources import encodings
+from etl.sources.encodings import Reading
+from etl.sources.kinds import KINDS
+from etl.sources.refusals import Refused
+
+Format = Literal["ndjson", "csv", "json", "parquet"]
+
+# How much of a content is looked at.
+HEAD_BYTES = 4096
+
+_PARQUET = b"PAR1"  # apache/parquet-format, README: File format
+_BLANK = " \t\r\n"
+_BY_SUFFIX: dict[str, Format] = {
+    ".ndjson": "ndjson",
+    ".jsonl": "ndjson",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".parquet": "parquet",
+}
+_COMPRESSED = {".gz", ".gzip", ".zst", ".zstd", ".bz2", ".xz", ".br"}
+_NAMES: dict[str, str] = {"ndjson": "NDJSON", "csv": "CSV", "json": "JSON", "parquet": "Parquet"}
+
+# The WHATWG's MIME Sniffing Standard, section 7.1: with these, and a blank or > after them, a page begins. The first
+# ones begin nothing else, the others may be a piece of text.
+_HTML = re.compile(r"<(!doctype html|html|head|body|script|iframe)[\s>]", re.IGNORECASE)
+_HTML_PIECE = re.compile(
+    r"<(h1|div|font|table|a|style|title|b|br|p|center|form|meta|link|span|ul|noscript)[\s/>]", re.IGNORECASE
+)
+_COMMENT = re.compile(r"<!--.*?(-->|\Z)", re.DOTALL)
+# Extensible Markup Language 1.0, sections 2.8 and 3.1. An element's name in <> is a header of CSV as well, as those of
+# stock exchanges (<TICKER>,<DATE>): what follows it tells.
+_XML = re.compile(r"<(\?xml[\s?]|!DOCTYPE\s|!\[CDATA\[|\?[A-Za-z][\w.-]*\s)")
+_ELEMENT = re.compile(
+    r"""<[A-Za-z_][\w:.-]*(\s+[\w:.-]+\s*=\s*("[^"]*"|'[^']*'))*\s*(?P<empty>/)?>(?P<next>.?)"""
+)
+_JSON_BEGINS = re.compile(r'\{\s*("(?:[^"\\]|\\.)*"\s*:|\})|\[\s*([\[{\]"\d]|-\d|true\b|false\b|null\b)')
+_JSON_PART = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
+
+# Characters that no text is made of; the separators of ASCII (0x1C to 0x1F), its escape and end of file may be.
+_CONTROLS = re.compile(r"[\x00-\x08\x0e-\x19\x7f]")
+# More than one in so many is "mostly": text has none, what is compressed or encrypted one in ten.
+_CONTROLS_ONE_IN = 20
+
+
+def refuse_what_is_no_text(
+    head: bytes, reading: Reading, name: str, said: Format | None, *, delimiter: str | None = None
+) -> None:
+    """Refuse what is neither text nor Parquet.
+
+    Args:
+        head: the first bytes, decompressed.
+        reading: how they are read as text.
+        name: the end of the path.
+        said: the format, if the job says one. In CSV that is called so control characters may stand, but no zeros:
+            RFC 4180 has neither, and zeros are what binary data are made of.
+        delimiter: what the job says that separates fields; it may be a control character.
+
+    Raises:
+        Refused: it is no text, or none in that encoding.
+    """
+    if head.startswith(_PARQUET):
+        return
+    text = encodings.decoded(head, reading)
+    is_text = _is_text(text.replace(delimiter, "") if delimiter else text)
+    if said == "csv" and "\ufffd" not in text:
+        is_text = "\x00" not in text
+    whole = is_text and "\ufffd" not in text
+    for kind in KINDS:
+        if head.startswith(kind.magic, kind.at) and not (kind.wordy and whole):
+            raise Refused(kind.name, f"it is {kind.name}, which is not read", kind.advice)
+    if not whole:
+        _refuse_compressed(head, name)
+    if is_text:
+        return
+    guessed = None if reading.mark or reading.in_stream else encodings.guessed(head)
+    if guessed is not None:
+        raise Refused(
+            guessed,
+            f"it is text in {guessed}, without a byte order mark that says so",
+            f'set encoding = "{guessed}"',
+        )
+    if reading.encoding not in ("utf-8", "ascii"):
+        raise Refused(
+            "binary",
+            f"it is no text in {reading.encoding}: in place of characters it has zeros or control characters",
+            "set the right `encoding`, or leave it out; if it is no text at all, name the right file",
+        )
+    raise Refused(
+        "binary",
+        "it is binary: it has zeros or control characters at its beginning, as no text has, and is of no kind that "
+        "is known here",
+        "make it NDJSON, CSV or Parquet, or name the right file",
+    )
+
+
+def _is_text(text: str) -> bool:
+    return "\x00" not in text and len(_CONTROLS.findall(text)) * _CONTROLS_ONE_IN <= len(text)
+
+
+def _refuse_compressed(head: bytes, name: str) -> None:
+    """Refuse what is compressed in a way that has no sign of its own, and is no text."""
+    if len(head) >= 2 and head[0] & 0x0F == 8 and head[0] >> 4 <= 7 and (head[0] << 8 | head[1]) % 31 == 0:
+        # RFC 1950, section 2.2
+        try:
+            zlib.decompressobj().decompress(head, 64)
+        except zlib.error:
+            pass
+        else:
+            raise Refused(
+                "zlib",
+                "it is compressed with zlib, which is not read",
+                "unpack it (python -c 'import sys, zlib; sys.stdout.buffer.write(zlib.decompress(sys.stdin.buffer."
+                "read()))'), or write it with gzip",
+            )
+    if name.lower().endswith(".br"):
+        # RFC 7932 gives it no sign at all
+        raise Refused(
+            "brotli",
+            "it is compressed with brotli, as its name says, which is not read",
+            "unpack it (brotli -d), or compress it with gzip, zstd, bzip2 or xz",
+        )
+
+
+def format_of(name: str, head: bytes, said: Format | None, *, as_lines: bool = False) -> Format:
+    """Tell the format by the job, else by the name, else by the first bytes.
+
+    Args:
+        name: the end of the path.
+        head: the first bytes, in UTF-8 or an encoding that writes ASCII as ASCII does.
+        said: what the job says.
+        as_lines: the job names the columns of CSV by itself, so that it may want JSON as a text.
+
+    Raises:
+        Refused: the content is plainly something else.
+    """
+    named = _format_by_name(name)
+    text = head.decode("utf-8", "replace").lstrip("\ufeff" + _BLANK)
+    kind: Format = said or named or _guessed(text, name)
+    if head.startswith(_PARQUET):
+        if (said or named or "parquet") != "parquet":
+            raise _mismatch(said, kind, "Parquet", 'set format = "parquet", or leave `format` out')
+        return "parquet"
+    _refuse_markup(text, said)
+    if kind == "parquet":
+        raise _mismatch(
+            said,
+            kind,
+            "something else, which does not begin with PAR1",
+            "set the right `format`, or name the right file",
+        )
+    if kind == "csv" and (said or named):
+        _refuse_json(text, said, as_lines=as_lines)
+    return kind
+
+
+def _mismatch(said: Format | None, kind: Format, found: str, advice: str) -> Refused:
+    by = "`format` says that it is" if said else "its name says that it is"
+    return Refused(found, f"{by} {_NAMES[kind]}, and its content is {found}", advice)
+
+
+def _format_by_name(name: str) -> Format | None:
+    return _BY_SUFFIX.get(suffix_of(name))
+
+
+def suffix_of(name: str) -> str:
+    """Return the end of a name that tells the format, without those of compressions; empty: there is none."""
+    suffixes = [suffix.lower() for suffix in Path(name).suffixes]
+    while suffixes and suffixes[-1] in _COMPRESSED:
+        suffixes.pop()
+    return suffixes[-1] if suffixes else ""
+
+
+def _guessed(text: str, name: str) -> Format:
+    if text.startswith("["):
+        return "json"
+    return "ndjson" if text.startswith("{") or suffix_of(name) == ".json" else "csv"
+
+
+def _refuse_markup(text: str, said: Format | None) -> None:
+    """Refuse HTML and XML. What could be the first field of CSV as well is, where the job says CSV."""
+    while text.startswith("<!--"):
+        text = _COMMENT.sub("", text, count=1).lstrip(_BLANK)
+        if not text:
+            text = "<!--"
+            break
+    if not text.startswith("<"):
+        return
+    is_html = _HTML.match(text) or re.match(
+        r"<\?xml[^>]*>\s*(<!--.*?-->\s*)*<(!doctype\s+)?html", text, re.I | re.S
+    )
+    if is_html or (said != "csv" and _HTML_PIECE.match(text) and not _goes_on_as_csv(text)):
+        raise Refused(
+            "HTML",
+            "it is HTML, a page and not data: a login or an error, perhaps, or a table that was saved as a page",
+            "look at it in a browser, and correct the path or URL; or save its table as CSV"
+            + ("" if is_html else '; if it is CSV all the same, set format = "csv"'),
+        )
+    is_xml = _XML.match(text) is not None
+    if is_xml or text == "<!--" or (said != "csv" and _is_element(text)):
+        raise Refused(
+            "XML",
+            "it is XML, which is not read",
+            "make it NDJSON, CSV or Parquet first"
+            + ("" if is_xml else '; if it is CSV all the same, set format = "csv"'),
+        )
+
+
+def _is_element(text: str) -> bool:
+    found = _ELEMENT.match(text)
+    if found is None or _goes_on_as_csv(text):
+        return False
+    return (
+        bool(found["empty"])
+        or "</" in text
+        or "/>" in text
+        or text[found.end("next") - 1 :].lstrip().startswith("<")
+    )
+
+
+def _goes_on_as_csv(text: str) -> bool:
+    """Say whether a delimiter stands behind the first tag."""
+    found = _ELEMENT.match(text)
+    return found is not None and found["next"] in (",", ";", "\t", "|")
+
+
+def _refuse_json(text: str, said: Format | None, *, as_lines: bool) -> None:
+    """Refuse JSON that is called CSV, unless it is lines of it that the job wants as a text."""
+    if not _JSON_BEGINS.match(text):
+        return
+    end = _first_value(text)
+    lines = end is not None and text[end:].strip(_BLANK) != ""
+    if end is not None:
+        if not text[end:].lstrip(" \t\r").startswith("\n") and lines:
+            return  # a delimiter, or more of a field
+        try:
+            msgspec.json.decode(text[:end].encode())
+        except (msgspec.DecodeError, RecursionError):
+            return
+    if said and as_lines and lines:
+        return
+    if text.startswith("{") and lines:
+        raise _mismatch(said, "csv", "JSON, an object on each line", 'set format = "ndjson"')
+    found = "one JSON object" if text.startswith("{") else "one JSON array"
+    wanted = "ndjson" if text.startswith("{") else "json"
+    raise _mismatch(
+        said,
+        "csv",
+        found,
+        f'if it is an error that the server tells, correct the request; else set format = "{wanted}"',
+    )
+
+
+def _first_value(text: str) -> int | None:
+    """Return where the first value ends, which begins with a bracket; None: not in here."""
+    depth = 0
+    for part in _JSON_PART.finditer(text):
+        if part[0] in "[{":
+            depth += 1
+        elif part[0] in "]}":
+            depth -= 1
+            if depth == 0:
+                return part.end()
+    return None
