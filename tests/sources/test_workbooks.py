@@ -129,7 +129,7 @@ def test_a_sheet_is_the_table_in_it(tmp_path: Path, case: str) -> None:
         (TABLE, {"types": {"z": "integer"}}, r"`types` names 'z', which the sheet does not have.*id, name"),
         (TABLE, {"sheet": "Other"}, r"no sheet 'Other'; it has: Sheet1; correct `sheet`"),
         (TABLE, {"sheet": 2}, r"no sheet 2; it has: Sheet1"),
-        (TABLE, {"format": "ndjson"}, r"a workbook, and `format` says that it is ndjson; leave `format` out"),
+        (TABLE, {"format": "ndjson"}, r"a workbook, and `format` says that it is ndjson: leave `format` out"),
     ],
 )
 def test_a_sheet_that_is_no_table_is_a_named_error(
