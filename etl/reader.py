@@ -25,6 +25,7 @@ from etl.records import (
     Mark,
     Position,
     Record,
+    Restart,
     Unreadable,
     close_iterator,
     describe,
@@ -228,8 +229,12 @@ class Reader:
                 )
             if isinstance(item, Mark):
                 # a mark before the position is a better one to resume from, and saves skipping next time
-                to_skip -= self._since_mark
+                left = to_skip - self._since_mark
                 self._mark(item)
+                if isinstance(item, Restart):
+                    self._number += left
+                    return
+                to_skip = left
                 continue
             self._since_mark += 1
             self._number += 1

@@ -33,6 +33,15 @@ class Mark:
         return f"Mark({self.cursor!r})"
 
 
+class Restart(Mark):
+    """A mark from which a source takes something again that is not what it was.
+
+    What was taken since the mark that it was asked to go on from is not skipped after it: those were other records.
+    """
+
+    __slots__ = ()
+
+
 class Reject:
     """Yielded by a transform in place of a record that it does not want: it goes to the dead letters.
 
@@ -80,7 +89,7 @@ class Source(Protocol):
 
         Args:
             cursor: that of an earlier mark, to go on after; None: from the beginning. Records that were
-                taken after that mark are skipped by the caller.
+                taken after that mark are skipped by the caller, unless the source yields a `Restart` first.
 
         A source that yields no marks is read from the beginning when a job resumes, and the records already
         taken are skipped. The iterator is closed (`close`) when the run ends early.

@@ -6,19 +6,24 @@ import logging
 import os
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from typing import Any, Literal, Unpack, cast
+from typing import IO, Any, Literal, Unpack, cast, get_args
 
 import msgspec
 
 from etl.errors import SourceChanged, SourceError
+from etl.records import Restart
 from etl.sources import decoding, remote
+from etl.sources.changes import OnChanged, Verdict, judge, restarting
 from etl.sources.compressions import compression_of
 from etl.sources.content import Content, ContentOptions, one_of
+from etl.sources.identity import Seen
 from etl.sources.listing import Listed, Listing, listing
+from etl.sources.origin import Origin
+from etl.sources.paths import elsewhere, paths_of
 from etl.sources.place import Place, Version
 from etl.sources.refusals import Damaged
 from etl.sources.share import Share
-from etl.sources.storage import Local, Opened, Storage, same
+from etl.sources.storage import Local, Storage, untouched
 from etl.sources.waiting import Waiting
 
 LOG = logging.getLogger("etl.sources")
@@ -65,6 +70,13 @@ class Files:
             `token` (gcsfs), `account_name` (adlfs), `username`, `password`, `key_filename` (sftp). It is neither
             part of the checkpoint nor of messages; without it each finds credentials as is usual for it.
         on_late: what is done about files that came too late: `warn` or `fail`.
+        on_changed: what is done where the file that was read last is not what it was. `fail`: stop with an error.
+            `restart`: read it again from its beginning; the records that were taken of it stay, so that this is for
+            jobs that merge by a key.
+        file_column: the name of a column for the path that a record came from; of a member, `a.zip/b.csv`.
+        hive_partitions: make columns of directories that are called `name=value`, as Hive, Spark and DuckDB lay
+            files out. The values are text (declare the warehouse's columns, or cast them), that of
+            `__HIVE_DEFAULT_PARTITION__` is null. Where the records have such a column too, it must say the same.
         deadline: for how long a place that does not answer is tried again, in seconds.
         content: how the content is decoded; see `etl.sources.content.ContentOptions`.
 
@@ -79,18 +91,23 @@ class Files:
         *,
         storage: Mapping[str, Any] | None = None,
         on_late: Literal["warn", "fail"] = "warn",
+        on_changed: OnChanged = "fail",
+        file_column: str | None = None,
+        hive_partitions: bool = False,
         deadline: float = 120.0,
         **content: Unpack[ContentOptions],
     ) -> None:
-        self.paths = _paths(paths)
+        self.paths = paths_of(paths)
         self._waiting = Waiting()
         self._storage_options = dict(storage or {})
-        self._elsewhere = _elsewhere(self.paths, self._storage_options)
+        self._elsewhere = elsewhere(self.paths, self._storage_options)
         self._on_late = one_of("on_late", on_late, ("warn", "fail"))
+        self._on_changed: OnChanged = one_of("on_changed", on_changed, get_args(OnChanged))
         if not deadline > 0:
             raise ValueError(f"deadline: {deadline} is not greater than 0")
         self._deadline = deadline
         self._content = Content(**content)
+        self._origin = Origin(file_column, hive_partitions=hive_partitions)
         self._progress: Share | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -140,9 +157,6 @@ class Files:
         known = {} if at is None else at.known()
         for before, file in enumerate(listed.ahead, len(listed.before)):
             place = at if at is not None and file.holds(at) else None
-            if place is not None and place.done and place.offset is None:
-                progress.passed(file.size)
-                continue
             place = place or FilePlace(file=file.path, entry=file.entry, offset=0, **known)
             place.before = before
             known = yield from self._file(storage, file, place, progress)
@@ -168,16 +182,20 @@ class Files:
     ) -> Generator[list[Any], None, dict[str, Any]]:
         """Read one file from `place` on; returns what is known of CSV after it."""
         opened = storage.open(listed.path)
-        with opened.file:
-            progress.reads(opened.file, listed.size, lambda: listed.size)
+        place.seen = place.seen or Seen()
+        with opened.watched(place.seen) as file:
+            progress.reads(file, listed.size, lambda: listed.size)
             try:
-                if self._is_at_its_end(opened, place):
-                    progress.passed(listed.size)
-                    return place.known()
-                place.done, place.version = False, opened.version
-                yield from self._content.read(opened.file, place, listed.path, progress.reached)
-                if not opened.pinned:
-                    self._see_that_it_stayed(opened, place, storage.version(listed.path))
+                verdict = yield from self._judged(file, place, opened.version)
+                if verdict.state != "changed":
+                    at_its_end = place.done and verdict.state == "same"
+                    place.version = opened.version
+                    if not at_its_end:
+                        place.done = False
+                        batches = self._content.read(file, place, listed.path, progress.reached)
+                        yield from self._origin.added(batches, place, listed.path)
+                        if not opened.pinned:
+                            yield from self._see_that_it_stayed(storage, listed.path, place)
             except Damaged as error:
                 raise SourceError(error.told(place, "Mend the file or fetch it again")) from error
             except OSError as error:
@@ -185,66 +203,64 @@ class Files:
                     f"{place} cannot be read ({error.strerror or error}); {place.record} records of it were read. "
                     "Mend the cause, and run again: the job goes on from its last checkpoint"
                 ) from error
+        if verdict.state == "changed":
+            return (yield from self._again(storage, listed, place, verdict.why, progress))
         progress.passed(listed.size)
         place.done = True
         yield [place.mark()]
         return place.known()
 
-    def _is_at_its_end(self, opened: Opened, place: FilePlace) -> bool:
-        """Say whether a file holds nothing after `place`, as far as versions tell; they tell whether it is another."""
-        was, now = place.version, opened.version
-        if was is None or now is None:
+    def _judged(
+        self, file: IO[bytes], place: FilePlace, now: Version | None
+    ) -> Generator[list[Any], None, Verdict]:
+        """Say what became of a file; only a plain text may have grown."""
+        judging = judge(file, place, now)
+        while True:
+            try:
+                next(judging)
+            except StopIteration as ended:
+                verdict: Verdict = ended.value
+                break
+            yield [place.mark()]
+        if verdict.state == "grown" and not self._may_grow(file, place):
+            return Verdict("changed", "it is longer, and only plain NDJSON and CSV are read on")
+        return verdict
+
+    def _may_grow(self, file: IO[bytes], place: FilePlace) -> bool:
+        if place.offset is None or place.member is not None:
             return False
-        if same(was, now):
-            return place.done
-        # What was read to its end may be replaced by more, as an object that is appended to is: where the old
-        # part ends is looked at. In the middle it may have grown only where nobody says that all of it is new.
-        if not self._may_have_grown(opened, place, was, now) or (now.tag is not None and not place.done):
-            raise SourceChanged(
-                f"{place} is not what it was, and {place.record} records of it were read: put it back, or start the "
-                "job anew with another name and table"
-            )
-        return False
+        return (self._content.compression or compression_of(decoding.first_bytes(file))) == "none"
 
-    def _see_that_it_stayed(self, opened: Opened, place: FilePlace, now: Version | None) -> None:
-        was = place.version
-        if was is None or now is None or same(was, now):
-            return
-        if now.tag is not None or not self._may_have_grown(opened, place, was, now):
-            raise SourceChanged(
-                f"{place} was changed while it was being read, and records of both may have been taken: start the "
-                "job anew with another name and table, when nobody writes to it"
-            )
-
-    def _may_have_grown(self, opened: Opened, place: FilePlace, was: Version, now: Version) -> bool:
-        """Say whether a plain text may be what it was, and more."""
-        if place.offset is None or place.member is not None or (now.length or 0) <= (was.length or 0):
-            return False
-        opened.file.seek(0)
-        head = decoding.first_bytes(opened.file)
-        return (self._content.compression or compression_of(head)) == "none"
-
-
-def _paths(paths: Any) -> list[str]:
-    listed = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
-    if not listed:
-        raise ValueError("paths: name at least one file, glob or directory")
-    for path in listed:
-        if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
-            raise ValueError(f"paths: {path!r} is no path")
-    return [os.fspath(path) for path in listed]
-
-
-def _elsewhere(paths: Sequence[str], options: Mapping[str, Any]) -> bool:
-    """Say whether the files are at another place than this machine, and see that they can be read there."""
-    uris = ["://" in path for path in paths]
-    if not any(uris):
-        if options:
-            raise ValueError("storage: it is for URIs, and the paths are those of files on this machine")
-        return False
-    if not all(uris):
-        raise ValueError(
-            "paths: they are on this machine and elsewhere; one source reads from one place: make it two"
+    def _again(
+        self, storage: Storage, listed: Listed, place: FilePlace, why: str, progress: Share
+    ) -> Generator[list[Any], None, dict[str, Any]]:
+        """Take a file from its beginning that is not what it was, if the job says so."""
+        said = f"{place} is not what it was: {why}"
+        if self._on_changed == "fail":
+            raise SourceChanged(f"{said}; {place.record} records of it were read: {restarting(place)}")
+        LOG.warning(
+            "%s; it is read again from its beginning, and the %s records that were read of it before stay",
+            said,
+            place.record,
         )
-    remote.check(paths, options)
-    return True
+        fresh = FilePlace(
+            file=listed.path, entry=listed.entry, offset=0, before=place.before, **place.known()
+        )
+        yield [Restart(fresh.mark().cursor)]
+        return (yield from self._file(storage, listed, fresh, progress))
+
+    def _see_that_it_stayed(
+        self, storage: Storage, path: str, place: FilePlace
+    ) -> Generator[list[Any], None, None]:
+        """See, at the end of a file, that it is still the one that was read; it may have grown."""
+        now = storage.version(path)
+        if place.version is None or now is None or untouched(place.version, now):
+            return
+        opened = storage.open(path)
+        with opened.watched(Seen()) as file:
+            verdict = yield from self._judged(file, place, opened.version)
+        if verdict.state == "changed":
+            raise SourceChanged(
+                f"{place} was changed while it was being read: {verdict.why}. Records of both may have been taken: "
+                f"when nobody writes to it, {restarting(place)}"
+            )

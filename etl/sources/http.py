@@ -16,6 +16,7 @@ from etl.errors import SourceChanged, SourceError, SourceMissing
 from etl.sources import urls as urls_
 from etl.sources.content import Content, ContentOptions, one_of
 from etl.sources.http_file import HttpFile
+from etl.sources.origin import Origin
 from etl.sources.place import Place
 from etl.sources.refusals import Damaged
 from etl.sources.share import Share
@@ -84,6 +85,9 @@ class Http:
             what is not there to whoever may not list the bucket: `[403, 404, 410]`.
         checksum: `sha256`: a file beside each URL, whose name ends in `.sha256`, says what its content has; then
             each content is read front to back, even when only its rest is wanted.
+        file_column: the name of a column for the URL that a record came from, without credentials; of a member,
+            `https://…/a.zip/b.csv`.
+        hive_partitions: make columns of the parts of a URL's path that are called `name=value`, as `Files` does.
         requests_per_second: no more than these; None: one after the other, as fast as they are answered.
         deadline: for how many seconds a request is tried again.
         read_timeout: after how many seconds a server that sends nothing hangs.
@@ -105,6 +109,8 @@ class Http:
         on_missing: OnMissing = "fail",
         missing_statuses: Sequence[int] = MISSING,
         checksum: Checksum = "none",
+        file_column: str | None = None,
+        hive_partitions: bool = False,
         requests_per_second: float | None = None,
         deadline: float = 120.0,
         read_timeout: float = READ_TIMEOUT,
@@ -116,6 +122,7 @@ class Http:
             raise ValueError("urls: name at least one URL")
         self._patterns = Patterns(self.urls, start, end)
         self._content = Content(**content)
+        self._origin = Origin(file_column, hive_partitions=hive_partitions)
         self._on_missing: OnMissing = one_of("on_missing", on_missing, get_args(OnMissing))
         self._checksum: Checksum = one_of("checksum", checksum, get_args(Checksum))
         if self._checksum == "sha256" and (
@@ -248,7 +255,8 @@ class Http:
             with file:
                 progress.reads(file, 1, lambda: file.length)
                 try:
-                    yield from self._content.read(file, place, name, progress.reached)  # type: ignore[arg-type]  # it reads and seeks, which is what is asked of it
+                    batches = self._content.read(file, place, name, progress.reached)  # type: ignore[arg-type]  # it reads and seeks, which is what is asked of it
+                    yield from self._origin.added(batches, place, urlsplit(named.url).path)
                 except Damaged as error:
                     raise SourceError(
                         error.told(place, "Look whether it is whole where it comes from")

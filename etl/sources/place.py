@@ -8,6 +8,7 @@ import msgspec
 
 from etl.errors import SourceError
 from etl.records import Mark, Unreadable
+from etl.sources.identity import Seen
 
 # Enough of a broken record to mend it by; a dead letter holds no more of it.
 _RAW_CHARACTERS = 8192
@@ -21,12 +22,14 @@ class Version(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, for
         weak_tag: a word that is another one for contents that mean something else, such as a weak ETag.
         modified: when it was changed, as its keeper writes it.
         length: its size in bytes.
+        inode: of a file on this machine, the number by which its file system knows it.
     """
 
     tag: str | None = None
     weak_tag: str | None = None
     modified: str | None = None
     length: int | None = None
+    inode: int | None = None
 
 
 class Split(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -58,6 +61,7 @@ class Place(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fie
         quote: what stands around fields; nothing: quotes are text; None: as the job says, or else `"`.
         line_end: a carriage return, where lines may end in one by itself; None: they do not.
         version: what the file was when it was read, where its keeper tells; None: it is not compared.
+        seen: what was read of it, up to this place or a little further; None: that is not known.
         types: the types of columns, by name, as this CSV file or one before it showed them first; `unknown`, where
             they have held nothing yet.
         split: how the first CSV file that was read is divided; None: there was none, or it has one column.
@@ -76,6 +80,7 @@ class Place(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fie
     quote: str | None = None
     line_end: str | None = None
     version: Version | None = None
+    seen: Seen | None = None
     types: dict[str, str] = {}
     split: Split | None = None
 

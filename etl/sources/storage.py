@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import glob
 import os
+import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, NamedTuple, Protocol
 
 from etl.errors import SourceError
 from etl.sources import hidden
+from etl.sources.identity import RawFile, Seen, watched
 from etl.sources.place import Version
 from sinks.page_cache import open_guest
+
+# What is asked of this machine's file system at once, in bytes, and may be read more than is decoded.
+_BUFFER_BYTES = 1 << 20
+# In nanoseconds.
+_STEP_OF_TIME = 2_000_000_000
 
 
 class Found(NamedTuple):
@@ -30,14 +38,20 @@ class Opened(NamedTuple):
     """A file that is read.
 
     Attributes:
-        file: a binary file at its beginning, which can `peek` and `seek`; it is the caller's to close.
-        version: what it is, as its keeper says; None: its keeper is not asked, and nothing is compared.
+        raw: a raw binary file at its beginning; it is the caller's to close.
+        buffer: of how many bytes the buffer should be, through which it is read.
+        version: what it is, as its keeper says; None: it is a pipe or a device, and nothing is compared.
         pinned: what is read is of that version, or reading fails.
     """
 
-    file: IO[bytes]
+    raw: RawFile
+    buffer: int
     version: Version | None
     pinned: bool
+
+    def watched(self, seen: Seen) -> IO[bytes]:
+        """Return the file, which can `peek` and `seek`; what is read of it is noted in `seen`."""
+        return watched(self.raw, self.buffer, seen)
 
 
 class Storage(Protocol):
@@ -73,7 +87,7 @@ class Storage(Protocol):
         ...
 
     def version(self, path: str) -> Version | None:
-        """Say what a file is now, as `open` does.
+        """Say what a file is now, as `open` does; None, too, where it is not there any more and need not be.
 
         Raises:
             SourceError: it is not there any more, or cannot be looked at.
@@ -92,6 +106,17 @@ def same(was: Version, now: Version) -> bool:
     if was.tag is not None and now.tag is not None:
         return was.tag == now.tag
     return was.modified is None or now.modified is None or was.modified == now.modified
+
+
+def untouched(was: Version, now: Version) -> bool:
+    """Say whether two versions of a file are one for certain, so that its bytes need not be compared."""
+    told = was.tag is not None or was.modified is not None
+    return told and (was.tag, was.modified, was.length, was.inode) == (
+        now.tag,
+        now.modified,
+        now.length,
+        now.inode,
+    )
 
 
 class Local:
@@ -120,19 +145,41 @@ class Local:
     def open(self, path: str) -> Opened:
         """Open a file; what is read of it is dropped from the page cache, unless it was there before."""
         try:
-            return Opened(open_guest(path), None, pinned=True)
+            raw = open_guest(path).detach()
+            return Opened(raw, _BUFFER_BYTES, _version(os.fstat(raw.fileno())), pinned=False)
         except OSError as error:
             raise SourceError(
                 f"{path} cannot be opened ({error.strerror}): it was there when the files were listed, or "
                 "may not be read; put it back or mend its permissions, and run again"
             ) from error
 
-    def version(self, path: str) -> None:  # noqa: ARG002 - the port's argument
-        """Say nothing: files on this machine are told by their bytes alone."""
-        return
+    def version(self, path: str) -> Version | None:
+        """Say what a file is now; one that is gone was read to its end as it was."""
+        try:
+            return _version(Path(path).stat())
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise SourceError(
+                f"{path} cannot be looked at any more ({error.strerror}): mend the cause, and run again"
+            ) from error
 
     def close(self) -> None:
         """Free nothing."""
+
+
+def _version(about: os.stat_result) -> Version | None:
+    """Make a version of what the file system says.
+
+    A file that was changed just now may be changed again without another time: file systems count in steps of up to
+    2 s (FAT), Linux in those of its clock's tick. Such a time says nothing (as in git's "racy-git" note).
+    """
+    if not stat.S_ISREG(about.st_mode):
+        return None
+    settled = time.time_ns() - about.st_mtime_ns > _STEP_OF_TIME
+    return Version(
+        modified=str(about.st_mtime_ns) if settled else None, length=about.st_size, inode=about.st_ino
+    )
 
 
 def _found(paths: list[str]) -> Iterator[Found]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import zstandard
-from pulling import assert_resumes_everywhere, compress, last_cursor, ndjson, pull, small_blocks, taken, write
+from pulling import assert_resumes_everywhere, compress, ndjson, small_blocks, taken, write
 
 from etl.errors import SourceChanged, SourceError
 from etl.sources import Files
@@ -177,15 +177,6 @@ def test_a_compression_that_is_asked_for_must_be_there(tmp_path: Path) -> None:
     assert taken(Files(path)) == RECORDS
     with pytest.raises(SourceError, match=re.escape("a.gz: it is no gzip file, as `compression` says")):
         taken(Files(path, compression="gzip"))
-
-
-@pytest.mark.parametrize("compression", ["gzip", "zip", "zstd", "bzip2", "xz"])
-def test_a_compressed_file_is_not_looked_at_again_once_it_was_read(tmp_path: Path, compression: str) -> None:
-    path = write(tmp_path / "a", compress(DATA, compression))
-    source = Files(path)
-    cursor = last_cursor(source)
-    write(path, compress(DATA + DATA, compression))
-    assert pull(source, cursor) == []
 
 
 def test_a_compressed_file_that_became_shorter_is_named(tmp_path: Path) -> None:

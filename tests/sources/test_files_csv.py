@@ -285,6 +285,7 @@ def test_the_cursor_needs_nothing_of_the_files_head(tmp_path: Path) -> None:
     source = small_blocks(Files(path), 100)
     cursor = [item.cursor for item in source.pull(None) if isinstance(item, Mark)][1]
     rest = taken(source, cursor)
+    del cursor["version"], cursor["seen"]  # which would tell that it is another file
     write(path, "?" * (cursor["offset"] - 1) + FLIGHTS[cursor["offset"] - 1 :])
     assert taken(source, cursor) == rest
 

@@ -97,10 +97,3 @@ def test_a_file_that_was_replaced_is_named(tmp_path: Path) -> None:
     path = write(tmp_path / "a.json", '[{"n":1},{"n":2}]')
     with pytest.raises(SourceChanged, match=r"a\.json has no element that begins at byte 8"):
         taken(Files(path), {"file": str(path), "offset": 8, "record": 1})
-
-
-def test_an_array_that_was_read_is_not_looked_at_again(tmp_path: Path) -> None:
-    source = Files(write(tmp_path / "a.json", '[{"n":1}]'))
-    cursor = [item.cursor for item in source.pull(None) if not isinstance(item, dict)][-1]
-    write(tmp_path / "a.json", '[{"n":1},{"n":2}]')
-    assert taken(source, cursor) == []

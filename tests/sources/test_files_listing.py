@@ -270,7 +270,7 @@ def test_a_plain_file_that_became_shorter_is_named(tmp_path: Path, name: str) ->
     source = Files(path)
     cursor = last_cursor(source)
     write(path, line * 40)
-    with pytest.raises(SourceChanged, match="shorter than the 400 bytes"):
+    with pytest.raises(SourceChanged, match="shorter than the 400 bytes that it had"):
         pull(source, cursor)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pulling import assert_resumes_everywhere, last_cursor, pull, taken, write
+from pulling import assert_resumes_everywhere, pull, taken, write
 
 from etl.errors import SourceChanged, SourceError
 from etl.records import Mark
@@ -93,14 +93,9 @@ def test_parquet_in_a_compressed_file_is_refused(path: Path) -> None:
 def test_a_file_with_fewer_row_groups_than_were_read_is_named(path: Path) -> None:
     cursor = [item.cursor for item in pull(Files(path)) if isinstance(item, Mark)][4]
     pq.write_table(pa.Table.from_pylist(RECORDS[:10]), path)
+    del cursor["version"]  # as a former version of this library wrote it
     with pytest.raises(SourceChanged, match="has 1 row groups, and 4 have been read"):
         taken(Files(path), cursor)
-
-
-def test_a_file_that_was_read_is_not_looked_at_again(path: Path) -> None:
-    cursor = last_cursor(Files(path))
-    write(path, b"no Parquet any more")
-    assert pull(Files(path), cursor) == []
 
 
 def test_without_pyarrow_the_error_says_what_to_install(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import IO, Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from etl.errors import SourceChanged, SourceError
 from etl.sources.place import Version
@@ -59,8 +58,7 @@ class Remote:
         ranges = _Ranges(self, path, self._name(path))
         version = self.attempt(path, ranges.connect)
         file = RemoteFile(path, version.length or 0, ranges.fetch, ranges.close)
-        reader = cast(IO[bytes], io.BufferedReader(file, MOST_BYTES))
-        return Opened(reader, version, pinned=self.scheme == "s3")
+        return Opened(file, MOST_BYTES, version, pinned=self.scheme == "s3")
 
     def version(self, path: str) -> Version:
         """Ask what a file is now."""

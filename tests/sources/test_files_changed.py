@@ -1,0 +1,304 @@
+"""A file that is another one under the same name is named, or read again; the same bytes are the same file.
+
+Producers overwrite files in place, put others in their place, copy them to other machines, and write on in them.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+from place_servers import S3, s3
+from pulling import compress, last_cursor, ndjson, pull, small_blocks, taken, values, write
+
+from etl.errors import SourceChanged, SourceError
+from etl.reader import Reader
+from etl.records import Mark, Position
+from etl.sources import Files
+from etl.sources.identity import ALL_OF
+
+Rows = list[dict[str, Any]]
+
+
+def rows(day: int, count: int) -> Rows:
+    """Make rows that are as wide on each day."""
+    return [{"day": f"d{day}", "n": 1000 * day + number} for number in range(count)]
+
+
+def csv(records: Rows) -> bytes:
+    return b"day,n\n" + b"".join(f"{row['day']},{row['n']}\n".encode() for row in records)
+
+
+def parquet(records: Rows) -> bytes:
+    made = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(records), made, row_group_size=20)
+    return made.getvalue()
+
+
+FORMATS: dict[str, Callable[[Rows], bytes]] = {
+    "a.ndjson": ndjson,
+    "a.csv": csv,
+    "a.json": lambda records: json.dumps(records).encode(),
+    "a.ndjson.gz": lambda records: compress(ndjson(records), "gzip"),
+    "a.ndjson.xz": lambda records: compress(ndjson(records), "xz"),
+    "a.csv.zst": lambda records: compress(csv(records), "zstd"),
+    "a.zip": lambda records: compress(ndjson(records), "zip", "a.ndjson"),
+    "a.parquet": parquet,
+}
+PLAIN = ["a.ndjson", "a.csv"]
+BEFORE = rows(1, 60)
+
+
+def in_place(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+
+
+def by_another_file(path: Path, data: bytes) -> None:
+    beside = path.with_name("beside")
+    beside.write_bytes(data)
+    beside.replace(path)
+
+
+def with_its_time_kept(path: Path, data: bytes) -> None:
+    about = path.stat()
+    path.write_bytes(data)
+    os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
+
+
+WAYS = [in_place, by_another_file, with_its_time_kept]
+
+
+def source_of(path: Path, **arguments: Any) -> Files:
+    return small_blocks(Files(path, **arguments), 500)
+
+
+def cursors(source: Files) -> list[Any]:
+    return [json.loads(json.dumps(item.cursor)) for item in pull(source) if isinstance(item, Mark)]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("after", [rows(2, 60), rows(2, 130), rows(2, 20), []], ids=len)
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_file_that_was_replaced_is_named_from_any_mark(
+    tmp_path: Path, name: str, after: Rows, way: Callable[[Path, bytes], None]
+) -> None:
+    source = source_of(write(tmp_path / name, FORMATS[name](BEFORE)))
+    marks = cursors(source)
+    way(tmp_path / name, FORMATS[name](after) if after else b"")
+    for cursor in marks:
+        with pytest.raises(SourceChanged, match=rf"{name}.* is not what it was: .*on_changed"):
+            taken(source, cursor)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_file_that_was_replaced_may_be_read_again_from_its_beginning(
+    tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = source_of(write(tmp_path / name, FORMATS[name](BEFORE)), on_changed="restart")
+    marks = cursors(source)
+    after = rows(2, 70)
+    write(tmp_path / name, FORMATS[name](after))
+    for cursor in marks:
+        items = pull(source, cursor)
+        assert values(items) == after
+        # a run that was stopped after it had begun again goes on from there
+        for index, item in enumerate(items):
+            if isinstance(item, Mark):
+                assert taken(source, json.loads(json.dumps(item.cursor))) == values(items[index:])
+    assert "60 records that were read of it before stay" in caplog.text
+
+
+def test_records_after_the_mark_are_not_skipped_in_a_file_that_is_read_again(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.ndjson", ndjson(BEFORE))
+    source = Files(path, on_changed="restart")
+    reader = Reader(source, Position(), lambda *_: None)
+    for record in reader.slice():
+        if record == BEFORE[6]:
+            reader.end_slice("records")
+    position = reader.position
+    reader.close()
+    assert (position.skip, position.number) == (7, 7)
+    write(path, ndjson(rows(2, 10)))
+    again = Reader(source, position, lambda *_: None)
+    assert list(again.slice()) == rows(2, 10)
+    assert (again.position.skip, again.position.number) == (0, 17)
+    again.close()
+
+
+@pytest.mark.parametrize("kept", [True, False])
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_same_bytes_in_another_file_are_gone_on_with(tmp_path: Path, name: str, kept: bool) -> None:
+    """As on another machine, to which they were copied; with their time, or without."""
+    path = write(tmp_path / name, FORMATS[name](BEFORE))
+    os.utime(path, (1_700_000_000, 1_700_000_000))
+    source = source_of(path)
+    items = pull(source)
+    by_another_file(path, FORMATS[name](BEFORE))
+    if kept:
+        os.utime(path, (1_700_000_000, 1_700_000_000))
+    for index, item in enumerate(items):
+        if isinstance(item, Mark):
+            assert taken(source, item.cursor) == values(items[index:])
+
+
+@pytest.mark.parametrize("way", [in_place, by_another_file])
+@pytest.mark.parametrize("name", PLAIN)
+def test_a_plain_file_that_grew_gives_the_rest_and_what_is_new(
+    tmp_path: Path, name: str, way: Callable[[Path, bytes], None]
+) -> None:
+    source = source_of(write(tmp_path / name, FORMATS[name](BEFORE)))
+    items = pull(source)
+    new = rows(2, 30)
+    way(tmp_path / name, FORMATS[name](BEFORE + new))
+    for index, item in enumerate(items):
+        if isinstance(item, Mark):
+            assert taken(source, item.cursor) == values(items[index:]) + new
+
+
+@pytest.mark.parametrize("name", [name for name in FORMATS if name not in PLAIN])
+def test_growth_of_what_is_not_read_on_is_named(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path / name, FORMATS[name](BEFORE))
+    source = Files(path)
+    cursor = last_cursor(source)
+    write(path, FORMATS[name](BEFORE + rows(2, 1)))
+    with pytest.raises(SourceChanged, match=r"is not what it was"):
+        pull(source, cursor)
+
+
+# Where a large file differs, how large it then is, and whether its time tells: all but the middle is always compared.
+LONG = ndjson([{"n": number, "text": "x" * 2000} for number in range(ALL_OF // 2000)])
+
+
+@pytest.mark.parametrize("at", [9, len(LONG) // 2, len(LONG) - 9])
+@pytest.mark.parametrize("more", [b"", b'{"n":0}\n'])
+def test_a_large_file_is_compared_in_parts(tmp_path: Path, at: int, more: bytes) -> None:
+    path = write(tmp_path / "a.ndjson", LONG)
+    os.utime(path, (1_700_000_000, 1_700_000_000))
+    source = Files(path)
+    cursor = last_cursor(source)
+    write(path, LONG[:at] + b"y" + LONG[at + 1 :] + more)
+    os.utime(path, (1_700_000_001, 1_700_000_001))
+    if more and at == len(LONG) // 2:
+        assert taken(source, cursor) == [{"n": 0}]  # the documents say so
+    else:
+        with pytest.raises(SourceChanged, match="bytes that were read of it are others"):
+            taken(source, cursor)
+
+
+MANY = [{"n": number, "text": "x" * 100} for number in range(11_000)]
+
+
+@pytest.mark.parametrize(
+    ("way", "after", "said"),
+    [
+        (in_place, list(reversed(MANY)), "was changed while it was being read: "),
+        (in_place, MANY[:9_000], "was changed while it was being read: it is shorter"),
+        (by_another_file, list(reversed(MANY)) + MANY, "was changed while it was being read: "),
+        (by_another_file, MANY, ""),
+        (in_place, MANY + MANY[:1], ""),
+    ],
+)
+def test_a_file_that_is_replaced_while_it_is_read_is_named(
+    tmp_path: Path, way: Callable[[Path, bytes], None], after: Rows, said: str
+) -> None:
+    path = write(tmp_path / "a.ndjson", ndjson(MANY))
+    pulling = Files(path).pull(None)
+    first = [next(pulling) for _ in range(100)]
+    way(path, ndjson(after))
+    if said:
+        with pytest.raises(SourceChanged, match=said):
+            list(pulling)
+    else:
+        assert values([*first, *pulling])[: len(MANY)] == MANY
+
+
+def test_a_file_that_is_deleted_while_it_is_read_is_read_to_its_end(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.ndjson", ndjson(MANY))
+    pulling = Files(path).pull(None)
+    first = next(pulling)
+    path.unlink()
+    assert values([first, *pulling]) == MANY
+
+
+def test_a_pipe_is_read_once_and_compared_with_nothing(tmp_path: Path) -> None:
+    import threading
+
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=write, args=(tmp_path / "pipe", ndjson(BEFORE)))
+    writer.start()
+    assert taken(Files(tmp_path / "pipe", format="ndjson")) == BEFORE
+    writer.join()
+
+
+def test_a_cursor_of_a_former_version_is_gone_on_from(tmp_path: Path) -> None:
+    source = source_of(write(tmp_path / "a.ndjson", ndjson(BEFORE)))
+    for cursor in cursors(source):
+        rest = taken(source, cursor)
+        del cursor["version"], cursor["seen"]
+        assert taken(source, cursor) == rest
+
+
+def test_a_word_that_on_changed_does_not_know_is_refused() -> None:
+    with pytest.raises(ValueError, match="on_changed: 'again' is none of: fail, restart"):
+        Files("a.csv", on_changed="again")  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
+    with s3(tmp_path_factory.mktemp("s3")) as place:
+        yield place
+
+
+@pytest.mark.parametrize(
+    ("name", "after"),
+    [
+        ("a.csv", rows(2, 60)),
+        ("a.csv", rows(2, 130)),
+        ("a.ndjson.gz", rows(2, 20)),
+        ("a.parquet", rows(2, 60)),
+    ],
+)
+def test_an_object_that_was_replaced_is_named_or_read_again(bucket: S3, name: str, after: Rows) -> None:
+    bucket.fresh()
+    bucket.put(name, FORMATS[name](BEFORE))
+    source = small_blocks(bucket.files(name), 500)
+    marks = cursors(source)
+    bucket.put(name, FORMATS[name](after))
+    for cursor in (marks[2], marks[-1]):
+        with pytest.raises(SourceChanged, match="is not what it was"):
+            taken(source, cursor)
+    assert taken(bucket.files(name, on_changed="restart"), marks[2]) == after
+
+
+def test_an_object_that_grew_is_read_on_and_the_same_bytes_under_another_tag_are_the_same(bucket: S3) -> None:
+    bucket.fresh()
+    bucket.put("a.csv", csv(BEFORE))
+    source = small_blocks(bucket.files("a.csv"), 500)
+    items = pull(source)
+    marks = [(index, item.cursor) for index, item in enumerate(items) if isinstance(item, Mark)]
+    bucket.put("a.csv", csv(BEFORE + rows(2, 1)))
+    for index, cursor in (marks[1], marks[-1]):
+        assert taken(source, cursor) == values(items[index:]) + rows(2, 1)
+    bucket.put("a.csv", csv(BEFORE))
+    for index, cursor in (marks[1], marks[-1]):
+        cursor["version"]["tag"] = '"of parts that were larger"'
+        assert taken(source, cursor) == values(items[index:])
+
+
+def test_errors_of_a_file_that_cannot_be_looked_at_at_its_end_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "below" / "a.ndjson"
+    path.parent.mkdir()
+    write(path, ndjson(MANY))
+    pulling = Files(path).pull(None)
+    next(pulling)
+    path.parent.rename(tmp_path / "elsewhere")
+    write(tmp_path / "below", b"a file")
+    with pytest.raises(SourceError, match="cannot be looked at any more"):
+        list(pulling)
