@@ -107,6 +107,37 @@ class Leaves(Protocol):
         """
 
 
+class Declared(msgspec.Struct, frozen=True, kw_only=True):
+    """What a field was declared as.
+
+    Attributes:
+        type: in upper case, as in `etl.columns.Column`: STRING, INTEGER, FLOAT, NUMERIC, …
+        cast: whether a transform makes the type of it, which is to find the text as it stands.
+    """
+
+    type: str
+    cast: bool = False
+
+
+# Tells what the field of that name was declared as, with dots where it is one of an object; None: nobody declared it.
+Declarations = Callable[[str], Declared | None]
+
+
+@runtime_checkable
+class TakesDeclared(Protocol):
+    """A source of texts that have no types, such as CSV, which makes values of them.
+
+    A text is what it says only as long as nobody guesses: `1.10` is no number where a column of text is declared, and
+    has all of its digits where a decimal is.
+    """
+
+    def declare(self, declared: Declarations) -> None:
+        """Take what was declared of fields outside of the source: called before each `pull`.
+
+        What the source's own options say of a field comes first, then this, and what its values look like last.
+        """
+
+
 class Position(msgspec.Struct, frozen=True, kw_only=True):
     """How far a source has been taken: resume by pulling from `cursor` and skipping `skip` records.
 

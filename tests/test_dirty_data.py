@@ -75,8 +75,16 @@ CASES: dict[str, Case] = {
         ],
     ),
     "a word that is no null word": Case(
-        content=b"n\n1\n-\n",
-        rows=[{"n": "1"}, {"n": "-"}],
+        content=b"n\n1\n?\n",
+        rows=[{"n": "1"}, {"n": "?"}],
+    ),
+    "words that are null among numbers and text among text": Case(
+        content=b"n,day,iso2,t\n-,2024-01-31,NA,null\n1,n/a,DE,-\nnan,NULL,\\N,\n",
+        rows=[
+            {"n": None, "day": "2024-01-31", "iso2": "NA", "t": "null"},
+            {"n": 1, "day": None, "iso2": "DE", "t": "-"},
+            {"n": None, "day": None, "iso2": None, "t": None},
+        ],
     ),
     "a word that is null in one column only": Case(
         content=b"n,country\n1,NA\n-,DE\n",

@@ -10,10 +10,11 @@ from typing import IO, Any, NamedTuple, TypedDict, get_args
 import msgspec
 
 from etl.errors import SourceChanged
+from etl.records import Declarations
 from etl.sources import (
     archives,
+    csv_options,
     csv_rows,
-    csv_types,
     decoding,
     encodings,
     json_array,
@@ -26,7 +27,7 @@ from etl.sources import (
 )
 from etl.sources.archives import Archive
 from etl.sources.compressions import Compression, Readable, compression_of
-from etl.sources.csv_head import Options
+from etl.sources.csv_dialect import is_tsv
 from etl.sources.decoding import Stream
 from etl.sources.encodings import Reading, Utf8
 from etl.sources.hidden import shortened
@@ -45,9 +46,12 @@ _WORKBOOKS = (b"PK\x03\x04", office.OLE)
 # Remembered to say what members there are, where the one of the cursor is gone.
 _NAMES = 100
 
+# So many files are told of what was found out about them.
+_TOLD = 20
+
 
 class ContentOptions(TypedDict, total=False):
-    """What a job may say of the content of files, wherever they are; `Content` has the defaults.
+    r"""What a job may say of the content of files, wherever they are; `Content` has the defaults.
 
     Attributes:
         format: `ndjson`, `csv`, `json` (one array of objects), `parquet`; None: as the file's name ends, or else
@@ -63,18 +67,30 @@ class ContentOptions(TypedDict, total=False):
             1. None: the first one that is shown and not empty; a log line names the others. `header`, `skip_lines`
             (rows of the sheet), `types` and `null` mean there what they mean for CSV; see `etl.sources.workbook`. A
             workbook is held in memory: it may have 64 MiB unpacked, a quarter of the memory in a small container.
-        types: the types of CSV columns by name: `string`, `integer`, `float`, `boolean`, `date`, `timestamp`
-            (`csv_types` says what each takes). The types of other columns are inferred from the first 10,000
-            rows, or the first MiB, of the first file that has them. They may be changed while the job is under way.
-        delimiter: what separates CSV fields; None: one of `,` `;` tab `|`, whichever fits the first rows.
+        types: the types of CSV columns by name: `string`, `integer`, `float`, `decimal` (the text, with all its
+            digits), `boolean`, `date`, `timestamp` (`csv_types` says what each takes). What they do not name is read as
+            the job's `[cast]` or the warehouse's `schema` declares it: text, date and decimal columns get the text of
+            the file as it stands, and so do transforms in between; integers, floats and booleans are converted. The
+            types of other columns are inferred from 10,000 rows, or a MiB, from the first value on. They may be changed
+            while the job is under way.
+        delimiter: what separates CSV fields, a character or a few; None: one of `,` `;` tab `|`, whichever fits the
+            first rows (`csv_dialect` says how; `etl check` prints what was found). A first line `sep=;` is obeyed.
         header: True: the first line of a CSV file names its columns. False: it does not; they are called
             `column_1`, `column_2` … A list: it does not, and these are their names.
         null: words that stand for a missing value in CSV columns of every type, `""` among them only if it is
-            given. Mind `NA` where it means Namibia.
+            given. None: an empty field and `\N` in every column; `NA`, `N/A`, `n/a`, `NULL`, `null`, `nan`, `-` and the
+            like (`csv_types.WORDS`) where the others are numbers, dates or booleans. Among text they are text.
         encoding: of a text, by a name that Python knows, such as `utf-8`, `cp1252`, `utf-16-le`. A byte order mark
             comes first: with one, UTF-16 and UTF-32 are read without being told.
         skip_lines: how many lines to pass over at the beginning of a CSV file: a title, or a header in place of which
             `header` gives better names.
+        quote: what stands around CSV fields that hold delimiters and line ends; `""`: nothing does, and quotes are
+            text. None: `"`; nothing in a file that is TSV by its name or Content-Type.
+        escape: what takes the meaning from the character behind it in CSV, such as a backslash. None: nothing does;
+            within quotes, a quote is doubled.
+        comment: what comments begin with in CSV, such as `#`: such lines are passed over, outside of quotes.
+        skip_footer: how many lines at the end of a CSV file hold no rows: totals, notes. Blank ones do not count.
+        skip_initial_space: whether blanks behind a delimiter are no part of the CSV field.
     """
 
     format: Format | None
@@ -84,9 +100,14 @@ class ContentOptions(TypedDict, total=False):
     types: Mapping[str, str] | None
     delimiter: str | None
     header: bool | Sequence[str]
-    null: Sequence[str]
+    null: Sequence[str] | None
     encoding: str
     skip_lines: int
+    quote: str | None
+    escape: str | None
+    comment: str | None
+    skip_footer: int
+    skip_initial_space: bool
 
 
 class _Recognised(NamedTuple):
@@ -116,30 +137,35 @@ class Content:
         types: Mapping[str, str] | None = None,
         delimiter: str | None = None,
         header: bool | Sequence[str] = True,
-        null: Sequence[str] = ("", "NA", "N/A", "NULL", "null"),
+        null: Sequence[str] | None = None,
         encoding: str = "utf-8",
         skip_lines: int = 0,
+        quote: str | None = None,
+        escape: str | None = None,
+        comment: str | None = None,
+        skip_footer: int = 0,
+        skip_initial_space: bool = False,
     ) -> None:
         self.format = one_of("format", format, get_args(Format))
         self.compression = one_of("compression", compression, get_args(Compression))
-        for name, type_ in (types or {}).items():
-            one_of(f"types: {name}", type_, csv_types.TYPES)
-        if format not in (None, "csv") and (types or delimiter or header is not True):
-            raise ValueError(f"types, delimiter and header are for CSV, and format is {format!r}")
-        if skip_lines < 0 or (skip_lines and format not in (None, "csv")):
-            raise ValueError(f"skip_lines: {skip_lines} lines before the header of CSV; format is {format!r}")
-        if isinstance(null, str):
-            raise ValueError(f"null is a list of words, not {null!r}")  # noqa: TRY004 - as every wrong argument
-        self._options = Options(
-            types=dict(types or {}),
-            delimiter=_delimiter(delimiter),
-            header=_header(header),
-            nulls=frozenset(null),
-            encoding=encodings.known(encoding),
+        self._options = csv_options.checked(
+            types=types,
+            delimiter=delimiter,
+            header=header,
+            null=null,
+            encoding=encoding,
             skip_lines=skip_lines,
+            quote=quote,
+            escape=escape,
+            comment=comment,
+            skip_footer=skip_footer,
+            skip_initial_space=skip_initial_space,
         )
         self._chosen = _patterns(members)
         self._sheet = _sheet(sheet)
+        if format not in (None, "csv") and (said := self._options.said()):
+            raise ValueError(f"{', '.join(said)}: for CSV, and format is {format!r}")
+        self.told: list[str] = []
         self._block_bytes = _BLOCK_BYTES
 
     def fingerprint(self) -> dict[str, Any]:
@@ -151,10 +177,22 @@ class Content:
             "delimiter": options.delimiter,
             "header": options.header,
             "encoding": options.encoding,
-            **({"skip_lines": options.skip_lines} if options.skip_lines else {}),
+            **options.fingerprint(),
             **({"members": self._chosen} if self._chosen else {}),
             **({"sheet": self._sheet} if self._sheet is not None else {}),
         }
+
+    def declare(self, declared: Declarations) -> None:
+        """Take what was declared of fields elsewhere; see `etl.records.TakesDeclared`."""
+        self._options = msgspec.structs.replace(self._options, declared=declared)
+
+    def __getstate__(self) -> dict[str, Any]:
+        options = msgspec.structs.replace(self._options, declared=csv_options.nobody)
+        return {**self.__dict__, "_options": options}
+
+    def _tell(self, said: str) -> None:
+        if len(self.told) < _TOLD:
+            self.told.append(said)
 
     def read(
         self, file: IO[bytes], place: Place, name: str, advance: Callable[[float], None]
@@ -348,7 +386,14 @@ class Content:
                 records = lines.read(stream, place, block=self._block_bytes)
             elif kind == "csv":
                 options = msgspec.structs.replace(self._options, encoding=reading.encoding)
-                records = csv_rows.read(stream, place, options, block=self._block_bytes)
+                records = csv_rows.read(
+                    stream,
+                    place,
+                    options,
+                    block=self._block_bytes,
+                    tabs=is_tsv(name),
+                    tell=self._tell,
+                )
             else:
                 records = json_array.read(stream, place, block=self._block_bytes)
         yield from records
@@ -376,6 +421,8 @@ def _enter(stream: Stream, place: Place, separator: bytes) -> Iterator[list[Any]
     follows = stream.peek(2)
     # the last line may lack its end, and get it when the file grows
     ended = separator == b"\n" and (not follows or follows[:1] == b"\n" or follows == b"\r\n")
+    if place.line_end is not None:
+        ended = ended or b"\r" in (last, follows[:1])
     if last != separator and not ended and (place.line or place.record):
         raise SourceChanged(
             f"{place} has no {what} that begins at byte {offset}, where "
@@ -404,19 +451,3 @@ def _sheet(sheet: str | int | None) -> str | int | None:
     if sheet is None or (isinstance(sheet, str) and sheet) or (type(sheet) is int and sheet > 0):
         return sheet
     raise ValueError(f"sheet: {sheet!r} is neither the name of a sheet nor its number, from 1")
-
-
-def _delimiter(delimiter: str | None) -> str | None:
-    if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n' or not delimiter.isascii()):
-        raise ValueError(
-            f"delimiter: {delimiter!r} is not one character of ASCII other than a quote or line end"
-        )
-    return delimiter
-
-
-def _header(header: bool | Sequence[str]) -> bool | list[str]:
-    if isinstance(header, bool):
-        return header
-    if isinstance(header, str) or not header or len(set(header)) < len(header) or not all(header):
-        raise ValueError(f"header: {header!r} is neither true, false, nor a list of different names")
-    return list(header)

@@ -1,97 +1,132 @@
-"""What the first bytes of a CSV file say: its delimiter, its columns, and the types of those."""
+"""What the first bytes of a CSV file say: what divides it, its columns, and the types of those."""
 
 from __future__ import annotations
 
 import csv
-import io
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+import logging
+import re
+from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
-import msgspec
-
 from etl.errors import SourceError
-from etl.sources import csv_types, encodings
+from etl.sources import csv_columns, csv_comments, csv_dialect, encodings
 from etl.sources.belonging import see_that_it_belongs
+from etl.sources.csv_columns import UNKNOWN
+from etl.sources.csv_dialect import named
+from etl.sources.csv_form import Form, count, split
+from etl.sources.csv_options import Options
 from etl.sources.lines import Blocks
-from etl.sources.place import Place
+from etl.sources.place import Place, Split
+
+LOG = logging.getLogger("etl.sources")
 
 SAMPLE_BYTES = 1 << 20
 SAMPLE_ROWS = 10_000
-_SNIFFED_ROWS = 100
-_DELIMITERS = ",;\t|"
+# What Excel takes for the delimiter, and writes for no other program.
+_SEPARATOR = re.compile(rb'"?sep=([\t\x20-\x21\x23-\x7e])"?(?=\r|\n|\Z)', re.IGNORECASE)
 
 
-class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """How CSV is read; `Files` documents each."""
-
-    types: Mapping[str, str]
-    delimiter: str | None
-    header: bool | Sequence[str]
-    nulls: frozenset[str]
-    encoding: str
-    skip_lines: int
-
-
-def read_head(blocks: Blocks, place: Place, options: Options) -> None:
-    """Find what `place` does not say yet: delimiter, columns (the header line is taken), types.
+def read_head(
+    blocks: Blocks, place: Place, options: Options, *, tabs: bool, tell: Callable[[str], None]
+) -> None:
+    """Find what `place` does not say yet: how the file is divided, columns (the header line is taken), types.
 
     A file that was entered in the middle has all of it from the cursor, and nothing is read.
 
+    Args:
+        blocks: the file, at its beginning.
+        place: where that is; moved on behind what holds no records.
+        options: how CSV is read.
+        tabs: whether the file's name or its Content-Type says that it is divided by tabs.
+        tell: takes what was found, in words.
+
     Raises:
-        SourceError: the header is no good, or lacks a column that `types` names.
+        SourceError: the header is no good, or lacks a column that `types` names; or the file does not belong to those
+            before it.
     """
-    if place.columns is not None and all(name in place.types for name in place.columns):
+    if place.columns is not None:
         return
-    taken = []
-    size = 0
-    while size < SAMPLE_BYTES and (block := blocks.take()):
-        taken.append(block)
-        size += len(block)
-    sample = b"".join(taken)
-    if place.columns is None and options.skip_lines:
-        before = _bytes_of(sample, options.skip_lines)
-        _pass(sample[:before], place)
-        sample = sample[before:]
+    any_line_end = place.line_end is not None
+    sample = take_sample(blocks, 0)
+    if options.skip_lines:
+        before = b"".join(split(sample, any_line_end=any_line_end)[: options.skip_lines])
+        _pass(before, place)
+        sample = sample[len(before) :]
+    said, sample = _separator(sample, place)
     text = sample.decode(options.encoding, "replace")
     if place.delimiter is None:
-        place.delimiter = options.delimiter or _sniff(text)
-    reader = csv.reader(io.StringIO(text, newline="\n"), delimiter=place.delimiter, strict=True)
-    if place.columns is None and (first := _first_row(reader, place)):
-        header = 0
+        _divide(text, place, options, said=said, tabs=tabs, tell=tell)
+    form = Form(place, options)
+    if skipped := csv_comments.before_header(text, place, form, options):
+        before = b"".join(split(sample, any_line_end=any_line_end)[:skipped])
+        tell(f"{place.on_line(0, 0)}: {skipped} lines of comments before the header are passed over")
+        _pass(before, place)
+        sample = sample[len(before) :]
+        text = sample.decode(options.encoding, "replace")
+    lines = csv_comments.Lines(form.lines(form.prepared(text)), options.comment)
+    reader = csv.reader(lines, **form.format)
+    first = _first_row(reader, place, form)
+    lines.between = True
+    if first:
         if options.header is True:
-            header = _bytes_of(sample, reader.line_num)
-            _check_text(sample[:header], place, options)
-            place.columns = _named(first, place)
-            _pass(sample[:header], place)
+            header = b"".join(split(sample, any_line_end=any_line_end)[: lines.handed + lines.passed])
+            _check_text(header, place, options)
+            place.columns = _names(first, place)
+            _pass(header, place)
+            sample = sample[len(header) :]
             first = []
-            see_that_it_belongs(
-                str(place),
-                place.columns,
-                place.types,
-                "If it has no header, give it one, or name the columns of all in the job: "
-                "header = [names] (with skip_lines = 1, where all have one). ",
-            )
+            see_that_it_belongs(str(place), place.columns, place.types, _ADVICE)
         elif options.header is False:
             place.columns = [f"column_{number}" for number in range(1, len(first) + 1)]
             _check_number(place)
         else:
             place.columns = list(options.header)
         _check_declared(place, options)
-        rows = [first, *_rows(reader)]
-        sample = sample[header:]
-    else:
-        rows = _rows(reader)
     blocks.give_back(sample)
-    _infer(rows, place, options)
+    if place.columns is not None:
+        place.types = {**dict.fromkeys(place.columns, UNKNOWN), **place.types}
+        infer([first, *_rows(lines, reader, form)], place, options)
 
 
-def _pass(lines: bytes, place: Place) -> None:
-    """Move on behind lines that hold no records."""
-    assert place.offset is not None
-    place.line += lines.count(b"\n")
-    place.offset += len(lines)
+def take_sample(blocks: Blocks, size: int) -> bytes:
+    """Take lines for a sample; they are to be given back.
+
+    Args:
+        blocks: the file.
+        size: of what was taken for it already, in bytes.
+    """
+    taken = []
+    while size < SAMPLE_BYTES and (block := blocks.take()):
+        taken.append(block)
+        size += len(block)
+    return b"".join(taken)
+
+
+def sampled(sample: bytes, form: Form, options: Options) -> list[list[str]]:
+    """Return the rows of a sample."""
+    text = form.prepared(sample.decode(options.encoding, "replace"))
+    lines = csv_comments.Lines(form.lines(text), options.comment)
+    return _rows(lines, csv.reader(lines, **form.format), form)
+
+
+def infer(rows: list[Any], place: Place, options: Options) -> None:
+    """Give types to those columns of `place` that have none yet: declared ones, or what their values say.
+
+    Args:
+        rows: of the file, what cannot be read among them.
+        place: its types are replaced.
+        options: how CSV is read.
+    """
+    columns = place.columns or []
+    rows = [row for row in rows if type(row) is list and len(row) == len(columns) and row]
+    if not rows:
+        return  # the file, or the block, that brings the first row shows them
+    types = dict(place.types)
+    for name, values in zip(columns, zip(*rows, strict=True), strict=True):
+        if types.get(name, UNKNOWN) == UNKNOWN:
+            types[name] = csv_columns.infer(name, values, options)
+    place.types = types
 
 
 def raise_field_limit(limit: int) -> None:
@@ -103,10 +138,54 @@ def raise_field_limit(limit: int) -> None:
         csv.field_size_limit(limit)
 
 
-def _first_row(reader: Any, place: Place) -> list[str]:
+def _pass(lines: bytes, place: Place) -> None:
+    """Move on behind lines that hold no records."""
+    assert place.offset is not None
+    place.line += count(lines, any_line_end=place.line_end is not None)
+    place.offset += len(lines)
+
+
+def _separator(sample: bytes, place: Place) -> tuple[str | None, bytes]:
+    """Take the line `sep=;` if it is the first one; returns what it says, and the rest of the sample."""
+    match = _SEPARATOR.match(sample)
+    if match is None:
+        return None, sample
+    line = split(sample, any_line_end=place.line_end is not None)[0]
+    _pass(line, place)
+    return match[1].decode("ascii"), sample[len(line) :]
+
+
+def _divide(
+    text: str, place: Place, options: Options, *, said: str | None, tabs: bool, tell: Callable[[str], None]
+) -> None:
+    """Find what divides the fields, and see that the files before are divided so."""
+    before = place.split
+    if said is not None and options.delimiter is None:
+        found = csv_dialect.Found(said, None, "as its first line says", False)
+    else:
+        lines = text.splitlines(keepends=True)
+        bare = "".join(lines[csv_comments.leading(lines, options) :])
+        found = csv_dialect.find(bare, options, tabs=tabs, before=before.delimiter if before else None)
+    if options.delimiter is None and found.divides:
+        if before is None:
+            place.split = Split(file=str(place), delimiter=found.delimiter)
+        elif found.delimiter != before.delimiter:
+            raise SourceError(
+                f"{place}: its fields are divided by {named(found.delimiter)} ({found.why}), those of {before.file} "
+                f"by {named(before.delimiter)}; say which it is with `delimiter`, or load these files by two jobs"
+            )
+    elif before is not None and not found.divides and said is None:
+        found = found._replace(delimiter=before.delimiter)
+    place.delimiter, place.quote = found.delimiter, found.quote
+    quote = options.quote if found.quote is None else found.quote
+    quoted = f", quoted by {quote or chr(34)}" if quote != "" else ", quotes are text"
+    tell(f"{place}: CSV, fields divided by {named(found.delimiter)} ({found.why}){quoted}")
+
+
+def _first_row(reader: Any, place: Place, form: Form) -> list[str]:
     """Return the first row that is not blank; an empty list: there is none."""
     try:
-        return next(filter(None, reader), [])
+        return form.restored(next(filter(None, reader), []))
     except csv.Error as error:
         raise SourceError(
             f"{place.on_line(0, 0)}: the header cannot be read ({error}): is this CSV, with lines ended by \\n? "
@@ -114,30 +193,21 @@ def _first_row(reader: Any, place: Place) -> list[str]:
         ) from error
 
 
-def _rows(reader: Any) -> list[list[str]]:
-    """Return rows for a sample, up to one that cannot be read: it is met again, and named, by the reading itself."""
+def _rows(lines: csv_comments.Lines, reader: Any, form: Form) -> list[list[str]]:
+    """Return rows for a sample; those that cannot be read are met again, and named, by the reading itself."""
     rows: list[list[str]] = []
-    with suppress(csv.Error):
-        rows.extend(islice(reader, SAMPLE_ROWS))
-    return rows
+    while len(rows) < SAMPLE_ROWS:
+        try:
+            for row in islice(reader, SAMPLE_ROWS - len(rows)):
+                lines.between = True
+                rows.append(row)
+            break
+        except csv.Error:
+            lines.between = True
+    return [form.restored(row) for row in rows] if form.restores else rows
 
 
-def _sniff(text: str) -> str:
-    """Return the delimiter with which most rows have as many fields as the first, and that more than one."""
-
-    def score(delimiter: str) -> tuple[float, int]:
-        reader = csv.reader(io.StringIO(text, newline="\n"), delimiter=delimiter, strict=True)
-        widths: list[int] = []
-        with suppress(csv.Error):
-            widths.extend(len(row) for row in islice(filter(None, reader), _SNIFFED_ROWS))
-        if not widths or widths[0] == 1:
-            return (0, 0)
-        return (widths.count(widths[0]) / len(widths), widths[0])
-
-    return max(_DELIMITERS, key=score)
-
-
-def _named(header: list[str], place: Place) -> list[str]:
+def _names(header: list[str], place: Place) -> list[str]:
     where = place.on_line(0, 0)
     advice = "name each column in the file's first line, once; or set header = [names], and skip_lines = 1"
     if "" in header:
@@ -179,21 +249,7 @@ def _check_number(place: Place) -> None:
         )
 
 
-def _infer(rows: list[list[str]], place: Place, options: Options) -> None:
-    """Add to the types of `place` those of columns that no file before has shown: declared, or inferred."""
-    columns = place.columns or []
-    rows = [row for row in rows if len(row) == len(columns) and row]
-    if not rows:
-        return  # the file that brings the first row shows them
-    for name, values in zip(columns, zip(*rows, strict=True), strict=True):
-        if name not in place.types:
-            type_ = options.types.get(name) or csv_types.infer(values, options.nulls)
-            place.types = {**place.types, name: type_}
-
-
-def _bytes_of(sample: bytes, lines: int) -> int:
-    """Return the number of bytes that the first `lines` lines take."""
-    end = 0
-    for _ in range(lines):
-        end = sample.find(b"\n", end) + 1 or len(sample)
-    return end
+_ADVICE = (
+    "If it has no header, give it one, or name the columns of all in the job: header = [names] (with skip_lines = 1, "
+    "where all have one). "
+)

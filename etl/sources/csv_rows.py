@@ -1,8 +1,8 @@
 r"""CSV (RFC 4180): rows to records, with the exact byte at which each row begins.
 
-Lines end in `\n` or `\r\n`; quoted fields hold delimiters, doubled quotes and line ends; blank lines are skipped.
-A row that is no row of the table (its number of fields, a value that does not fit its column) is one unreadable
-record, and so is what follows a quote that is never closed.
+Lines end in `\n` or `\r\n`, or as on the Macintosh in `\r`; quoted fields hold delimiters, doubled quotes and line
+ends; blank lines are skipped. A row that is no row of the table (its number of fields, a value that does not fit its
+column) is one unreadable record, and so is what follows a quote that is never closed.
 
 The inner loops work on a block of rows and on whole columns. Only where a block holds something wrong is it gone
 through row by row, to say what.
@@ -11,22 +11,32 @@ through row by row, to say what.
 from __future__ import annotations
 
 import csv
-import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from etl.errors import SourceError
-from etl.sources import csv_head, csv_types
-from etl.sources.csv_head import Options
+from etl.sources import csv_head
+from etl.sources.csv_comments import Lines
+from etl.sources.csv_form import Form
+from etl.sources.csv_lines import CsvBlocks, find_line_end
+from etl.sources.csv_options import Options
+from etl.sources.csv_table import Row, Table
 from etl.sources.decoding import Stream
-from etl.sources.lines import Blocks
-from etl.sources.place import Place, unreadable
+from etl.sources.place import Place
 
 # What one row may take at most, in bytes: it is held in memory several times over.
 LONGEST_ROW = 16 << 20
 
 
-def read(stream: Stream, place: Place, options: Options, *, block: int) -> Iterator[list[Any]]:
+def read(
+    stream: Stream,
+    place: Place,
+    options: Options,
+    *,
+    block: int,
+    tabs: bool = False,
+    tell: Callable[[str], None] = lambda _said: None,
+) -> Iterator[list[Any]]:
     """Decode CSV; yields lists of records, each with a mark at its end.
 
     Args:
@@ -34,16 +44,27 @@ def read(stream: Stream, place: Place, options: Options, *, block: int) -> Itera
         place: moved on with what was read.
         options: how CSV is read.
         block: how many bytes to decode at once.
+        tabs: whether the file's name or its Content-Type says that it is divided by tabs.
+        tell: takes what was found out about the file, in words.
     """
     # a row that is too long is to be met by the check below, before csv's own limit, which it can go on from
     csv_head.raise_field_limit(2 * LONGEST_ROW)
-    blocks = Blocks(stream, place, block, LONGEST_ROW)
-    csv_head.read_head(blocks, place, options)
+    if place.columns is None:
+        find_line_end(stream, place, options)
+    blocks = CsvBlocks(stream, place, block, LONGEST_ROW, options.skip_footer)
+    csv_head.read_head(blocks, place, options, tabs=tabs, tell=tell)
     if place.columns is None:
         return
-    table = _Table(place, options)
+    form = Form(place, options)
+    table = Table(place, options, form)
     while lines := blocks.take():
-        rows = _Rows(lines, blocks, place, options)
+        rows = _Rows(lines, blocks, place, form, options.encoding)
+        if table.shows_a_value(rows.rows):
+            ahead = csv_head.take_sample(blocks, rows.bytes)
+            blocks.give_back(ahead)
+            csv_head.infer([*rows.rows, *csv_head.sampled(ahead, form, options)], place, options)
+            del ahead
+            table = Table(place, options, form)
         batch = table.records(rows)
         assert place.offset is not None
         place.record += len(batch)
@@ -61,30 +82,35 @@ class _Rows:
     Attributes:
         rows: fields; or what is wrong with the row.
         ends: for each row, the number of lines up to its end; None: each row is one line.
+        begins: for each row, the number of lines before it, where there may be comments; None: the row before it ends
+            there.
+        spanning: the numbers of the rows that lie on several lines.
         bytes: the size of the rows.
         lines: the number of lines (line ends) in them.
         broken: whether there are bytes in them that are no text.
     """
 
-    def __init__(self, lines: bytes, blocks: Blocks, place: Place, options: Options) -> None:
+    def __init__(self, lines: bytes, blocks: CsvBlocks, place: Place, form: Form, encoding: str) -> None:
         self._blocks = blocks
         self._place = place
-        self._encoding = options.encoding
-        self._format: dict[str, Any] = {"delimiter": place.delimiter, "strict": True}
+        self._form = form
+        self._encoding = encoding
         self._taken: list[bytes] = []
         self.broken = False
-        self.rows: list[list[str] | csv.Error] = []
+        self.rows: list[Row] = []
         self.ends: list[int] | None = None
+        self.begins: list[int] | None = None
+        self.spanning: Sequence[int] = ()
         text = self._text(lines)
-        if b'"' in lines or not self._plain(text):
+        if not form.is_plain(lines) or not self._plain(text):
             self._with_care(text)
         self.bytes = sum(map(len, self._taken))
-        self.lines = sum(taken.count(b"\n") for taken in self._taken)
+        self.lines = sum(map(form.count, self._taken))
 
     def _plain(self, text: str) -> bool:
         """Read rows that have no quotes: each is a line, and no loop is needed to know where they end."""
         try:
-            self.rows.extend(csv.reader(io.StringIO(text, newline="\n"), **self._format))
+            self.rows.extend(self._form.reader(text))
         except csv.Error:
             self.rows.clear()
             return False
@@ -92,8 +118,19 @@ class _Rows:
 
     def _with_care(self, text: str) -> None:
         """Read rows one by one, up to the end of the one that holds the block's last line."""
-        wanted = self._taken[0].count(b"\n") + (not self._taken[0].endswith(b"\n"))
-        reader = csv.reader(self._lines(text), **self._format)
+        if self._form.comment is None:
+            self._read(text)
+        else:
+            self._read_between_comments(text, self._form.comment)
+        if self._form.restores:
+            self.rows = [self._form.restored(row) if type(row) is list else row for row in self.rows]
+
+    def _wanted(self) -> int:
+        return self._form.count(self._taken[0]) + (not self._form.is_ended(self._taken[0]))
+
+    def _read(self, text: str) -> None:
+        wanted = self._wanted()
+        reader = csv.reader(self._lines(text, lambda: True), **self._form.format)
         rows, ends = self.rows, []
         read = 0
         while read < wanted:
@@ -109,121 +146,74 @@ class _Rows:
                 rows.append(error)
                 ends.append(read := reader.line_num)
         self.ends = ends
+        if read > len(rows):
+            self.spanning = [
+                number
+                for number, (begin, end) in enumerate(zip([0, *ends], ends, strict=False))
+                if end - begin > 1
+            ]
         self._give_back(read)
 
-    def _lines(self, text: str) -> Iterator[str]:
-        yield from io.StringIO(text, newline="\n")
-        while lines := self._blocks.take():
+    def _read_between_comments(self, text: str, sign: str) -> None:
+        wanted = self._wanted()
+        lines: Lines = Lines(self._lines(text, lambda: not lines.between), sign)
+        reader = csv.reader(lines, **self._form.format)
+        ends: list[int] = []
+        begins: list[int] = []
+        row: Row | None
+        while lines.handed + lines.passed < wanted:
+            lines.between = True
+            try:
+                row = next(reader, None)
+            except csv.Error as error:
+                row = error
+            if row is None:
+                break
+            self.rows.append(row)
+            begins.append(lines.began)
+            ends.append(lines.handed + lines.passed)
+        self.ends, self.begins = ends, begins
+        self.spanning = [
+            number for number, (begin, end) in enumerate(zip(begins, ends, strict=True)) if end - begin > 1
+        ]
+        self._give_back(max(lines.handed + lines.passed, wanted))
+
+    def _lines(self, text: str, goes_on: Callable[[], bool]) -> Iterator[str]:
+        yield from self._form.lines(text)
+        while goes_on() and (lines := self._blocks.take()):
             if sum(map(len, self._taken)) > LONGEST_ROW:
                 raise SourceError(
                     f"{self._place.on_line(0, 0)}: a row that begins in this line or soon after is longer than "
-                    f"{LONGEST_ROW >> 20} MiB: close the quote, or set `format`"
+                    f'{LONGEST_ROW >> 20} MiB: close the quote, or, where quotes are text, say quote = ""'
                 )
-            yield from io.StringIO(self._text(lines), newline="\n")
+            yield from self._form.lines(self._text(lines))
 
     def _text(self, lines: bytes) -> str:
         self._taken.append(lines)
         try:
-            return lines.decode(self._encoding)
+            text = lines.decode(self._encoding)
         except UnicodeDecodeError:
             self.broken = True
-            return lines.decode(self._encoding, "surrogateescape")
+            text = lines.decode(self._encoding, "surrogateescape")
+        return self._form.prepared(text)
 
     def _give_back(self, read: int) -> None:
         """Give the lines back that come after the first `read`: they lie in the block taken last."""
         *whole, last = self._taken
-        end = 0
-        for _ in range(read - sum(taken.count(b"\n") for taken in whole)):
-            end = last.find(b"\n", end) + 1 or len(last)
-        if end < len(last):
-            self._blocks.give_back(last[end:])
-            self._taken[-1] = last[:end]
+        read -= sum(map(self._form.count, whole))
+        rest = b"".join(self._form.split(last)[read:]) if read < self._form.count(last) else b""
+        if rest:
+            self._blocks.give_back(rest)
+            self._taken[-1] = last[: -len(rest)]
 
-    def numbered(self) -> Iterator[tuple[list[str] | csv.Error, int, int, bytes]]:
-        """Yield each row with the lines and the bytes before it, and its bytes."""
-        lines = b"".join(self._taken).split(b"\n")
-        start = size = 0
+    def numbered(self) -> Iterator[tuple[Row, int, int, bytes]]:
+        """Yield each row with the lines and the bytes before it, and its bytes, its line end among them."""
+        lines = self._form.split(b"".join(self._taken))
+        last = size = 0
         for number, row in enumerate(self.rows):
             end = self.ends[number] if self.ends is not None else number + 1
-            raw = b"\n".join(lines[start:end])
+            start = self.begins[number] if self.begins is not None else last
+            size += sum(map(len, lines[last:start]))
+            raw = b"".join(lines[start:end])
             yield row, start, size, raw
-            start, size = end, size + len(raw) + 1
-
-
-class _Table:
-    """Makes records of rows: the columns' names, and what converts them.
-
-    Args:
-        place: names columns and inferred types.
-        options: names declared types, which come first, and null words.
-    """
-
-    def __init__(self, place: Place, options: Options) -> None:
-        self._names = place.columns or []
-        self._place = place
-        self._encoding = options.encoding
-        types = {**place.types, **options.types}
-        self._types = [types.get(name, "string") for name in self._names]
-        self._inferred = [name not in options.types for name in self._names]
-        self._converters = [csv_types.converter(type_, options.nulls) for type_ in self._types]
-
-    def records(self, rows: _Rows) -> list[Any]:
-        """Return a record, or an `Unreadable`, for each row that is not blank."""
-        if not rows.broken:
-            try:
-                return self._convert(rows.rows)
-            except (ValueError, TypeError):  # TypeError: what stands for a row is an error
-                pass
-        return [self._one(*numbered) for numbered in rows.numbered() if numbered[0] != []]
-
-    def _convert(self, rows: Any) -> list[Any]:
-        """Convert whole columns; raises ValueError when anything is unusual."""
-        names = self._names
-        columns = zip(*rows, strict=True)
-        converted = [convert(column) for convert, column in zip(self._converters, columns, strict=True)]
-        return [dict(zip(names, row)) for row in zip(*converted)]  # noqa: B905 - the lengths were checked above
-
-    def _one(self, row: list[str] | csv.Error, lines: int, size: int, raw: bytes) -> Any:
-        where = self._place.on_line(lines, size)
-        raw = raw.removesuffix(b"\r")
-        if isinstance(row, csv.Error):
-            return unreadable(raw, where, f"no CSV row ({row}){_HINTS.get(str(row).partition(' ')[0], '')}")
-        try:
-            raw.decode(self._encoding)
-        except UnicodeDecodeError as error:
-            return unreadable(
-                raw, where, f"no valid {self._encoding} ({raw[error.start]:#04x} at its byte {error.start})"
-            )
-        text = raw.decode(self._encoding)
-        if len(row) != len(self._names):
-            return unreadable(
-                text, where, f"{len(row)} fields where the table has {len(self._names)} columns"
-            )
-        try:
-            return self._convert([row])[0]
-        except ValueError:
-            return unreadable(text, where, self._misfit(row))
-
-    def _misfit(self, row: list[str]) -> str:
-        """Say which value does not fit its column."""
-        for name, type_, inferred, convert, value in zip(
-            self._names, self._types, self._inferred, self._converters, row, strict=True
-        ):
-            try:
-                convert([value])
-            except ValueError:
-                shown = value if len(value) <= 100 else value[:99] + "…"
-                why = f"column {name!r} is {type_} and {shown!r} does not fit"
-                if not inferred:
-                    return why
-                return (
-                    f"{why}; the type was inferred from the first rows, declare another one: "
-                    f'types = {{ {name} = "string" }}'
-                )
-        raise AssertionError(row)  # never reached: one of them did not fit
-
-
-_HINTS = {
-    "unexpected": ": a quote is not closed",
-    "new-line": ": a carriage return stands within the line",
-}
+            last, size = end, size + len(raw)

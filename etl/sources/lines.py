@@ -58,8 +58,9 @@ class Blocks:
                 data = self._read(wanted)
                 self._ended = len(data) < wanted
                 block += data
-            cut = block.rfind(b"\n", 0, end) + 1
-            if cut or (self._ended and len(block) <= end):
+            ended = self._ended and len(block) <= end
+            cut = self._cut(block, end, ended=ended)
+            if cut or ended:
                 break
             if end > self._longest:
                 raise SourceError(
@@ -76,6 +77,17 @@ class Blocks:
     def give_back(self, lines: bytes) -> None:
         """Take back what came last; it is handed out again."""
         self._rest = lines + self._rest
+
+    def _cut(self, block: bytes, end: int, *, ended: bool) -> int:
+        """Return where the last whole line before `end` ends in a block; 0: none does.
+
+        Args:
+            block: what was read.
+            end: how far to look.
+            ended: whether nothing follows the block.
+        """
+        del ended
+        return block.rfind(b"\n", 0, end) + 1
 
 
 def read(stream: Stream, place: Place, *, block: int) -> Iterator[list[Any]]:

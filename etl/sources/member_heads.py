@@ -10,9 +10,10 @@ from typing import Any
 import msgspec
 
 from etl.sources import csv_head
-from etl.sources.csv_head import Options
+from etl.sources.csv_dialect import is_tsv
+from etl.sources.csv_lines import CsvBlocks, find_line_end
+from etl.sources.csv_options import Options
 from etl.sources.decoding import Stream
-from etl.sources.lines import Blocks
 from etl.sources.members import Shape
 from etl.sources.place import Place
 
@@ -46,10 +47,15 @@ def _columns(head: bytes, place: Place, options: Options) -> tuple[str, ...] | N
     if options.header is not True:
         return None  # the job names them
     if len(head) >= HEAD_BYTES:
-        head = head[: head.rfind(b"\n") + 1]
+        head = head[: max(head.rfind(b"\n"), head.rfind(b"\r")) + 1]
     looked = Place(file=place.file, member=place.member, offset=0)
-    blocks = Blocks(Stream(io.BytesIO(head), "none", ()), looked, len(head) + 1, len(head) + 1)
-    csv_head.read_head(blocks, looked, msgspec.structs.replace(options, types={}))
+    stream = Stream(io.BytesIO(head), "none", ())
+    find_line_end(stream, looked, options)
+    blocks = CsvBlocks(stream, looked, len(head) + 1, len(head) + 1, 0)
+    options = msgspec.structs.replace(options, types={})
+    csv_head.read_head(
+        blocks, looked, options, tabs=is_tsv(looked.member or looked.file), tell=lambda _said: None
+    )
     return None if looked.columns is None else tuple(looked.columns)
 
 

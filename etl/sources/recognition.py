@@ -30,6 +30,7 @@ _BY_SUFFIX: dict[str, Format] = {
     ".jsonl": "ndjson",
     ".csv": "csv",
     ".tsv": "csv",
+    ".tab": "csv",
     ".parquet": "parquet",
 }
 _COMPRESSED = {".gz", ".gzip", ".zst", ".zstd", ".bz2", ".xz", ".br"}

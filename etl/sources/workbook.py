@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from etl.errors import SourceError
 from etl.sources import office
-from etl.sources.csv_head import Options
+from etl.sources.csv_options import Options
 from etl.sources.hidden import shortened
 from etl.sources.place import Place, unreadable
 from etl.sources.refusals import Damaged
@@ -176,11 +176,11 @@ class _Table:
             if options.header is True and header is None:
                 header, self._above = cells, number
                 continue
-            columns += [Column(options.nulls) for _ in cells[len(columns) :]]
+            columns += [Column(options) for _ in cells[len(columns) :]]
             for column, cell in zip(columns, cells, strict=False):
                 column.see(cell)
         if header is not None:
-            columns += [Column(options.nulls) for _ in header[len(columns) :]]
+            columns += [Column(options) for _ in header[len(columns) :]]
             for column, cell in zip(columns, header, strict=False):
                 column.used = column.used or cell != EMPTY
         self._columns = [(at, column) for at, column in enumerate(columns) if column.used]

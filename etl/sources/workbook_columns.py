@@ -20,6 +20,7 @@ from datetime import date, datetime, time
 from typing import Any
 
 from etl.sources import csv_types
+from etl.sources.csv_options import Options
 
 EMPTY = ""
 _WHOLE = 2**53
@@ -33,10 +34,11 @@ class Column:
         used: whether a cell holds something.
     """
 
-    def __init__(self, nulls: frozenset[str]) -> None:
+    def __init__(self, options: Options) -> None:
         self.name = ""
         self.used = False
-        self._nulls = nulls
+        self._options = options
+        self._nulls = options.words(text=False)
         self._types: set[type] = set()
         self._texts = False
         self._whole = True
@@ -60,7 +62,9 @@ class Column:
         self._as_text = self._texts or not alike
         self._times = datetime in self._types
         if type_ is not None:
-            self._declared = csv_types.converter(type_, self._nulls)
+            self._declared = csv_types.converter(
+                type_, self._options.words(text=type_ == "string"), said=True
+            )
 
     def value(self, cell: Any) -> Any:
         """Return the value of a cell; raises ValueError where it is none of a declared type."""

@@ -1,7 +1,7 @@
 """Several CSV files of one job: what makes one table, and what is refused by name.
 
-Exports in parts of which only the first has a header come from `split` and from UNLOAD (Redshift, Athena); what does not
-belong together is refused, as Polars and pyarrow do.
+Exports in parts of which only the first has a header come from `split` and from UNLOAD (Redshift, Athena); what does
+not belong together is refused, as Polars and pyarrow do.
 """
 
 from __future__ import annotations

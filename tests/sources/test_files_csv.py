@@ -43,7 +43,7 @@ def test_types_are_inferred_and_nulls_are_null(tmp_path: Path) -> None:
             "dep_time": None,
             "dep_delay": None,
             "carrier": "B6",
-            "tailnum": None,
+            "tailnum": "NA",
             "distance": 229,
             "gain": None,
             "time_hour": hour,
@@ -84,7 +84,8 @@ def test_types_are_inferred_and_nulls_are_null(tmp_path: Path) -> None:
         ("2013-01-31 10:00:00+01:00,2013-02-01", "timestamp", ["2013-01-31 10:00:00+01:00", "2013-02-01"]),
         ("2013-01-31T10:00:00.123Z", "timestamp", ["2013-01-31T10:00:00.123Z"]),
         ("20130131", "integer", [20130131]),
-        ("NA,,NULL", "string", [None, None, None]),
+        ("NA,,NULL", "string", ["NA", None, "NULL"]),
+        (",", "unknown", [None, None]),
         ("NaN,1", "float", None),
     ],
 )
@@ -103,14 +104,12 @@ def test_the_narrowest_type_that_fits_is_inferred(
     ("type_", "good", "bad"),
     [
         ("integer", "12345678901234567890", "1.0"),
-        ("integer", "0", "007"),
         ("integer", "0", "1_000"),
         ("integer", "1", "1,2"),
         ("integer", "1", "[1]"),
         ("integer", "1", "true"),
         ("float", "1", "0x10"),
         ("float", "1", "1e999"),
-        ("float", "1", "+1"),
         ("float", "1", "1,5"),
         ("float", "9007199254740992", "9007199254740993"),
         ("boolean", "TRUE", "1"),
@@ -249,8 +248,10 @@ def test_a_quote_that_is_never_closed_does_not_fill_the_memory(
         read(tmp_path, 'a,b\n1,"x\n' + "2,y\n" * 100_000)
 
 
-def test_a_carriage_return_within_a_line_is_unreadable(tmp_path: Path) -> None:
-    _, (_, reason), _ = read(tmp_path, "a,b\n1,x\n2,y\r3,z\n4,z\n")
+def test_a_carriage_return_within_a_line_is_unreadable_unless_it_ends_a_row(tmp_path: Path) -> None:
+    rows = read(tmp_path, "a,b\n1,x\n2,y\r3,z\n4,z\n")
+    assert [row["a"] for row in rows] == [1, 2, 3, 4]
+    _, (_, reason), _ = read(tmp_path, "a,b\n1,x\n2,y\r3\n4,z\n")
     assert "line 3 (byte 8): no CSV row" in reason
     assert "a carriage return stands within the line" in reason
 

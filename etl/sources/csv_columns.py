@@ -1,0 +1,98 @@
+"""As what each CSV column is read: as the job's `types` say, its casts, the warehouse, else as its values look.
+
+What was inferred stands in cursors, by name (`Place.types`), whatever is declared: a declaration may come, change and
+go while the job is under way. A column that has held nothing yet is `unknown` there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from etl.sources import csv_types
+from etl.sources.csv_options import Options
+from etl.sources.csv_types import Convert
+
+UNKNOWN = "unknown"
+
+# Neutral types whose values have a form of their own in records, as what those are converted, and what must have been
+# inferred for it: else the values are no such thing as they stand, and a transform or the warehouse is to see the text.
+_CONVERTED = {
+    "INTEGER": ("integer", frozenset({"integer"})),
+    "FLOAT": ("float", frozenset({"integer", "float", "decimal"})),
+    "NUMERIC": ("decimal", frozenset({"integer", "float", "decimal"})),
+    "BIGNUMERIC": ("decimal", frozenset({"integer", "float", "decimal"})),
+    "BOOLEAN": ("boolean", frozenset({"boolean"})),
+}
+# Neutral types that are no text, so that words may mean that there is no value.
+_NO_TEXT = frozenset({*_CONVERTED, "DATE", "TIME", "TIMESTAMP", "DATETIME"})
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a column is read.
+
+    Attributes:
+        type: one of `csv_types.TYPES`, or `unknown`.
+        nulls: the words that are null in it.
+        by: who says so: `types`, `declared`, or `values`.
+    """
+
+    type: str
+    nulls: frozenset[str]
+    by: str
+
+    def converter(self) -> Convert:
+        """Return what converts the column."""
+        type_ = "string" if self.type == UNKNOWN else self.type
+        return csv_types.converter(type_, self.nulls, said=self.by != "values")
+
+
+def reading(name: str, inferred: str, options: Options) -> Reading:
+    """Say how a column is read.
+
+    Args:
+        name: its name.
+        inferred: what `infer` made of its first values.
+        options: how CSV is read.
+    """
+    if type_ := options.types.get(name):
+        return Reading(type_, options.words(text=type_ == "string"), "types")
+    declared = options.declared(name)
+    if declared is None:
+        return Reading(inferred, options.words(text=inferred in ("string", UNKNOWN)), "values")
+    type_, needed = _CONVERTED.get(declared.type, ("string", frozenset()))
+    words = options.words(text=declared.type not in _NO_TEXT)
+    if needed and not declared.cast:
+        if inferred == UNKNOWN:
+            return Reading(UNKNOWN, words, "declared")
+        if inferred in needed:
+            return Reading(type_, words, "declared")
+    return Reading("string", words, "declared")
+
+
+def infer(name: str, values: Sequence[str], options: Options) -> str:
+    """Say of which type a column is, by its first values; `unknown`: it holds nothing.
+
+    Args:
+        name: its name.
+        values: what stands in it.
+        options: how CSV is read.
+    """
+    if type_ := options.types.get(name):
+        return type_
+    declared = options.declared(name)
+    no_text = declared is not None and declared.type in _NO_TEXT
+    words = options.words(text=False)
+    present = [text for text in values if text not in words]
+    if not present:
+        return UNKNOWN if options.words(text=not no_text).issuperset(values) else "string"
+    if declared is not None and not declared.cast and declared.type in _CONVERTED:
+        type_, _ = _CONVERTED[declared.type]
+        return type_ if csv_types.fit(present, type_, said=True) else "string"
+    return csv_types.infer(present)
+
+
+def is_a_number(text: str) -> bool:
+    """Say whether a text is a decimal number, with whatever digits."""
+    return csv_types.fit([text], "decimal")

@@ -1,0 +1,208 @@
+"""Records out of the rows of CSV: names, types, and what is wrong with a row that is no row of the table."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+from etl.sources import csv_columns
+from etl.sources.csv_columns import UNKNOWN
+from etl.sources.csv_form import NULL, NULL_WORD, Form
+from etl.sources.csv_options import Options
+from etl.sources.place import Place, unreadable
+
+Row = list[str] | csv.Error
+
+
+class Rows(Protocol):
+    """Rows, and where each stands.
+
+    Attributes:
+        rows: fields; or what is wrong with the row.
+        broken: whether there are bytes in them that are no text.
+        spanning: the numbers of those rows that lie on several lines, by `rows`.
+    """
+
+    rows: list[Row]
+    broken: bool
+    spanning: Sequence[int]
+
+    def numbered(self) -> Iterator[tuple[Row, int, int, bytes]]:
+        """Yield each row with the lines and the bytes before it, and its bytes."""
+
+
+class Table:
+    """Makes records of rows: the columns' names, and what converts them.
+
+    Args:
+        place: names columns and inferred types.
+        options: names declared types, which come first, and null words.
+        form: how rows are found in a text.
+    """
+
+    def __init__(self, place: Place, options: Options, form: Form) -> None:
+        self._names = place.columns or []
+        self._place = place
+        self._form = form
+        self._encoding = options.encoding
+        self._readings = [
+            csv_columns.reading(name, place.types.get(name, UNKNOWN), options) for name in self._names
+        ]
+        if form.keeps_nulls:  # then the word itself is a text: it was written with two backslashes
+            self._readings = [
+                csv_columns.Reading(known.type, (known.nulls - {NULL_WORD}) | {NULL}, known.by)
+                for known in self._readings
+            ]
+        self._converters = [known.converter() for known in self._readings]
+        self._unknown = [number for number, known in enumerate(self._readings) if known.type == UNKNOWN]
+        self._trusts_quotes = options.quote is not None
+
+    def shows_a_value(self, rows: Sequence[Row]) -> bool:
+        """Say whether a column that was empty so far holds something in these rows."""
+        if not self._unknown:
+            return False
+        width = len(self._names)
+        fit = [row for row in rows if type(row) is list and len(row) == width]
+        if not fit:
+            return False
+        columns = list(zip(*fit, strict=True))
+        return any(not self._readings[number].nulls.issuperset(columns[number]) for number in self._unknown)
+
+    def records(self, rows: Rows) -> list[Any]:
+        """Return a record, or an `Unreadable`, for each row that is not blank."""
+        doubtful = self._doubtful(rows)
+        if not rows.broken and not doubtful:
+            try:
+                return self._convert(rows.rows)
+            except (ValueError, TypeError):  # TypeError: what stands for a row is an error
+                pass
+        found: list[Any] = []
+        for number, (row, lines, size, raw) in enumerate(rows.numbered()):
+            if row == []:
+                continue
+            where = self._place.on_line(lines, size)
+            if number in doubtful:
+                found.append(unreadable(raw.rstrip(b"\r\n"), where, _SEVERAL_ROWS))
+            else:
+                found += self._one(row, where, raw)
+        return found
+
+    def _convert(self, rows: Any) -> list[Any]:
+        """Convert whole columns; raises ValueError when anything is unusual."""
+        names = self._names
+        columns = zip(*rows, strict=True)
+        converted = [convert(column) for convert, column in zip(self._converters, columns, strict=True)]
+        return [dict(zip(names, row)) for row in zip(*converted)]  # noqa: B905 - the lengths were checked above
+
+    def _doubtful(self, rows: Rows) -> frozenset[int]:
+        """Return the numbers of rows in which a quote that is text has eaten others, whose fields fit by chance.
+
+        Then each of its lines is a row by itself: as many fields, and no text where none belongs. With two columns of
+        text that says nothing.
+        """
+        if self._trusts_quotes or not rows.spanning:
+            return frozenset()
+        width = len(self._names)
+        if width < 2 or (width == 2 and all(known.type in ("string", UNKNOWN) for known in self._readings)):
+            return frozenset()
+        wanted = set(rows.spanning)
+        return frozenset(
+            number
+            for number, (row, _, _, raw) in enumerate(rows.numbered())
+            if number in wanted and type(row) is list and len(row) == width and self._are_rows(raw)
+        )
+
+    def _are_rows(self, raw: bytes) -> bool:
+        lines = [line.decode(self._encoding, "replace") for line in self._form.split(raw)]
+        found = [self._form.unquoted(line) for line in lines]
+        if any(len(fields) != len(self._names) for fields in found):
+            return False
+        try:
+            self._convert(found)
+        except ValueError:
+            return False
+        return True
+
+    def _one(self, row: Row, where: str, raw: bytes) -> list[Any]:
+        ended, raw = raw, raw.removesuffix(b"\n").removesuffix(b"\r")
+        if isinstance(row, csv.Error):
+            return self._lines_within(ended) or [
+                unreadable(raw, where, f"no CSV row ({row}){_HINTS.get(str(row).partition(' ')[0], '')}")
+            ]
+        try:
+            text = raw.decode(self._encoding)
+        except UnicodeDecodeError as error:
+            return [
+                unreadable(
+                    raw,
+                    where,
+                    f"no valid {self._encoding} ({raw[error.start]:#04x} at its byte {error.start})",
+                )
+            ]
+        if len(row) != len(self._names):
+            return [
+                unreadable(text, where, f"{len(row)} fields where the table has {len(self._names)} columns")
+            ]
+        try:
+            return self._convert([row])
+        except ValueError:
+            return [unreadable(text, where, self._misfit(row))]
+
+    def _lines_within(self, raw: bytes) -> list[Any]:
+        r"""Read a line in which others end in `\r` by itself, if each of them is a row of the table.
+
+        In a table of one column a `\r` may be anything.
+        """
+        if len(self._names) < 2:
+            return []
+        try:
+            rows = [row for row in self._form.pieces(raw.decode(self._encoding)) if row]
+        except (csv.Error, UnicodeDecodeError):
+            return []
+        if any(len(row) != len(self._names) for row in rows):
+            return []
+        try:
+            return self._convert([self._form.restored(row) for row in rows])
+        except ValueError:
+            return []
+
+    def _misfit(self, row: list[str]) -> str:
+        """Say which value does not fit its column."""
+        for name, known, convert, value in zip(
+            self._names, self._readings, self._converters, row, strict=True
+        ):
+            try:
+                convert([value])
+            except ValueError:
+                shown = value if len(value) <= 100 else value[:99] + "…"
+                why = f"column {name!r} is {known.type} and {shown!r} does not fit"
+                if known.by == "types":
+                    return why
+                if known.by == "declared":
+                    return f'{why}; to have its text as it stands, say types = {{ {_key(name)} = "string" }}'
+                advice = f'declare another one: types = {{ {_key(name)} = "string" }}'
+                if csv_columns.is_a_number(value):
+                    advice += ', or "decimal", which keeps all digits'
+                return f"{why}; the type was inferred from the first rows, {advice}"
+        raise AssertionError(row)  # never reached: one of them did not fit
+
+
+def _key(name: str) -> str:
+    """Write the key of a TOML table."""
+    bare = name.replace("-", "").replace("_", "")
+    return (
+        name
+        if bare.isascii() and bare.isalnum()
+        else '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    )
+
+
+_HINTS = {
+    "unexpected": ': a quote is not closed; where quotes are text, say quote = ""',
+    "new-line": ": a carriage return stands within the line",
+}
+_SEVERAL_ROWS = (
+    "a quoted field goes over several lines, each of which would be a row by itself: its quote may be text; say "
+    'quote = "" if it is, or quote = \'"\' if the field has these lines'
+)
