@@ -27,6 +27,9 @@ VERSION = 3  # 1 knew no columns, quotas and failures, 2 no refreshes; both are 
 # Up to this many bytes a document is indented, for people: that makes it half as long again.
 READABLE = 64 * 1024
 
+# How much of an error's message is kept, in characters.
+MOST_REASON = 1000
+
 # Below this a part is not cut smaller: a checkpoint and a load for each would cost more than they carry.
 SMALLEST_PART = 64 * 1024
 
@@ -190,6 +193,20 @@ class Refresh(msgspec.Struct, frozen=True, kw_only=True):
     complete: bool = False
 
 
+class Ended(msgspec.Struct, frozen=True, kw_only=True):
+    """How the last run that ended by itself ended, for people and for what watches the job; nothing is decided by it.
+
+    Attributes:
+        at: when, in seconds since 1970.
+        how: `finished` at the source's end, `stopped` before it, or `failed`.
+        reason: the error's message, or what stopped it: a signal, the quota.
+    """
+
+    at: float
+    how: str
+    reason: str = ""
+
+
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     """The document.
 
@@ -214,6 +231,8 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
         refresh: the refresh that is under way; None: loads go into the table itself.
         moved: where somebody told the job to go on from, until something from there is loaded; None: nowhere.
         operations: how many jobs changed the table, in spans of ten minutes; see `etl.quota`.
+        ended: how the last run ended that was not killed; None: none did.
+        succeeded: when a run last reached the source's end with all of it loaded, in seconds since 1970.
         version: of this document's form.
     """
 
@@ -237,6 +256,8 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     refresh: Refresh | None = None
     moved: Position | None = None
     operations: tuple[tuple[int, int], ...] = ()
+    ended: Ended | None = None
+    succeeded: float | None = None
     version: int = VERSION
 
     @property
@@ -338,9 +359,22 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
         )
         return replace(self, plans=plans)
 
-    def left(self, *, finished: bool) -> Checkpoint:
-        """Leave the job in order: nothing is open; `finished` if the source's end was reached."""
-        return replace(self, clean=True, finished=finished)
+    def left(self, *, finished: bool, stopped: str = "") -> Checkpoint:
+        """Leave the job in order: nothing is open.
+
+        Args:
+            finished: whether the source's end was reached, and all is loaded.
+            stopped: what stopped the run before that.
+        """
+        now = time.time()
+        ended = Ended(at=now, how="finished" if finished else "stopped", reason="" if finished else stopped)
+        succeeded = now if finished else self.succeeded
+        return replace(self, clean=True, finished=finished, ended=ended, succeeded=succeeded)
+
+    def failing(self, reason: str) -> Checkpoint:
+        """Note why the run ends that is under way; `clean` says whether it ends in order."""
+        text = reason if len(reason) <= MOST_REASON else reason[: MOST_REASON - 1] + "…"
+        return replace(self, ended=Ended(at=time.time(), how="failed", reason=text))
 
     def encode(self) -> bytes:
         """Return the document as JSON; indented, unless thousands of parts wait."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, closing, suppress
 from typing import Any
 
 from etl import formats, progress, refreshes
@@ -111,11 +111,12 @@ class Engine:
         finally:
             self._loading.close()
 
-    def _leave(self, *, finished: bool) -> None:
+    def _leave(self, *, finished: bool, failure: Exception | None = None) -> None:
         """Load what is sealed, and note that the run ended in order.
 
         Args:
             finished: whether the source's end was reached.
+            failure: why the run ends before that; None: it did not fail.
         """
         self._loading.drain()
         waiting = self._lease.document.outstanding
@@ -126,7 +127,8 @@ class Engine:
                 f"{seconds / 3600:.1f} hours or later, loads them. Larger parts (part_bytes) take fewer loads"
             )
         finished = finished and not waiting and self._exchanged()
-        self._lease.write(self._lease.document.left(finished=finished))
+        document = self._lease.document.left(finished=finished, stopped=self.stopped or "")
+        self._lease.write(document if failure is None else document.failing(describe(failure)))
         self._hygiene.tell(at_end=True)
 
     def _exchanged(self) -> bool:
@@ -362,9 +364,12 @@ class Engine:
             if isinstance(error, SchemaMismatch):
                 self._give_up_sealed()
             if isinstance(error, Exception) and not isinstance(error, CheckpointError):
-                self._leave(finished=False)
+                self._leave(finished=False, failure=error)
         except Exception as other:
             error.add_note(f"and while the run was being ended: {describe(other)}")
+            if not isinstance(other, CheckpointError):
+                with suppress(CheckpointError):
+                    self._lease.write(self._lease.document.failing(describe(error)))
 
     def _give_up_sealed(self) -> None:
         """Let the records of parts that a warehouse refuses be pulled again, through a transform that was mended.

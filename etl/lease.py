@@ -57,6 +57,18 @@ class Store(Protocol):
 
 
 @runtime_checkable
+class TellsHolder(Protocol):
+    """A store whose hold others can see."""
+
+    def holder(self) -> str | None:
+        """Say which process holds the job now, for people; None: none that this machine can see. Changes nothing.
+
+        Raises:
+            CheckpointError: it cannot be found out.
+        """
+
+
+@runtime_checkable
 class KeepsDeadLetters(Protocol):
     """A store beside whose document dead letters can be kept; a second, optional protocol."""
 

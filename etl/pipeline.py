@@ -22,7 +22,7 @@ from etl.job import Drift, OnError, Settings
 from etl.lease import Store
 from etl.loading import HANDED_OVER
 from etl.reader import Reader
-from etl.records import Mark, Position, Record, Transform, Unreadable, name_of, puller
+from etl.records import Mark, Position, Record, Transform, Unreadable, describe, name_of, puller
 from etl.takeover import Takeover, sink_errors
 from etl.transforms import Stages
 from etl.warehouses.base import KeepsLedger, Warehouse
@@ -222,7 +222,8 @@ class Pipeline:
                 except Exception as error:
                     # Nothing was written by this run: what the one before left is no worse for it.
                     try:
-                        lease.write(replace(lease.document, clean=takeover.clean))
+                        document = lease.document.failing(describe(error))
+                        lease.write(replace(document, clean=takeover.clean))
                     except CheckpointError as other:  # which must not hide the first
                         error.add_note(f"and while the run was being ended: {other}")
                     raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -170,7 +171,11 @@ def test_a_run_that_is_stopped_can_be_taken_up_again(write: Write) -> None:
     assert first.returncode == 75
     assert "numbers: stopped by SIGTERM: " in first.stderr
     assert first.stderr.endswith("go on with: etl run job.toml\n")
-    assert "before the source's end; go on with: etl run job.toml" in call("status", "job.toml").stdout
+    status = call("status", "job.toml").stdout
+    assert re.search(
+        r"last run +stopped on 2\d{3}-.* \(SIGTERM\), in order, before the source's end; go on", status
+    )
+    assert "last success" not in status
     assert start("run", "job.toml").returncode == 0
     assert loaded() == list(range(1, 2500, 2))
 
@@ -181,7 +186,10 @@ def test_a_second_signal_stops_at_once_and_loses_nothing(write: Write) -> None:
     assert first.returncode == 75
     assert "numbers: interrupted; what is committed stays, go on with: etl run job.toml" in first.stderr
     assert "Traceback" not in first.stderr
-    assert "running now, or it was killed" in call("status", "job.toml").stdout
+    status = call("status", "job.toml").stdout
+    assert re.search(
+        r"last run +killed: it was process \d+ on .* since .*; go on with: etl run job\.toml", status
+    )
     assert start("run", "job.toml").returncode == 0
     assert loaded() == list(range(1, 2500, 2))
 
@@ -281,7 +289,7 @@ def test_the_status_says_where_the_dead_letters_are(write: Write) -> None:
     Path("job.toml").write_text(f'on_error = "reject"\n{Path("job.toml").read_text()}')
     assert call("run", "job.toml").exit_code == 0
     place = Path("numbers-rejects-*.ndjson").resolve()
-    assert f"rejected    1 record, in {place}\n" in call("status", "job.toml").stdout
+    assert re.search(rf"rejected +1 record, in {re.escape(str(place))}\n", call("status", "job.toml").stdout)
     (letters,) = place.parent.glob(place.name)
     assert "ZeroDivisionError" in letters.read_text()
 
@@ -297,6 +305,34 @@ def test_the_status_as_json_has_the_numbers_of_the_checkpoint(write: Write) -> N
     assert document.hygiene is not None
     assert found["sink"]["hygiene"]["method"] == document.hygiene.method == "keep"
     assert found["sink"]["hygiene"]["peak"] == document.hygiene.peak > 0
+
+
+def test_the_status_of_a_job_that_failed_says_when_and_why_and_when_it_last_succeeded(write: Write) -> None:
+    write(transform="broken")
+    assert call("run", "job.toml").exit_code == 1
+    found = json.loads(call("status", "job.toml", "--json").stdout)
+    assert (found["state"], found["ended"]["how"], found["succeeded"]) == ("failed", "failed", None)
+    assert "ZeroDivisionError" in found["failure"]
+    text = call("status", "job.toml").stdout
+    assert re.search(
+        r"last run +failed on 2\d{3}-.*; mend its cause, then go on with: etl run job\.toml\n", text
+    )
+    assert re.search(r"failure +transform .*ZeroDivisionError", text)
+    write()
+    assert call("run", "job.toml").exit_code == 0
+    found = json.loads(call("status", "job.toml", "--json").stdout)
+    assert (found["state"], found["failure"]) == ("finished", None)
+    assert found["succeeded"] == found["ended"]["at"]
+    assert re.search(r"last run +finished on .*\nlast success +2\d{3}-", call("status", "job.toml").stdout)
+
+
+def test_the_status_tells_a_job_that_is_running_from_one_that_was_killed(write: Write) -> None:
+    assert call("run", "job.toml").exit_code == 0
+    with LocalStore("numbers.checkpoint.json").hold(wait=False):
+        found = json.loads(call("status", "job.toml", "--json").stdout)
+        assert found["state"] == "running"
+        assert f"last run      running now: process {os.getpid()} on " in call("status", "job.toml").stdout
+    assert json.loads(call("status", "job.toml", "--json").stdout)["state"] == "finished"
 
 
 def test_the_status_of_a_damaged_checkpoint_is_an_error(write: Write) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import time
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,11 +23,13 @@ if TYPE_CHECKING:
 def status(job: str, *, as_json: bool) -> None:
     """Show how far a job is: what is sealed, planned and loaded. Reads the checkpoint, nothing else."""
     from etl import config
+    from etl.lease import TellsHolder
 
     pipeline = config.read(job).pipeline()
+    holder = pipeline.store.holder() if isinstance(pipeline.store, TellsHolder) else None
     document = pipeline.read_checkpoint()
     if as_json:
-        found: dict[str, Any] = _values(document) if document else {"state": "new"}
+        found: dict[str, Any] = _values(document, holder) if document else {"state": "new"}
         found["quota"] = _quota(pipeline, document) if document else None
         click.echo(
             json.dumps({"pipeline": pipeline.name, "checkpoint": pipeline.store.uri, **found}, indent=2)
@@ -36,22 +40,30 @@ def status(job: str, *, as_json: bool) -> None:
             f"Start it with: etl run {job}"
         )
     else:
-        click.echo(_text(document, pipeline, job))
+        click.echo(_text(document, pipeline, job, holder))
 
 
-def _failure(document: Checkpoint) -> str:
+def _refused(document: Checkpoint) -> str:
+    """Say why a plan cannot be loaded as it is; empty: nothing is known against any."""
     return next((plan.failure for plan in document.plans if plan.failure), "")
 
 
-def _state(document: Checkpoint) -> str:
+def _failure(document: Checkpoint) -> str:
+    ended = document.ended
+    return _refused(document) or (ended.reason if ended and ended.how == "failed" else "")
+
+
+def _state(document: Checkpoint, holder: str | None) -> str:
+    if holder is not None:
+        return "running"
     if not document.clean:
-        return "unclean"
-    if _failure(document):
+        return "killed"
+    if _refused(document):
         return "failed"
-    return "finished" if document.finished else "stopped"
+    return document.ended.how if document.ended else "finished" if document.finished else "stopped"
 
 
-def _values(document: Checkpoint) -> dict[str, Any]:
+def _values(document: Checkpoint, holder: str | None) -> dict[str, Any]:
     import msgspec
 
     def parts(found: Any) -> dict[str, int]:
@@ -63,7 +75,10 @@ def _values(document: Checkpoint) -> dict[str, Any]:
 
     values, refresh = msgspec.to_builtins(document), document.refresh
     return {
-        "state": _state(document),
+        "state": _state(document, holder),
+        "holder": holder,
+        "ended": values["ended"],
+        "succeeded": document.succeeded,
         "clean": document.clean,
         "finished": document.finished,
         "position": values["state"]["position"],
@@ -115,22 +130,41 @@ def _place(pipeline: Pipeline) -> str:
     return str(getattr(rejects, "path", rejects))
 
 
-def _text(document: Checkpoint, pipeline: Pipeline, job: str) -> str:
+def _last_run(document: Checkpoint, holder: str | None, job: str) -> str:
+    """Say what became of the last run, and what to do next."""
+    state, ended = _state(document, holder), document.ended
+    at = f" on {_moment(ended.at)}" if ended else ""
+    reason = f" ({ended.reason})" if ended and ended.reason else ""
+    if state == "running":
+        return f"running now: {holder}"
+    if state == "killed":
+        if document.owner and document.owner.host != socket.gethostname():  # whose lock is not seen here
+            return f"running on another machine, or killed there ({document.owner}); then: etl run {job}"
+        return f"killed: it was {document.owner}; go on with: etl run {job}"
+    if state == "failed" and _refused(document):
+        return f"a load failed for good; mend its cause, then: etl run --retry-failed {job}"
+    if state == "failed":
+        return f"failed{at}, in order; mend its cause, then go on with: etl run {job}"
+    if state == "stopped":
+        return f"stopped{at}{reason}, in order, before the source's end; go on with: etl run {job}"
+    return f"finished{at}: it reached the end of the source"
+
+
+def _moment(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
+
+
+def _text(document: Checkpoint, pipeline: Pipeline, job: str, holder: str | None) -> str:
     from etl.words import count, held, method, size
 
-    values = _values(document)
-    state = {
-        "finished": "finished: the last run reached the end of the source",
-        "stopped": f"stopped or failed, in order, before the source's end; go on with: etl run {job}",
-        "failed": f"a load failed for good; mend its cause, then: etl run --retry-failed {job}",
-        "unclean": f"running now, or it was killed; in that case go on with: etl run {job}",
-    }[_state(document)]
+    values = _values(document, holder)
     position, totals = document.state.position, document.state.totals
     loaded = document.loaded
     rows = [
         ("job", document.pipeline),
         ("checkpoint", pipeline.store.uri),
-        ("last run", state),
+        ("last run", _last_run(document, holder, job)),
+        *([("last success", _moment(document.succeeded))] if document.succeeded else []),
         (
             "position",
             f"{position} (after record {position.number:,})" if position.number else "the beginning",

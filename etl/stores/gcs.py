@@ -88,6 +88,14 @@ class GcsStore:
                 pass  # no lock can be made here
             yield
 
+    def holder(self) -> str | None:
+        """Say which process on this machine holds the job now; another machine's is not seen.
+
+        Raises:
+            CheckpointError: the lock file cannot be opened.
+        """
+        return self._lock().holder()
+
     def _lock(self) -> LocalStore:
         name = hashlib.blake2b(self.uri.encode(), digest_size=16).hexdigest()
         lock = LocalStore(Path(tempfile.gettempdir()) / f"etl-sinks-{os.getuid()}" / name)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,6 +26,10 @@ try:
     import fcntl
 except ImportError:  # pragma: no cover - Windows has no flock: there the compare of each swap alone protects
     fcntl = None  # type: ignore[assignment]  # the module is missing, which every use asks about
+
+
+# Whoever only looks who holds the job (`holder`) has the lock for an instant: that is waited for.
+_TRIES, _TRY_SECONDS = 5, 0.02
 
 
 class LocalStore:
@@ -60,6 +65,27 @@ class LocalStore:
                     "(`etl run --wait` does so), or stop it first"
                 )
             yield
+
+    def holder(self) -> str | None:
+        """Say which process holds the job now; None: none does, whatever a killed one has left.
+
+        Raises:
+            CheckpointError: the lock file cannot be opened.
+        """
+        try:
+            descriptor = os.open(self._lock_path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise self._failed("look at the lock of the checkpoint", error) from error
+        try:
+            if fcntl is not None:
+                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return self._holder()
+        finally:
+            os.close(descriptor)
+        return None
 
     def read(self) -> tuple[bytes, str] | None:
         """Return the document and a digest of it as its version, or None.
@@ -143,6 +169,7 @@ class LocalStore:
             os.close(descriptor)
 
     def _take(self, *, wait: bool) -> int | None:
+        tries = 1 if wait else _TRIES
         try:
             make_directory(self.path.parent)
             while True:
@@ -157,7 +184,11 @@ class LocalStore:
                         return descriptor
                 except BlockingIOError:
                     os.close(descriptor)
-                    return None
+                    tries -= 1
+                    if not tries:
+                        return None
+                    time.sleep(_TRY_SECONDS)
+                    continue
                 except BaseException:
                     os.close(descriptor)
                     raise
