@@ -81,7 +81,9 @@ def test_integers_that_were_loaded_before_are_not_joined_by_one(tmp_path):
 
 
 def test_other_words_beside_numbers_are_no_floats(tmp_path):
-    with pytest.raises(SchemaMismatch, match=r'the value .* of column v\.x does not fit the values before it'):
+    with pytest.raises(
+        SchemaMismatch, match=r"the value .* of column v\.x does not fit the values before it"
+    ):
         load(tmp_path, [{"x": 1}, {"x": NAN}, {"x": "nan"}])
 
 

@@ -75,7 +75,7 @@ def layer(file: Any, compression: Compression) -> Layer:
         most = most_window()
         decompressor = zstandard.ZstdDecompressor(max_window_size=most)
         return Layer(
-            nullcontext(ZstdFrames(file, decompressor.decompressobj)),
+            nullcontext(ZstdFrames(file, decompressor.decompressobj, most)),
             (EOFError, OSError, zstandard.ZstdError),
         )
     if compression == "bzip2":
@@ -85,8 +85,10 @@ def layer(file: Any, compression: Compression) -> Layer:
         return Layer(nullcontext(bzip2), (EOFError, OSError, ValueError))
     import lzma
 
+    most = most_window()
+
     def stream() -> lzma.LZMADecompressor:
-        return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=most_window())
+        return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=most)
 
     return Layer(
         nullcontext(Members(file, stream, "xz", b"\xfd7zXZ\x00")), (EOFError, OSError, lzma.LZMAError)
@@ -127,7 +129,7 @@ def damaged(error: Exception, compression: str) -> Damaged:
     if "Not a gzipped file" in said:
         return Damaged(*_followed("gzip"))
     if "Memory usage limit" in said:
-        return _too_large(None, "xz", "xz -d -c FILE | xz -6 > NEW")
+        return _too_large(None, most_window(), "xz", "xz -d -c FILE | xz -6 > NEW")
     return Damaged(f"it is no whole {compression} file: it is damaged ({said})", "Fetch it again")
 
 
@@ -138,11 +140,11 @@ def _followed(compression: str) -> tuple[str, str]:
     )
 
 
-def _too_large(window: int | None, compression: str, command: str) -> Refused:
+def _too_large(window: int | None, most: int, compression: str, command: str) -> Refused:
     size = "a window" if window is None else f"a window of {max(window // MIB, 1)} MiB"
     return Refused(
         compression,
-        f"its {compression} data need {size} in memory, and {most_window() // MIB} MiB may be held of them here",
+        f"its {compression} data need {size} in memory, and {most // MIB} MiB may be held of them here",
         f"give the job more memory (128 MiB are the most), or compress it again: {command}",
     )
 
@@ -226,16 +228,18 @@ class ZstdFrames:
     Args:
         file: the compressed file.
         frame: makes an object that decompresses one frame.
+        most: how many bytes the window of a frame may have.
     """
 
     _STEP = 1 << 16
     _HEADER = 18  # a frame's header, with the magic number, is no longer
     _RLE = 1  # a block of this type is one byte, whatever its size says
 
-    def __init__(self, file: Readable, frame: Callable[[], Any]) -> None:
+    def __init__(self, file: Readable, frame: Callable[[], Any], most: int = _WINDOW_MOST) -> None:
         self._file = file
         self._new_frame = frame
         self._frame: Any = None
+        self._most = most
         self._checksum = 0
         self._input = b""
         self._output = bytearray()
@@ -270,7 +274,7 @@ class ZstdFrames:
                 left -= len(self._take(min(left, self._STEP)))
         if not head:
             return False
-        _look_at_frame(head)
+        _look_at_frame(head, self._most)
         try:
             size = zstandard.frame_header_size(head)
             parameters = zstandard.get_frame_parameters(head)
@@ -296,7 +300,7 @@ class ZstdFrames:
         return taken
 
 
-def _look_at_frame(head: bytes) -> None:
+def _look_at_frame(head: bytes, most: int) -> None:
     """See that a zstd frame can be read; a header that is not whole is met later.
 
     Raises:
@@ -311,9 +315,9 @@ def _look_at_frame(head: bytes) -> None:
         found = zstandard.get_frame_parameters(head)
     except zstandard.ZstdError:
         return
-    if found.window_size > most_window():
+    if found.window_size > most:
         long = max(found.window_size - 1, 1).bit_length()
-        raise _too_large(found.window_size, "zstd", f"zstd -d --long={long} -c FILE | zstd > NEW")
+        raise _too_large(found.window_size, most, "zstd", f"zstd -d --long={long} -c FILE | zstd > NEW")
     if found.dict_id:
         raise Refused(
             "zstd",

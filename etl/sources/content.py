@@ -34,7 +34,7 @@ from etl.sources.hidden import shortened
 from etl.sources.members import WITHIN, Choice, Shape, Shapes
 from etl.sources.place import Place
 from etl.sources.recognition import HEAD_BYTES, Format
-from etl.sources.refusals import Refused
+from etl.sources.refusals import Damaged, Refused
 from etl.sources.tar import Tar, is_tar
 
 # Decoded at once. Small enough for the records of a block to stay in the processor's cache: with 128 KiB, nested
@@ -253,7 +253,11 @@ class Content:
                 continue
             with member.open() as file, decoding.decompressed(file, None, within=archive.kind) as stream:
                 if not archive.at_random:
-                    shapes.add(name, self._shape(stream, place, name))
+                    try:
+                        shapes.add(name, self._shape(stream, place, name))
+                    except Damaged:
+                        place.member = name  # for the message: it is the end
+                        raise
                     shapes.check(begun=True)
                 if resuming and not is_it:
                     names.append(name)

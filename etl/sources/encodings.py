@@ -88,14 +88,14 @@ def reading(head: bytes, encoding: str) -> Reading:
     for mark, marked in _MARKS.items():
         if head.startswith(mark):
             return Reading(marked, len(mark), marked != "utf-8")
-    if encoding in _ORDERS:
-        return Reading(_ordered(head, encoding), 0, True)
-    if encoding in _WIDE and head and b"\x00" not in head and _decodes(head, "utf-8"):
+    if encoding in (*_ORDERS, *_WIDE) and head and b"\x00" not in head and _decodes(head, "utf-8"):
         raise Refused(
             encoding,
             f"it is not {encoding}, as `encoding` says: it has no mark of it and no zeros, and can be read as UTF-8",
             "leave `encoding` out, or name the right one",
         )
+    if encoding in _ORDERS:
+        return Reading(_ordered(head, encoding), 0, True)
     return Reading(encoding, 0, not _is_cut_by_bytes(encoding))
 
 
@@ -106,26 +106,31 @@ def decoded(head: bytes, reading_: Reading) -> str:
 
 
 def guessed(head: bytes) -> str | None:
-    """Return the UTF-16 or UTF-32 that `head` is without saying so; None: it is neither."""
+    """Return the UTF-16 or UTF-32 that `head` is without saying so; None: it is neither.
+
+    A text in any script has line ends, digits, quotes. What can be read as UTF-8 as well is mostly ASCII, if it is
+    wide, with every other byte a zero.
+    """
+    least = 2 if _decodes(head, "utf-8") else 8
     for encoding in ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be"):
         width = 4 if "32" in encoding else 2
         if len(head) < width or not _decodes(head, encoding):
             continue
         text = head[: len(head) // width * width].decode(encoding, "ignore")
-        if _plain(text) and sum(character < "\x80" for character in text) * 8 >= len(text):
+        if _plain(text) and sum(character < "\x80" for character in text) * least >= len(text):
             return encoding
     return None
 
 
 def advice(line: bytes) -> str:
-    """Say which encodings a line may be in that is no valid UTF-8."""
-    try:
-        text = line.decode("cp1252")
-    except UnicodeDecodeError:
-        text = ""
-    if text and _plain(text):
+    """Say which encodings a line may be in that is no valid UTF-8: of Latin letters, few are past ASCII."""
+    letters = sum(byte > 0x7F or bytes([byte]).isalpha() for byte in line)
+    if sum(byte > 0x7F for byte in line) * 2 <= letters:
         return 'set `encoding`, such as "cp1252" or "latin-1"'
-    return "set `encoding` to that of whoever wrote it, if it is text"
+    return (
+        "set `encoding` to that of whoever wrote it, such as cp1251 or koi8-r (Cyrillic), gb18030 (Chinese), "
+        "cp932 or euc_jp (Japanese)"
+    )
 
 
 def _ordered(head: bytes, encoding: str) -> str:
@@ -195,13 +200,12 @@ class Utf8:
         """Return the next `size` bytes, or less at the end.
 
         Raises:
-            Damaged: the text is not in its encoding, or ends within a character. What stands before it is
-                returned first.
+            Damaged: the text is not in its encoding, or ends within a character, within these bytes.
         """
         while len(self._output) < size and not self._ended:
             self._step()
-        if self._failed is not None and not self._output:
-            raise self._failed
+        if self._failed is not None and len(self._output) < size:
+            raise self._failed  # less than was asked for would be an end
         taken = bytes(self._output[:size])
         del self._output[:size]
         return taken
@@ -239,6 +243,8 @@ class Utf8:
         for number in range(len(data)):
             try:
                 self._add(self._decoder.decode(data[number : number + 1]))
+            except UnicodeDecodeError as error:  # its object begins with what the decoder held back
+                return number + 1 - len(error.object) + error.start
             except UnicodeError:
                 return number
         return None

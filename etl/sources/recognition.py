@@ -25,6 +25,7 @@ HEAD_BYTES = 4096
 
 _PARQUET = b"PAR1"  # apache/parquet-format, README: File format
 _BLANK = " \t\r\n"
+_SEPARATOR = "\x1e"  # before each text of a sequence (RFC 7464)
 _BY_SUFFIX: dict[str, Format] = {
     ".ndjson": "ndjson",
     ".jsonl": "ndjson",
@@ -54,6 +55,8 @@ _JSON_PART = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
 
 # Characters that no text is made of; the separators of ASCII (0x1C to 0x1F), its escape and end of file may be.
 _CONTROLS = re.compile(r"[\x00-\x08\x0e-\x19\x7f]")
+# Those of ISO 6429 as well, which is what ASCII becomes that is taken for EBCDIC.
+_ALL_CONTROLS = re.compile(r"[\x00-\x08\x0e-\x19\x7f-\x84\x86-\x9f]")
 # More than one in so many is "mostly": text has none, what is compressed or encrypted one in ten.
 _CONTROLS_ONE_IN = 20
 
@@ -77,12 +80,15 @@ def refuse_what_is_no_text(
     if head.startswith(_PARQUET):
         return
     text = encodings.decoded(head, reading)
-    is_text = _is_text(text.replace(delimiter, "") if delimiter else text)
+    controls = _ALL_CONTROLS if reading.in_stream else _CONTROLS
+    is_text = _is_text(text.replace(delimiter, "") if delimiter else text, controls)
     if said == "csv" and "\ufffd" not in text:
         is_text = "\x00" not in text
     whole = is_text and "\ufffd" not in text
+    begins = head[reading.mark :].lstrip(_BLANK.encode())
     for kind in KINDS:
-        if head.startswith(kind.magic, kind.at) and not (kind.wordy and whole):
+        found = head.startswith(kind.magic, kind.at) or (kind.at == 0 and begins.startswith(kind.magic))
+        if found and not (kind.wordy and whole):
             raise Refused(kind.name, f"it is {kind.name}, which is not read", kind.advice)
     if not whole:
         _refuse_compressed(head, name)
@@ -101,6 +107,13 @@ def refuse_what_is_no_text(
             f"it is no text in {reading.encoding}: in place of characters it has zeros or control characters",
             "set the right `encoding`, or leave it out; if it is no text at all, name the right file",
         )
+    if "\x00" not in text and "\ufffd" not in text:
+        raise Refused(
+            "binary",
+            "it has more control characters than a text has",
+            'if they separate its fields, set `delimiter`; if it is CSV all the same, set format = "csv"; if it is '
+            "no text, name the right file",
+        )
     raise Refused(
         "binary",
         "it is binary: it has zeros or control characters at its beginning, as no text has, and is of no kind that "
@@ -109,8 +122,8 @@ def refuse_what_is_no_text(
     )
 
 
-def _is_text(text: str) -> bool:
-    return "\x00" not in text and len(_CONTROLS.findall(text)) * _CONTROLS_ONE_IN <= len(text)
+def _is_text(text: str, controls: re.Pattern[str]) -> bool:
+    return "\x00" not in text and len(controls.findall(text)) * _CONTROLS_ONE_IN <= len(text)
 
 
 def _refuse_compressed(head: bytes, name: str) -> None:
@@ -150,7 +163,7 @@ def format_of(name: str, head: bytes, said: Format | None, *, as_lines: bool = F
         Refused: the content is plainly something else.
     """
     named = _format_by_name(name)
-    text = head.decode("utf-8", "replace").lstrip("\ufeff" + _BLANK)
+    text = head.decode("utf-8", "replace").lstrip("\ufeff" + _BLANK + _SEPARATOR)
     kind: Format = said or named or _guessed(text, name)
     if head.startswith(_PARQUET):
         if (said or named or "parquet") != "parquet":
@@ -166,6 +179,8 @@ def format_of(name: str, head: bytes, said: Format | None, *, as_lines: bool = F
         )
     if kind == "csv" and (said or named):
         _refuse_json(text, said, as_lines=as_lines)
+    elif kind == "ndjson":
+        _refuse_what_is_no_ndjson(text, said)
     return kind
 
 
@@ -264,6 +279,31 @@ def _refuse_json(text: str, said: Format | None, *, as_lines: bool) -> None:
         found,
         f'if it is an error that the server tells, correct the request; else set format = "{wanted}"',
     )
+
+
+def _refuse_what_is_no_ndjson(text: str, said: Format | None) -> None:
+    """Refuse an array that is called NDJSON, and a text of which no line looks like JSON."""
+    if text.startswith("[") and _JSON_BEGINS.match(text):
+        end = _first_value(text)
+        if text[1:].lstrip(_BLANK).startswith("{") and (end is None or not text[end:].strip(_BLANK)):
+            raise _mismatch(said, "ndjson", "one JSON array", 'set format = "json"')
+    if said is None and text and not any(_is_like_json(line) for line in text.splitlines()):
+        raise Refused(
+            "text",
+            f"its name says that it is JSON, and it holds none: it begins with {text.splitlines()[0][:40]!r}",
+            'if it is CSV, set format = "csv"; if it is an error that the server tells, correct the request',
+        )
+
+
+def _is_like_json(line: str) -> bool:
+    line = line.strip(_BLANK + _SEPARATOR)
+    if line.startswith(("{", "[")):
+        return True
+    try:
+        msgspec.json.decode(line.encode())
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return True
 
 
 def _first_value(text: str) -> int | None:
