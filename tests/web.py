@@ -29,6 +29,7 @@ class Request:
         headers: names in lower case.
         at: when it came, on the monotonic clock, in seconds.
         connection: which connection it came on, counted from 0.
+        body: what came with it.
     """
 
     number: int
@@ -38,6 +39,7 @@ class Request:
     headers: Mapping[str, str]
     at: float
     connection: int
+    body: bytes = b""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +126,9 @@ class WebServer:
             self._connections += 1
             return self._connections - 1
 
-    def heard(self, method: str, target: str, headers: Mapping[str, str], connection: int) -> Request:
+    def heard(
+        self, method: str, target: str, headers: Mapping[str, str], connection: int, body: bytes
+    ) -> Request:
         """Note a request."""
         parts = urlsplit(target)
         with self._lock:
@@ -136,6 +140,7 @@ class WebServer:
                 headers={name.lower(): value for name, value in headers.items()},
                 at=time.monotonic(),
                 connection=connection,
+                body=body,
             )
             self.requests.append(request)
         return request
@@ -236,7 +241,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         web = self.server.web
         try:
-            request = web.heard(self.command, self.path, dict(self.headers.items()), self._number)
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            request = web.heard(self.command, self.path, dict(self.headers.items()), self._number, body)
             self._say(web.answer(request))
         except OSError:
             self.close_connection = True  # the client left

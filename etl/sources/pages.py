@@ -1,7 +1,8 @@
-"""Paged JSON APIs: rows that come a page at a time."""
+"""Paged APIs: rows that come a page at a time."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any, Literal
@@ -10,22 +11,29 @@ from urllib.parse import unquote, unquote_plus, urlsplit
 import msgspec
 from msgspec.structs import replace
 
-from etl.errors import SourceError, SourceMissing
+from etl.errors import SourceChanged, SourceError
 from etl.sources import urls
-from etl.sources.paging import answers, links
 from etl.sources.paging.answers import Page
-from etl.sources.paging.arguments import completed, hidden_of, key_of, params_of, style_of
-from etl.sources.paging.place import PagePlace, digest, mark_within
-from etl.sources.paging.rows import MOST_REMEMBERED, Sieve
+from etl.sources.paging.arguments import completed, hidden_of, key_of, reading_of, requests_of, style_of
+from etl.sources.paging.asking import Asker
+from etl.sources.paging.place import PagePlace, mark_within
+from etl.sources.paging.rows import Sieve
 from etl.sources.paging.since import Pass, Times
+from etl.sources.paging.styles import all_are_there
 from etl.sources.waiting import Waiting
 from etl.sources.web import Web
-from etl.sources.web_answers import Answer, Trouble
 
 _ANSWER_BYTES = 16 << 20
-_NO_CONTENT = 204
+_STAYS = (
+    "the API's cursor stays the same from page to page, or is called a scroll (as Elasticsearch's is): the server "
+    "alone knows which page comes next, so that neither a run that was interrupted nor a later one can go on from it. "
+    'Begin anew with --full-refresh, or have each run do so with disposition = "replace"; where the API has a cursor '
+    "that names its place (Elasticsearch: search_after), use that"
+)
 # After how many pages that are the same, the API is taken for one that knows no pages.
 _SAME_PAGES = 5
+# After how many pages without a row, which all lead to another one, no end is expected any more.
+_EMPTY_PAGES = 1000
 
 
 class Pages:
@@ -112,10 +120,23 @@ class Pages:
         first_page: int | None = None,
         cursor_param: str | None = None,
         cursor_path: str | None = None,
-        first_cursor: str | None = None,
+        first_cursor: str | int | None = None,
         more_path: str | None = None,
+        end_cursors: Sequence[str | int] | None = None,
         next_path: str | None = None,
         total_path: str | None = None,
+        end_statuses: Sequence[int] | None = None,
+        error_path: str | Sequence[str] | None = None,
+        on_error_page: Literal["fail", "wait"] = "fail",
+        method: Literal["GET", "POST"] | None = None,
+        body: Mapping[str, Any] | None = None,
+        form: Mapping[str, str | int | float | bool] | None = None,
+        query: str | None = None,
+        variables: Mapping[str, Any] | None = None,
+        paging_in: Literal["query", "body"] | None = None,
+        secrets_in: Literal["query", "body"] = "query",
+        page_format: Literal["json", "ndjson", "csv"] = "json",
+        columns: str | Sequence[str] | None = None,
         key: str | Sequence[str] | None = None,
         updated_at: Mapping[str, Any] | None = None,
         max_page_bytes: int = _ANSWER_BYTES,
@@ -146,6 +167,19 @@ class Pages:
                 "more_path": more_path,
                 "next_path": next_path,
                 "total_path": total_path,
+                "end_cursors": end_cursors,
+                "end_statuses": end_statuses,
+                "error_path": error_path,
+                "on_error_page": on_error_page,
+                "method": method,
+                "body": body,
+                "form": form,
+                "query": query,
+                "variables": variables,
+                "paging_in": paging_in,
+                "secrets_in": secrets_in,
+                "page_format": page_format,
+                "columns": columns,
                 "key": key,
             }
         )
@@ -156,33 +190,44 @@ class Pages:
         self._headers, self._secrets = arguments["headers"], arguments["secrets"]
         self._hidden = hidden_of(self._headers, self._secrets)
         self._style = style_of(arguments, self.url)
-        self._params, self._size = params_of(arguments, self.url, self._style, self._times)
-        self._records, self._total_path = arguments["records"], arguments["total_path"]
+        requests = requests_of(arguments, self.url, self._style, self._times)
         self._page_size: int | None = arguments["page_size"]
+        self._remembers = bool(self._key) and self._times is not None and not self._times.repeat
         if max_page_bytes < 1:
             raise ValueError(f"max_page_bytes: {max_page_bytes} is not greater than 0")
-        self._max_page_bytes = max_page_bytes
+        self._sieve = Sieve(self._key, self._style.shifts, self._times)
+        self._asker = Asker(
+            style=self._style,
+            requests=requests,
+            reading=reading_of(arguments, remembers=self._remembers),
+            sieve=self._sieve,
+            times=self._times,
+            max_page_bytes=max_page_bytes,
+            page_size=self._page_size,
+        )
         self._web_arguments = (requests_per_second, deadline, read_timeout)
         self._first_wait = 0.5
         self._waiting = Waiting()
         self._web()  # which checks them
-        self._sieve = Sieve(self._key, self._style.shifts, self._times)
-        self._remembers = bool(self._key) and self._times is not None and not self._times.repeat
         self._reached: tuple[int, int | None] = (0, None)
 
     def fingerprint(self) -> str:
         """Return what gives cursors their meaning: nothing secret, and no page size unless pages are numbered."""
-        return msgspec.json.encode(
-            {
-                "pages": self.url,
-                "style": self._style.name,
-                "params": self._params,
-                "page_size": self._page_size if self._style.name == "page" else None,
-                "records": self._records,
-                "key": self._key,
-                "updated_at": self._times and [self._times.field, self._times.param, self._times.format],
-            }
-        ).decode()
+        requests = self._asker.requests
+        meaning: dict[str, Any] = {
+            "pages": self.url,
+            "style": self._style.name,
+            "params": requests.params,
+            "page_size": self._page_size if self._style.name == "page" else None,
+            "records": self._asker.reading.records,
+            "key": self._key,
+            "updated_at": self._times and [self._times.field, self._times.param, self._times.format],
+        }
+        if requests.post:
+            meaning["body"] = requests.body
+        if self._asker.reading.page_format != "json":
+            meaning["page_format"] = self._asker.reading.page_format
+        return msgspec.json.encode(meaning).decode()
 
     def progress(self) -> float | None:
         """Return the share of the rows that has been read, 0 to 1; None: the API does not tell their number."""
@@ -206,16 +251,56 @@ class Pages:
         place = PagePlace.of(cursor)
         if place.since is None and self._times is not None:
             place = replace(place, since=self._times.beginning())
+        if place.stays:
+            raise SourceChanged(f"{self._asker.requests.url}: {_STAYS}")
         ended = False
+        waiting: PagePlace | None = None
+        resumed = place.at is not None
         self._waiting.begin()
         with closing(self._web()) as web:
             while not ended:
-                page, date = self._ask(web, place)
-                place, ended = yield from self._page(page, place, date)
-                yield place.as_mark()
+                page, date = self._asker.ask(web, place)
+                page, after, ended = self._judge(page, place)
+                if after.stays and place.at is not None:
+                    if resumed and page.rows:  # whether these are the rows that come next, nobody knows
+                        raise SourceChanged(f"{page.where}: {_STAYS}")
+                    place = replace(place, stays=True)
+                if waiting is not None:
+                    yield replace(waiting, stays=place.stays).as_mark()
+                place = yield from self._page(page, place, after, ended, date)
+                resumed = False
+                # whether its cursor says where it is, the next page shows: only then may a run go on from it
+                waiting = place if self._style.may_stay and not ended else None
+                if waiting is None:
+                    yield place.as_mark()
 
-    def _page(self, page: Page, place: PagePlace, date: str) -> Any:
-        """Yield what is new on a page; returns the place after it, and whether it is the end."""
+    def _judge(self, page: Page, place: PagePlace) -> tuple[Page, PagePlace, bool]:
+        """Say what comes after a page before any row of it is taken: a loop must not be loaded before it is found.
+
+        Returns:
+            The page, without rows where it only repeats the last one; the place after it; whether it is the end.
+
+        Raises:
+            SourceError: it is one that was taken before, or cannot be followed.
+        """
+        shape = page.shape if self._style.shifts else b""
+        again = shape == place.page if shape else not page.rows
+        same = place.same + 1 if again else 0
+        if not shape:
+            self._see_no_void(same, page)
+        elif same and all_are_there(place):  # some APIs give their last page for each one after it
+            page, shape, same = dataclasses.replace(page, rows=[], shape=b""), place.page, 0
+        elif same:
+            self._see_no_repetition(page, place)
+        after, ended = self._style.follow(place, page)
+        self._see_no_secret(after, page)
+        if ended and self._style.looks_back:  # its rows come again, then
+            shape = b""
+        total = None if page.more_than_total else page.total
+        return page, replace(after, page=shape, same=same, total=total), ended
+
+    def _page(self, page: Page, place: PagePlace, after: PagePlace, ended: bool, date: str) -> Any:
+        """Yield what is new on a page; returns the place where the pull goes on."""
         changes = None
         if self._times is not None and place.since is not None:
             changes = Pass(self._times, place.since, self._remembers)
@@ -231,102 +316,43 @@ class Pages:
             yield row.item
             if self._key:
                 yield mark_within(base, row.taken, row.keys)
-        shape = self._shape(page, place)
-        same = place.same + 1 if shape and shape == place.page else 0
-        after, ended = self._style.follow(place, page)
-        self._see_no_secret(after, page)
         self._reached = (after.rows + after.taken, page.total)
         if changes is None:
-            return replace(after, keys=keys, page=b"" if ended else shape, same=same), ended
+            return replace(after, keys=keys)
         if ended:  # the next pass begins with the first page
-            return PagePlace(since=changes.ended()), True
-        return replace(after, keys=keys, page=shape, same=same, since=changes.page_ended()), False
+            return PagePlace(since=changes.ended())
+        return replace(after, keys=keys, since=changes.page_ended())
 
-    def _shape(self, page: Page, place: PagePlace) -> bytes:
-        """Return a digest of all rows, for the styles in which a server that knows no paging gives the same again."""
-        if not self._style.shifts or not page.rows:
-            return b""
-        shape = digest(page.rows)
-        # with a key, it may be that as many rows were put in before it as a page has
-        often = place.same >= (_SAME_PAGES if self._key else 0)
-        if shape == place.page and often and any(row != page.rows[0] for row in page.rows):
+    def _see_no_void(self, empty: int, page: Page) -> None:
+        if empty >= _EMPTY_PAGES:
             raise SourceError(
-                f"{page.where}: it holds the same rows as the page before: does the API take the parameters "
-                f"{', '.join(self._style.ask(place.at).params)}? If it gives its last page for each one after it, let "
-                "total_path say how many rows there are"
+                f"{page.where}: the last {empty} pages had no rows, but each of them something to ask for another one "
+                "with: let more_path or end_cursors say where the end is, or ask for more rows at once (page_size)"
             )
-        return shape
+
+    def _see_no_repetition(self, page: Page, place: PagePlace) -> None:
+        """Refuse the same rows again, in the styles in which a server that knows no paging gives them."""
+        # with a key, it may be that as many rows were put in before it as a page has
+        if place.same < (_SAME_PAGES if self._key else 0):
+            return
+        full = len(page.rows) > 1 and len(page.rows) == self._page_size
+        if full and all(row == page.rows[0] for row in page.rows):
+            return  # rows that are all alike fill more than one page
+        raise SourceError(
+            f"{page.where}: it holds the same rows as the page before: does the API take the parameters "
+            f"{', '.join(self._style.ask(place.at).params)}, and does it count its pages from another number on "
+            "(first_page)? If it gives its last page for each one after it, let total_path say how many rows there are"
+        )
 
     def _see_no_secret(self, after: PagePlace, page: Page) -> None:
-        if not isinstance(after.at, str):
+        if after.at is None or isinstance(after.at, int):
             return
-        if any(
-            urls.hide(text, self._hidden) != text
-            for text in (after.at, unquote(after.at), unquote_plus(after.at))
-        ):
+        text = after.at if isinstance(after.at, str) else msgspec.json.encode(after.at).decode()
+        if any(urls.hide(form, self._hidden) != form for form in (text, unquote(text), unquote_plus(text))):
             raise SourceError(
                 f"{page.where}: what the API gives to ask for the next page with holds a secret, which must not be "
                 "kept in the checkpoint: use another style of paging"
             )
-
-    def _ask(self, web: Web, place: PagePlace) -> tuple[Page, str]:
-        link, params, words = self._style.ask(place.at)
-        if link is None:
-            since = self._times.params(place.since) if self._times else {}
-            params = {**self._params, **self._size, **params, **since}
-        where = web.shown(f"{self.url} ({words})")
-        decoded: list[Any] = []
-
-        def check(answer: Answer) -> None:
-            if answer.status == _NO_CONTENT:
-                decoded[:] = [None]
-                return
-            framed = {"content-length", "transfer-encoding"} & {name.lower() for name in answer.headers}
-            try:
-                decoded[:] = [answers.decode(answer.body, where, web.shown)]
-            except SourceError as error:
-                if not framed:  # its end was that of the connection alone, which may have broken
-                    raise Trouble(str(error)) from error
-
-        try:
-            answer = web.fetch(
-                link or self.url, params={**params, **self._secrets}, limit=self._max_page_bytes, check=check
-            )
-        except SourceError as error:
-            raise type(error)(f"{words}: {error}{self._advice(error, place)}") from error
-        document = decoded[0] if decoded else answers.decode(answer.body, where, web.shown)
-        rows = (
-            []
-            if answer.status == _NO_CONTENT
-            else answers.rows_of(document, self._records, answer.body, where, web.shown)
-        )
-        if self._remembers and len(rows) > MOST_REMEMBERED:
-            raise SourceError(
-                f"{where}: it has {len(rows)} rows; with updated_at and a key, {MOST_REMEMBERED} can be compared at "
-                "most: lower page_size"
-            )
-        page = Page(
-            url=links.without(answer.url, self._secrets),
-            document=document,
-            rows=rows,
-            links=answer.headers.get("Link", ""),
-            total=answers.total_of(document, self._total_path, where),
-            where=where,
-        )
-        return page, answer.headers.get("Date", "")
-
-    def _advice(self, error: SourceError, place: PagePlace) -> str:
-        """Say what else may help, where the server refused the request or the answer is too large."""
-        if type(error) not in (SourceError, SourceMissing):
-            return ""
-        advice = ""
-        if self._page_size is not None:
-            advice = (
-                f"; page_size is {self._page_size}: lower it if that is too much for the API or for memory"
-            )
-        if not self._style.shifts and place.at is not None:
-            advice += "; if the API forgets its cursors after a while, begin anew with --full-refresh"
-        return advice
 
     def _web(self) -> Web:
         requests_per_second, deadline, read_timeout = self._web_arguments

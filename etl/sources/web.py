@@ -27,7 +27,7 @@ from etl.errors import (
 )
 from etl.sources import urls
 from etl.sources.waiting import Waiting
-from etl.sources.web_answers import Answer, Download, Short, Trouble, ungzipped
+from etl.sources.web_answers import Answer, Body, Download, Short, Trouble, ungzipped
 from etl.sources.web_session import open_session, waits_for
 from sinks import google_errors
 from sinks.retry import CONNECT_SECONDS, Retry
@@ -35,7 +35,7 @@ from sinks.retry import CONNECT_SECONDS, Retry
 if TYPE_CHECKING:
     import requests
 
-__all__ = ["MOST_BYTES", "PASSING", "READ_TIMEOUT", "Answer", "Download", "Trouble", "Web"]
+__all__ = ["MOST_BYTES", "PASSING", "READ_TIMEOUT", "REFUSED", "Answer", "Download", "Trouble", "Web"]
 
 T = TypeVar("T")
 
@@ -47,11 +47,16 @@ PASSING = frozenset({202, 408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523,
 # What says that nothing is there (RFC 9110).
 MISSING = (404, 410)
 
+# What says that credentials are missing or wrong (RFC 9110).
+REFUSED = (401, 403, 407)
+
 READ_TIMEOUT = 30.0
 MOST_REDIRECTS = 10
 MOST_BYTES = 64 << 20
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+# After these a POST is one still; after the others clients make a GET of it (RFC 9110, section 15.4).
+_KEEP_METHOD = (307, 308)
 _PIECE = 1 << 16
 _WORDS_BYTES = 2048
 # What every server may be told; other headers may hold a secret, whatever they are called.
@@ -130,15 +135,19 @@ class Web:
         *,
         params: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
+        body: Body | None = None,
+        also: Collection[int] = (),
         limit: int = MOST_BYTES,
         check: Callable[[Answer], object] = lambda _: None,
     ) -> Answer:
-        """Return a whole answer whose status is 200 to 299, but not 202. A body that breaks off is asked for again.
+        """Return a whole answer whose status is 200 to 299, but not 202. One that breaks off is asked for again.
 
         Args:
             url: what to get.
             params: added to its query.
             headers: added to those of all requests.
+            body: sent by POST, which is repeated like a GET: it must do nothing but read. None: it is a GET.
+            also: statuses whose answers are returned as well.
             limit: how large the content may be, in bytes.
             check: may raise `Trouble` to have the request made again: the content is no whole JSON, say. (That
                 a body is cut cannot always be seen here: without a length and chunks it ends when the connection
@@ -151,14 +160,14 @@ class Web:
         def attempt() -> Answer:
             begun = time.monotonic()
             asked = {"Accept-Encoding": "gzip", **(headers or {})}
-            with closing(self.attempt(url, params=params, headers=asked)) as download:
-                body = bytearray()
+            with closing(self.attempt(url, params=params, headers=asked, body=body, also=also)) as download:
+                content = bytearray()
                 while piece := download.read(_PIECE):
-                    body += piece
-                    self._within(len(body), limit, url)
+                    content += piece
+                    self._within(len(content), limit, url)
                     if time.monotonic() - begun > self._retry.deadline:
                         raise Trouble(f"its content takes longer than {self._retry.deadline:.0f} s to come")
-                whole = bytes(body)
+                whole = bytes(content)
                 coding = download.headers.get("Content-Encoding", "").lower()
                 if coding in ("gzip", "x-gzip") and whole:
                     whole = ungzipped(whole, limit + 1)
@@ -210,6 +219,7 @@ class Web:
         *,
         params: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
+        body: Body | None = None,
         also: Collection[int] = (),
     ) -> Download:
         """Make a request once, and follow redirects.
@@ -218,15 +228,15 @@ class Web:
             url: what to get.
             params: added to its query.
             headers: added to those of all requests.
+            body: sent by POST; None: it is a GET.
             also: statuses that are returned as well as 200 to 299, of which 202 is not.
 
         Raises:
             Trouble: it failed, and another attempt may not.
             SourceError: it failed for good; one of its kinds says why.
         """
-        response = self._follow(
-            url, params, {**self._headers, "Accept-Encoding": "identity", **(headers or {})}
-        )
+        sent = {**self._headers, "Accept-Encoding": "identity", **(headers or {})}
+        response = self._follow(url, params, sent, body)
         status = response.status_code
         if (200 <= status < 300 and status not in PASSING) or status in also:
             return Download(response, self._secrets)
@@ -237,7 +247,7 @@ class Web:
             raise SourceMissing(f"{what}: nothing is there; correct the URL, or see whether it has moved")
         if status in PASSING:
             raise Trouble(f"the server said {status}{said}", waits_for(response.headers))
-        if status in (401, 403, 407):
+        if status in REFUSED:
             if self._headers and not urls.may_be_told(url, response.url):
                 raise SourceRefused(
                     f"{what} where it redirects to, {self.shown(response.url)}: `headers` go to no other host; if they "
@@ -251,11 +261,11 @@ class Web:
         )
 
     def _follow(
-        self, url: str, params: Mapping[str, Any] | None, headers: Mapping[str, str]
+        self, url: str, params: Mapping[str, Any] | None, headers: Mapping[str, str], body: Body | None
     ) -> requests.Response:
         target = url
         for _ in range(MOST_REDIRECTS + 1):
-            response = self._send(target, params, headers)
+            response = self._send(target, params, headers, body)
             location = response.headers.get("Location")
             if response.status_code not in _REDIRECTS or not location:
                 return response
@@ -270,7 +280,14 @@ class Web:
                 raise SourceError(f"{self.shown(url)}: redirected to what is no URL ({error})") from None
             if urlsplit(target).scheme.lower() not in ("http", "https"):
                 raise SourceError(f"{self.shown(url)}: redirected to {self.shown(target)}, which is not HTTP")
-            if not urls.may_be_told(before, target):
+            told = urls.may_be_told(before, target)
+            if body is not None and (response.status_code not in _KEEP_METHOD or not told):
+                raise SourceError(
+                    f"{self.shown(url)}: what is sent by POST is redirected ({response.status_code}) to "
+                    f"{self.shown(target)}, which would get no body, or is another host that must not be told: put "
+                    "that URL in its place if it is the API's own"
+                )
+            if not told:
                 headers = {name: value for name, value in headers.items() if name.lower() in _HARMLESS}
         raise TooManyRedirects(
             f"{self.shown(url)}: redirected more than {MOST_REDIRECTS} times, last to {self.shown(target)}; correct "
@@ -278,7 +295,7 @@ class Web:
         )
 
     def _send(
-        self, url: str, params: Mapping[str, Any] | None, headers: Mapping[str, str]
+        self, url: str, params: Mapping[str, Any] | None, headers: Mapping[str, str], body: Body | None
     ) -> requests.Response:
         import requests
         import urllib3.exceptions
@@ -290,10 +307,13 @@ class Web:
         self._next_at = time.monotonic() + self._pause
         failure: Exception
         try:
-            return self._session.get(
+            kind = {"Content-Type": body.kind} if body is not None and body.kind else {}
+            return self._session.request(
+                "GET" if body is None else "POST",
                 url,
                 params=dict(params) if params else None,
-                headers=dict(headers),
+                data=None if body is None else body.content,
+                headers={**kind, **headers},
                 timeout=self._timeout,
                 stream=True,
                 allow_redirects=False,

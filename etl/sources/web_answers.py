@@ -33,6 +33,19 @@ class Short(Trouble):
     """A body ended before its length was reached: the connection broke, or the length is wrong."""
 
 
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What a request brings with it.
+
+    Attributes:
+        content: its bytes.
+        kind: its media type; None: it has none.
+    """
+
+    content: bytes
+    kind: str | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """A whole answer.

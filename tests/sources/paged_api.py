@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qs, urlencode
 
 from tests.web import Answer, Request, WebServer
 
@@ -74,6 +74,10 @@ class Api:
             "/cursor": self.cursor,
             "/link": self.link,
             "/header": self.header,
+            "/body": self.body,
+            "/form": self.form,
+            "/graphql": self.graphql,
+            "/stac": self.stac,
             "/resource/abcd-1234.json": self.socrata,
             "/api/3/action/datastore_search": self.ckan,
             "/works": self.openalex,
@@ -133,6 +137,59 @@ class Api:
             query = {**request.query, "page": str(number + 1)}
             links.append(f'<{self.url}/header?{urlencode(query)}>; rel="next"')
         return replace(said(rows), headers={**JSON, "Link": ", ".join(links)})
+
+    def body(self, request: Request) -> Answer:
+        """Page by what a nested JSON body says."""
+        asked = json.loads(request.body)
+        assert (request.method, asked["filter"]) == ("POST", {"state": ["NY"]})
+        begin, size = asked["page"].get("from", 0), min(asked["page"].get("size", 100), self.most)
+        return said({"data": {"rows": self.rows[begin : begin + size]}, "count": len(self.rows)})
+
+    def form(self, request: Request) -> Answer:
+        """Page by the fields of a form."""
+        asked = {name: values[-1] for name, values in parse_qs(request.body.decode()).items()}
+        assert asked["q"] == "a b&c"
+        size = min(int(asked.get("per_page", 100)), self.most)
+        begin = (int(asked["page"]) - 1) * size
+        return said({"data": self.rows[begin : begin + size]})
+
+    def graphql(self, request: Request) -> Answer:
+        """Page as Relay's Cursor Connections have it: `endCursor` is there on the last page too."""
+        variables = json.loads(request.body)["variables"]
+        after = int(base64.b64decode(variables["after"])) if "after" in variables else -1
+        ahead = [row for row in self.rows if row["id"] > after]
+        nodes = ahead[: min(variables.get("first", 100), self.most)]
+        end = base64.b64encode(str(nodes[-1]["id"]).encode()).decode() if nodes else variables.get("after")
+        info = {"endCursor": end, "hasNextPage": len(ahead) > len(nodes)}
+        return said({"data": {"rows": {"nodes": nodes, "pageInfo": info}}})
+
+    def stac(self, request: Request) -> Answer:
+        """Page as STAC's Item Search does: by a link object, for GET and for POST, with or without `merge`."""
+        asked = json.loads(request.body) if request.method == "POST" else dict(request.query)
+        size, begin = min(int(asked.get("limit", 10)), self.most), int(asked.get("token", 0))
+        links: list[dict[str, Any]] = [
+            {"rel": "self", "href": f"{self.url}/stac"},
+            {"rel": "root", "href": "/"},
+        ]
+        if begin:
+            links.insert(begin // size % 2, {"rel": "prev", "href": f"/stac?token={begin - size}"})
+        if begin + size < len(self.rows):
+            follow: dict[str, Any] = {"rel": "next", "href": f"/stac?token={begin + size}&limit={size}"}
+            if request.method == "POST":
+                assert asked["collections"] == ["naip"]
+                token = {"token": str(begin + size)}
+                merge = asked.get("merge", True)
+                follow = {
+                    "rel": "next",
+                    "href": f"{self.url}/stac",
+                    "method": "POST",
+                    "body": token if merge else {**asked, **token},
+                    "merge": merge,
+                }
+            links.append(follow)
+        return said(
+            {"type": "FeatureCollection", "features": self.rows[begin : begin + size], "links": links}
+        )
 
     def socrata(self, request: Request) -> Answer:
         """Answer as SODA 2.1: system fields are only there when they are selected, null fields never."""
@@ -227,4 +284,15 @@ STYLES: dict[str, dict[str, Any]] = {
         "size_param": "limit",
     },
     "header": {"style": "link_header", "size_param": "per_page"},
+    "body": {
+        "style": "offset",
+        "records": "data.rows",
+        "body": {"filter": {"state": ["NY"]}},
+        "offset_param": "page.from",
+        "size_param": "page.size",
+    },
+    "graphql": {
+        "query": "query ($first: Int, $after: String) { rows(first: $first, after: $after) { nodes { id } } }",
+        "records": "data.rows.nodes",
+    },
 }

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from etl.errors import SourceError
 from etl.sources.lines import why_not_json
+from etl.sources.paging.errors import ErrorPage, NoPage
+from etl.sources.paging.paths import MISSING, elements, lookup, parted
 
 # How much of an answer a message shows, in characters.
 _SHOWN = 200
 
+# The field of a row that holds its name, where rows stand under names of their own.
+KEY = "_key"
 
-class _Missing:
-    def __bool__(self) -> bool:
-        return False
-
-
-MISSING: Final = _Missing()
+# What may stand before JSON in UTF-8, and says nothing.
+BOM = b"\xef\xbb\xbf"
+# A whole number, perhaps with commas between its thousands, of which there may be more: `10,000+`, `>10000`.
+_TOTAL = re.compile(r"(?:about|over|more than|>=?|≥|~)?\s*(\d+|\d{1,3}(?:,\d{3})+)\s*\+?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,40 +34,21 @@ class Page:
         url: what was asked, without secrets: links are relative to it.
         document: the answer.
         rows: the rows in it.
+        shape: a digest of the rows, or of their keys, by which a page that comes again is known.
         links: the fields `Link` of its header.
         total: how many rows there are on all pages; None: it does not say.
+        more_than_total: whether the API says that there may be more than that.
         where: names the page for people.
     """
 
     url: str
     document: Any
     rows: list[Any]
+    shape: bytes
     links: str
     total: int | None
+    more_than_total: bool
     where: str
-
-
-def lookup(value: Any, path: str) -> Any:
-    """Return what stands at a dotted path, or `MISSING`.
-
-    A name may have dots in it itself, as OData's `@odata.nextLink` has; a number is the index in a list.
-    """
-    if isinstance(value, list):
-        head, _, tail = path.partition(".")
-        if not head.isdecimal() or int(head) >= len(value):
-            return MISSING
-        return lookup(value[int(head)], tail) if tail else value[int(head)]
-    if not isinstance(value, dict):
-        return MISSING
-    if path in value:
-        return value[path]
-    dot = path.find(".")
-    while dot >= 0:
-        head, tail = path[:dot], path[dot + 1 :]
-        if head in value and (found := lookup(value[head], tail)) is not MISSING:
-            return found
-        dot = path.find(".", dot + 1)
-    return MISSING
 
 
 def decode(body: bytes, where: str, hide: Callable[[str], str]) -> Any:
@@ -75,13 +59,15 @@ def decode(body: bytes, where: str, hide: Callable[[str], str]) -> Any:
         where: names the page, for the message.
         hide: takes secrets out of what is shown of it.
 
+    A byte order mark before it is ignored (RFC 8259, section 8.1).
+
     Raises:
-        SourceError: it is no JSON.
+        NoPage: it is no JSON.
     """
     try:
-        return msgspec.json.decode(body)
+        return msgspec.json.decode(body.removeprefix(BOM))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise SourceError(
+        raise NoPage(
             f"{where}: the answer of {len(body)} bytes is {why_not_json(body, error)}: {_shown(body, hide)}; it was "
             "cut short, or the URL is that of a page for people. Run again: the job goes on with this page"
         ) from error
@@ -90,42 +76,74 @@ def decode(body: bytes, where: str, hide: Callable[[str], str]) -> Any:
 def rows_of(
     document: Any, path: str | None, body: bytes, where: str, hide: Callable[[str], str]
 ) -> list[Any]:
-    """Return the array of rows; null is one of no rows.
+    """Return the rows; null in place of them is none.
+
+    Args:
+        document: the answer.
+        path: of the array of rows; with `*`, all elements of the array or the object that stands there are rows.
+        body: the answer's bytes, for the message.
+        where: names the page, for the message.
+        hide: takes secrets out of what is shown of it.
 
     Raises:
-        SourceError: there is none.
+        ErrorPage: there are none.
     """
-    found = document if path is None else lookup(document, path)
-    if isinstance(found, list):
+    base, every, rest = parted(path)
+    found = lookup(document, base) if base else document
+    if isinstance(found, list) and not every:
         return found
     if found is None and path is not None:
         return []
+    if every and (among := elements(found)) is not None:
+        return [_row(name, lookup(one, rest) if rest else one) for name, one in among]
     what = "the answer is no array" if path is None else f"the answer has no array at records = {path!r}"
     keys = ", ".join(map(str, document)) if isinstance(document, dict) else "none"
-    raise SourceError(
+    dotted = f"{base}.*" if base else "*"
+    advice = f", or {dotted!r} if its rows stand under names of their own" if isinstance(found, dict) else ""
+    raise ErrorPage(
         f"{where}: {what}; its keys: {hide(keys)[:_SHOWN]}; it begins with {_shown(body, hide)}: let records name "
-        "the path of the array of rows"
+        f"the path of the array of rows{advice}"
     )
 
 
-def total_of(document: Any, path: str | None, where: str) -> int | None:
-    """Return the number of rows on all pages, where the API tells it.
+def _row(name: str | None, row: Any) -> Any:
+    if row is MISSING:
+        return None
+    return {KEY: name, **row} if name is not None and isinstance(row, dict) else row
+
+
+def total_of(document: Any, path: str | None, where: str) -> tuple[int | None, bool]:
+    """Return the number of rows on all pages, where the API tells it, and whether there may be more.
+
+    Elasticsearch has `{"value": 10000, "relation": "gte"}` (its documentation, "Track total hits"); both that object
+    and its `value` may be named. Less than 0 says that the API does not know.
 
     Raises:
         SourceError: there is no number at `path`.
     """
     if path is None:
-        return None
+        return None, False
     found = lookup(document, path)
-    if isinstance(found, str) and found.isdecimal():
+    if found in ("", "-1"):
+        found = None
+    holder = (
+        found if isinstance(found, dict) else lookup(document, path.removesuffix("value").removesuffix("."))
+    )
+    more = isinstance(holder, dict) and holder.get("relation", "eq") not in ("eq", "exact")
+    if isinstance(found, dict):
+        found = found.get("value", MISSING)
+    if isinstance(found, str) and (written := _TOTAL.fullmatch(found.strip())):
+        more = more or not found.strip()[0].isdecimal() or found.strip().endswith("+")
+        found = int(written[1].replace(",", ""))
+    if isinstance(found, float) and found.is_integer():
         found = int(found)
     if found is None:
-        return None
+        return None, False
     if isinstance(found, bool) or not isinstance(found, int):
         raise SourceError(
             f"{where}: there is no whole number at total_path = {path!r}: name another path, or leave it out"
         )
-    return found
+    return (found, more) if found >= 0 else (None, False)
 
 
 def _shown(body: bytes, hide: Callable[[str], str]) -> str:

@@ -42,19 +42,24 @@ class PagePlace(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
     """A place between two rows of a page.
 
     Attributes:
-        at: which page: an offset, a number, the API's cursor, a URL without its secrets; None: the first.
+        at: which page: an offset, a number, the API's cursor (which may be any JSON where it is put into a body), a
+            URL without its secrets; None: the first.
         taken: how many rows at its beginning were taken.
         rows: how many rows the API gave before that page.
         previous: how many of them were on the page before it.
         keys: digests of the last rows before this place, in their order.
         page: a digest of all rows of the page before.
-        same: how many pages before that one were the same.
+        same: how many pages before that one were the same, or had no rows.
         steps: how many links or cursors were followed.
         mark: a digest of one of them; coming back to it is a loop (Brent's algorithm, BIT 20 (1980), 176-184).
+        trail: digests of what the last pages gave: their rows, with what asks for the page after them. A page that
+            gives the same again is part of a loop.
+        stays: whether the API gives the same cursor with each page, so that the server alone knows which one is next.
+        total: how many rows the API said that there are, where it is told.
         since: where the rows are those that changed since a time.
     """
 
-    at: int | str | None = None
+    at: int | str | list[Any] | dict[str, Any] | None = None
     taken: int = 0
     rows: int = 0
     previous: int = 0
@@ -63,6 +68,9 @@ class PagePlace(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
     same: int = 0
     steps: int = 0
     mark: bytes = b""
+    trail: bytes = b""
+    stays: bool = False
+    total: int | None = None
     since: Since | None = None
 
     @classmethod

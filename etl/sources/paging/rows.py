@@ -11,7 +11,8 @@ import msgspec
 from etl.errors import SourceChanged
 from etl.records import Unreadable
 from etl.sources.lines import not_an_object
-from etl.sources.paging.answers import MISSING, Page, lookup
+from etl.sources.paging.answers import Page
+from etl.sources.paging.paths import MISSING, lookup
 from etl.sources.paging.place import DIGEST_BYTES, PagePlace, digest
 from etl.sources.paging.since import Pass, Times
 from etl.sources.place import unreadable
@@ -63,6 +64,14 @@ class Sieve:
         self._shifts = shifts
         self._times = times
         self._width = DIGEST_BYTES * (2 if times else 1)
+
+    def shape_of(self, rows: Sequence[Any]) -> bytes:
+        """Return a digest of the rows of a page, by their keys where all have one; empty: there are none."""
+        if not rows:
+            return b""
+        keys = [[lookup(row, path) for path in self._key] for row in rows]
+        whole = not self._key or any(value is MISSING for values in keys for value in values)
+        return digest(rows if whole else keys)
 
     def sift(self, page: Page, place: PagePlace, changes: Pass | None) -> Generator[Sifted, None, bytes]:
         """Yield what of a page is wanted; returns the digests to remember after it.
@@ -122,7 +131,12 @@ class Sieve:
     def _read(self, row: Any, number: int, where: str) -> _Row:
         where = f"{where}, row {number}"
         if not isinstance(row, dict):
-            return self._unreadable(row, where, not_an_object(row))
+            names = (
+                f" of {len(row)} values; `columns` names them, as many as there are"
+                if isinstance(row, list)
+                else ""
+            )
+            return self._unreadable(row, where, not_an_object(row) + names)
         values = [lookup(row, path) for path in self._key]
         for path, value in zip(self._key, values, strict=True):
             if value is MISSING or value is None:

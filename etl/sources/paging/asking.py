@@ -1,0 +1,181 @@
+"""Asks for a page, and makes of the answer what the styles and the sieve work with: rows, total, links."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from etl.errors import SourceError, SourceMissing
+from etl.sources.paging import answers, errors, formats, links
+from etl.sources.paging.answers import Page
+from etl.sources.paging.errors import ErrorPage, NoPage
+from etl.sources.paging.place import PagePlace
+from etl.sources.paging.requests import Requests
+from etl.sources.paging.rows import Sieve
+from etl.sources.paging.since import Times
+from etl.sources.paging.styles import Style, all_are_there
+from etl.sources.web import Web
+from etl.sources.web_answers import Answer, Trouble
+from etl.sources.web_session import waits_for
+
+_NO_CONTENT = 204
+# A page that is asked for after all rows have come may be answered so: it is not there (RFC 9110: 404, 410, 416).
+_NOT_THERE = (404, 410, 416)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What of an answer is read.
+
+    Args:
+        records: the path of the rows.
+        total_path: the path of the number of all rows.
+        page_format: one of `formats.PAGE_FORMATS`.
+        columns: the names of the values of rows that are arrays, or the path of the names.
+        error_path: where the API says that something is wrong; None: errors are looked for beside pages without rows.
+        waits: whether an error in an answer is taken for one that passes.
+        end_statuses: the statuses that say that a page lies beyond the last one.
+        most_rows: how many rows a page may have; None: any number.
+    """
+
+    records: str | None
+    total_path: str | None
+    page_format: str
+    columns: str | Sequence[str] | None
+    error_path: tuple[str, ...] | None
+    waits: bool
+    end_statuses: tuple[int, ...]
+    most_rows: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asker:
+    """Asks for pages.
+
+    Args:
+        style: how they are asked for.
+        requests: how requests are made.
+        reading: what of the answers is read.
+        sieve: knows the rows' keys.
+        times: writes what asks for the rows since a time.
+        max_page_bytes: how large an answer may be.
+        page_size: for advice.
+    """
+
+    style: Style
+    requests: Requests
+    reading: Reading
+    sieve: Sieve
+    times: Times | None
+    max_page_bytes: int
+    page_size: int | None
+
+    def ask(self, web: Web, place: PagePlace) -> tuple[Page, str]:
+        """Return the page at a place, and the date in the answer's header.
+
+        Raises:
+            SourceError: there is none, or the API says that something is wrong.
+        """
+        asked = self.style.ask(place.at)
+        sent = self.requests.of(asked, self.times.params(place.since) if self.times else {})
+        where = web.shown(f"{self.requests.url} ({asked.words})")
+        beyond = self._beyond(place)
+        pages: list[Page] = []
+
+        def check(answer: Answer) -> None:
+            framed = {"content-length", "transfer-encoding"} & {name.lower() for name in answer.headers}
+            try:
+                pages[:] = [self._page(answer, place, where, web, beyond)]
+            except ErrorPage as error:
+                # without a frame its end was that of the connection alone, which may have broken
+                if self.reading.waits or (isinstance(error, NoPage) and not framed):
+                    raise Trouble(str(error), waits_for(answer.headers)) from error
+            except SourceError:
+                pass  # raised below
+
+        try:
+            answer = web.fetch(
+                sent.url,
+                params=sent.params,
+                body=sent.body,
+                also=beyond,
+                limit=self.max_page_bytes,
+                check=check,
+            )
+        except SourceError as error:
+            raise type(error)(f"{asked.words}: {error}{self._advice(error, place)}") from error
+        page = pages[0] if pages else self._page(answer, place, where, web, beyond)
+        return page, answer.headers.get("Date", "")
+
+    def _beyond(self, place: PagePlace) -> tuple[int, ...]:
+        """Return the statuses that say of this page that it lies beyond the last one; the first page cannot."""
+        if not self.style.shifts or not place.rows:
+            return ()
+        return (*self.reading.end_statuses, *(_NOT_THERE if all_are_there(place) else ()))
+
+    def _page(self, answer: Answer, place: PagePlace, where: str, web: Web, beyond: tuple[int, ...]) -> Page:
+        reading = self.reading
+        rows: list[Any] = []
+        document: Any = None
+        total, more = place.total, False
+        if answer.status != _NO_CONTENT and answer.status not in beyond:
+            document = formats.decode(answer.body, reading.page_format, where, web.shown)
+            self._see_no_error(errors.said_under(document, reading.error_path or ()), where, web)
+            rows = answers.rows_of(document, reading.records, answer.body, where, web.shown)
+            if reading.error_path != ():
+                beside = errors.said_as_row(rows) if rows else errors.said_beside(document, reading.records)
+                self._see_no_error(beside, where, web, guessed=True)
+            if reading.columns is not None:
+                rows = formats.named(document, rows, reading.columns, where)
+            total, more = answers.total_of(document, reading.total_path, where)
+        if reading.most_rows is not None and len(rows) > reading.most_rows:
+            raise SourceError(
+                f"{where}: it has {len(rows)} rows; with updated_at and a key, {reading.most_rows} can be compared at "
+                "most: lower page_size"
+            )
+        return Page(
+            url=links.without(answer.url, self.requests.secrets),
+            document=document,
+            rows=rows,
+            shape=self.sieve.shape_of(rows),
+            links=answer.headers.get("Link", ""),
+            total=total,
+            more_than_total=more,
+            where=where,
+        )
+
+    def _see_no_error(
+        self, said: tuple[str, Any] | None, where: str, web: Web, *, guessed: bool = False
+    ) -> None:
+        if said is None:
+            return
+        path, found = said
+        advice = (
+            " If that is no error, let error_path list the paths at which the API says errors ([]: nowhere)."
+            if guessed
+            else ""
+        )
+        raise ErrorPage(
+            f"{where}: the API answers with an error in place of a page, though with a status of success: {path}: "
+            f"{errors.words(found, web.shown)}. Correct the request, or ask for less at once; if it passes by itself, "
+            f'on_error_page = "wait" asks again for `deadline` seconds.{advice}'
+        )
+
+    def _advice(self, error: SourceError, place: PagePlace) -> str:
+        """Say what else may help, where the server refused the request or the answer is too large."""
+        if type(error) not in (SourceError, SourceMissing):
+            return ""
+        advice = ""
+        if self.page_size is not None:
+            advice = (
+                f"; page_size is {self.page_size}: lower it if that is too much for the API or for memory"
+            )
+        if self.style.shifts and place.rows:
+            advice += (
+                f"; {place.rows} rows came before: if the API answers so beyond its last page, name the status in "
+                "end_statuses; if it goes no further than that, ask for less at once (params), or use another style"
+            )
+        if not self.style.shifts and place.at is not None:
+            advice += "; if the API forgets its cursors after a while, begin anew with --full-refresh"
+        return advice
