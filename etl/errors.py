@@ -4,6 +4,7 @@
     ├── ConfigError               the definition of the job is wrong: exit code 2
     │   └── DefinitionChanged     the definition no longer fits the checkpoint
     ├── SourceError               the source could not be read
+    │   ├── ErrorPage             what came in place of rows is an error, or a page for people
     │   ├── SourceChanged         it is not what it was when the cursor was taken
     │   ├── SourceCorrupt         what came is not what was sent: too short, too long, a wrong checksum
     │   ├── SourceMissing         there is nothing at that URL (404, 410)
@@ -53,6 +54,10 @@ class DefinitionChanged(ConfigError):
 
 class SourceError(EtlError):
     """A source could not be read."""
+
+
+class ErrorPage(SourceError):
+    """What came in place of rows is an error or a page for people, though with a status of success."""
 
 
 class SourceChanged(SourceError):

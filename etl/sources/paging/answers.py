@@ -9,9 +9,8 @@ from typing import Any
 
 import msgspec
 
-from etl.errors import SourceError
+from etl.errors import ErrorPage, SourceError
 from etl.sources.lines import why_not_json
-from etl.sources.paging.errors import ErrorPage, NoPage
 from etl.sources.paging.paths import MISSING, elements, lookup, parted
 
 # How much of an answer a message shows, in characters.
@@ -62,12 +61,12 @@ def decode(body: bytes, where: str, hide: Callable[[str], str]) -> Any:
     A byte order mark before it is ignored (RFC 8259, section 8.1).
 
     Raises:
-        NoPage: it is no JSON.
+        ErrorPage: it is no JSON.
     """
     try:
         return msgspec.json.decode(body.removeprefix(BOM))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise NoPage(
+        raise ErrorPage(
             f"{where}: the answer of {len(body)} bytes is {why_not_json(body, error)}: {_shown(body, hide)}; it was "
             "cut short, or the URL is that of a page for people. Run again: the job goes on with this page"
         ) from error

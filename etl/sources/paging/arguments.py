@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from etl.sources import urls
 from etl.sources.paging import links
 from etl.sources.paging.asking import Reading
-from etl.sources.paging.bodies import body_of, check_body, in_body_of, is_secret, posts, written
+from etl.sources.paging.bodies import body_of, check_body, in_body_of, posts, written
 from etl.sources.paging.following import ENDS, Cursor, Link
 from etl.sources.paging.formats import PAGE_FORMATS
 from etl.sources.paging.presets import PRESETS

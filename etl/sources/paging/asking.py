@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from etl.errors import SourceError, SourceMissing
+from etl.errors import ErrorPage, SourceError, SourceMissing
 from etl.sources.paging import answers, errors, formats, links
 from etl.sources.paging.answers import Page
-from etl.sources.paging.errors import ErrorPage, NoPage
 from etl.sources.paging.place import PagePlace
 from etl.sources.paging.requests import Requests
 from etl.sources.paging.rows import Sieve
@@ -82,17 +81,27 @@ class Asker:
         where = web.shown(f"{self.requests.url} ({asked.words})")
         beyond = self._beyond(place)
         pages: list[Page] = []
+        failures: list[SourceError] = []  # which no other attempt changes
 
         def check(answer: Answer) -> None:
-            framed = {"content-length", "transfer-encoding"} & {name.lower() for name in answer.headers}
+            pages.clear()
+            waits = self.reading.waits
             try:
-                pages[:] = [self._page(answer, place, where, web, beyond)]
+                if answer.status == _NO_CONTENT or answer.status in beyond:
+                    pages.append(self._made(answer, None, [], place.total, False, where))
+                    return
+                # without a frame the body's end was that of the connection alone, which may have broken
+                framed = {"content-length", "transfer-encoding"} & {name.lower() for name in answer.headers}
+                waits = waits or not framed
+                document = formats.decode(answer.body, self.reading.page_format, where, web.shown)
+                waits = self.reading.waits
+                pages.append(self._page(answer, document, where, web))
             except ErrorPage as error:
-                # without a frame its end was that of the connection alone, which may have broken
-                if self.reading.waits or (isinstance(error, NoPage) and not framed):
+                if waits:
                     raise Trouble(str(error), waits_for(answer.headers)) from error
-            except SourceError:
-                pass  # raised below
+                failures.append(error)
+            except SourceError as error:
+                failures.append(error)
 
         try:
             answer = web.fetch(
@@ -105,8 +114,9 @@ class Asker:
             )
         except SourceError as error:
             raise type(error)(f"{asked.words}: {error}{self._advice(error, place)}") from error
-        page = pages[0] if pages else self._page(answer, place, where, web, beyond)
-        return page, answer.headers.get("Date", "")
+        if failures:
+            raise failures[-1]
+        return pages[0], answer.headers.get("Date", "")
 
     def _beyond(self, place: PagePlace) -> tuple[int, ...]:
         """Return the statuses that say of this page that it lies beyond the last one; the first page cannot."""
@@ -114,26 +124,27 @@ class Asker:
             return ()
         return (*self.reading.end_statuses, *(_NOT_THERE if all_are_there(place) else ()))
 
-    def _page(self, answer: Answer, place: PagePlace, where: str, web: Web, beyond: tuple[int, ...]) -> Page:
+    def _page(self, answer: Answer, document: Any, where: str, web: Web) -> Page:
         reading = self.reading
-        rows: list[Any] = []
-        document: Any = None
-        total, more = place.total, False
-        if answer.status != _NO_CONTENT and answer.status not in beyond:
-            document = formats.decode(answer.body, reading.page_format, where, web.shown)
-            self._see_no_error(errors.said_under(document, reading.error_path or ()), where, web)
-            rows = answers.rows_of(document, reading.records, answer.body, where, web.shown)
-            if reading.error_path != ():
-                beside = errors.said_as_row(rows) if rows else errors.said_beside(document, reading.records)
-                self._see_no_error(beside, where, web, guessed=True)
-            if reading.columns is not None:
-                rows = formats.named(document, rows, reading.columns, where)
-            total, more = answers.total_of(document, reading.total_path, where)
+        self._see_no_error(errors.said_under(document, reading.error_path or ()), where, web)
+        rows = answers.rows_of(document, reading.records, answer.body, where, web.shown)
+        if reading.error_path != ():
+            beside = errors.said_as_row(rows) if rows else errors.said_beside(document, reading.records)
+            self._see_no_error(beside, where, web, guessed=True)
+        if reading.columns is not None:
+            rows = formats.named(document, rows, reading.columns, where)
         if reading.most_rows is not None and len(rows) > reading.most_rows:
             raise SourceError(
                 f"{where}: it has {len(rows)} rows; with updated_at and a key, {reading.most_rows} can be compared at "
                 "most: lower page_size"
             )
+        return self._made(
+            answer, document, rows, *answers.total_of(document, reading.total_path, where), where
+        )
+
+    def _made(
+        self, answer: Answer, document: Any, rows: list[Any], total: int | None, more: bool, where: str
+    ) -> Page:
         return Page(
             url=links.without(answer.url, self.requests.secrets),
             document=document,

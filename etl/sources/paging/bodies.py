@@ -73,7 +73,7 @@ def check_body(body: Mapping[str, Any], own: Sequence[str], secrets: Sequence[st
     except (TypeError, ValueError) as error:
         raise ValueError(f"body: it cannot be written as JSON ({error})") from error
     for path, name in _names(body, ""):
-        if is_secret(name):
+        if urls.is_secret(name):
             raise ValueError(
                 f'body: {path} is a secret by its name: put it into secrets, with secrets_in = "body"; they are kept '
                 "nowhere"
@@ -100,11 +100,6 @@ def written(name: str, value: Any, what: str = "params") -> str:
     if isinstance(value, (str, int, float)):
         return str(value)
     raise ValueError(f"{what}: {name!r} is neither text nor a number nor true or false: {value!r}")
-
-
-def is_secret(name: str) -> bool:
-    """Say whether what is called so is a credential by its name."""
-    return urls.without_credentials(f"?{name}=x") != f"?{name}=x"
 
 
 def _names(value: Any, path: str) -> Iterator[tuple[str, str]]:

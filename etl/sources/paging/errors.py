@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 
-from etl.errors import SourceError
 from etl.sources.paging.paths import lookup
 
 # How much of it a message shows, in characters.
@@ -56,14 +55,6 @@ _OF_ERRORS = {
     "timestamp",
     "path",
 }
-
-
-class ErrorPage(SourceError):
-    """An answer that is no page but says that something is wrong; perhaps not for long."""
-
-
-class NoPage(ErrorPage):
-    """An answer that cannot be decoded: it is something else, or was cut short."""
 
 
 def said_under(document: Any, paths: Sequence[str]) -> tuple[str, Any] | None:

@@ -8,9 +8,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from etl.errors import SourceError
+from etl.errors import ErrorPage, SourceError
 from etl.sources.paging import answers
-from etl.sources.paging.errors import NoPage
 from etl.sources.paging.paths import elements, lookup, parted
 
 PAGE_FORMATS = ("json", "ndjson", "csv")
@@ -33,7 +32,7 @@ def decode(body: bytes, page_format: str, where: str, hide: Callable[[str], str]
         hide: takes secrets out of what is shown of it.
 
     Raises:
-        NoPage: it is not in that format.
+        ErrorPage: it is not in that format.
     """
     if page_format == "json":
         return answers.decode(body, where, hide)
@@ -50,12 +49,12 @@ def _csv(body: bytes, where: str, hide: Callable[[str], str]) -> list[list[str |
     try:
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise NoPage(
+        raise ErrorPage(
             f"{where}: the answer is no CSV in UTF-8 ({body[error.start]:#04x} at its byte {error.start}): ask the API "
             "for UTF-8, or for JSON"
         ) from error
     if text.lstrip().startswith("<"):
-        raise NoPage(
+        raise ErrorPage(
             f"{where}: the answer is no CSV but begins with {hide(text)[:80]!r}: the URL is that of a page for people, "
             "or of an error"
         )
@@ -64,7 +63,7 @@ def _csv(body: bytes, where: str, hide: Callable[[str], str]) -> list[list[str |
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text), strict=True)
         return [[value or None for value in row] for row in reader if row]
     except csv.Error as error:
-        raise NoPage(
+        raise ErrorPage(
             f"{where}: the answer is no CSV that can be read ({error}): look at it, or ask the API for JSON"
         ) from error
 
