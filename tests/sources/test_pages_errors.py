@@ -144,7 +144,7 @@ def test_one_that_does_not_pass_is_named_at_the_deadline(answer: Answer) -> None
         with pytest.raises(
             SourceUnavailable, match=r"offset 0.*(rate_limited|try again|busy|Be back soon).*tried for"
         ):
-            taken(source(api, error_path="remark", on_error_page="wait", deadline=0.05))
+            taken(source(api, error_path="remark", on_error_page="wait", deadline=0.4))
 
 
 @pytest.mark.parametrize(
