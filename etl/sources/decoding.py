@@ -111,7 +111,13 @@ def decompressed(
         Damaged: it is not compressed as `compression` says, or it is damaged.
         Refused: it is compressed too often.
     """
-    head = first_bytes(file)
+    damage: tuple[type[Exception], ...] = (OSError, EOFError)
+    if within is not None:
+        damage = (*damage, zlib.error, zipfile.BadZipFile, lzma.LZMAError)
+    try:
+        head = first_bytes(file)
+    except damage as error:
+        raise compressions.damaged(error, "none" if within is None else "zip") from error
     kind = compression_of(head)
     if compression is not None and kind != compression and head:
         if compression != "none":
@@ -120,9 +126,6 @@ def decompressed(
                 "Leave `compression` out, or correct it",
             )
         kind = "none"
-    damage: tuple[type[Exception], ...] = (OSError, EOFError)
-    if within is not None:
-        damage = (*damage, zlib.error, zipfile.BadZipFile, lzma.LZMAError)
     plain = kind in ("none", "zip") and within is None
     stream = Stream(file, "none" if within is None else "zip", damage, plain=plain, entered=plain)
     inner: Any = file  # as it is, since it knows best how much to read at once

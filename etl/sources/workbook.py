@@ -87,6 +87,7 @@ def _extent(data: bytes) -> office.Extent:
         OSError,
         NotImplementedError,
         RuntimeError,
+        ValueError,
     ) as error:
         raise Damaged(f"it is a workbook that is damaged ({error})") from error
 
