@@ -179,6 +179,7 @@ UNCASTABLE: list[tuple[Any, Any, str]] = [
     ("integer", "٣", "is no integer"),
     ("integer", "1e9999", "is no integer"),
     ("integer", math.nan, "is no integer"),
+    ("integer", Decimal("sNaN"), "is no integer"),
     ("integer", {"a": 1}, "is no integer"),
     ("integer", ["1", "x"], '^field v: "x" is no integer'),
     ({"type": "integer", "thousands": ","}, "1,2,3", "is no integer"),

@@ -75,7 +75,9 @@ def integer(options: Options, where: str) -> Cast:
                 return int(text) if _WHOLE.fullmatch(text) else whole(Decimal(text), value)
         elif kind is bool:
             return int(value)
-        elif kind in (float, Decimal) and math.isfinite(value):
+        elif (
+            kind in (float, Decimal) and Decimal(value).is_finite()
+        ):  # math.isfinite raises for a NaN that signals
             return whole(Decimal(value), value)
         raise bad(value, "integer")
 

@@ -13,7 +13,7 @@ from decimal import Decimal
 import msgspec
 import pyarrow.parquet
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from etl import formats
@@ -716,6 +716,13 @@ def test_a_second_look_lets_the_same_records_through_in_the_same_form(schema, gi
 
 
 @given(schemas, records)
+@example({}, [{"a": [], "c": 1}, {"a": False}])
+@example({}, [{"a": {"b": []}, "c": 1}, {"a": [1]}])
+@example({}, [{"a": [], "c": 1}, {"a": {"b": 1}}])
+@example({}, [{"a": {"b": [], "c": 1}}, {"a": {"b": "x"}}])
+@example({}, [{"b": [], "B": {}, "c": 1}, {"b": 1}])
+@example({}, [{"b": [], "B": 1}, {"b": 1}])
+@example({}, [{"a": [0, Decimal("sNaN")]}])
 def test_after_its_columns_are_pinned_a_record_is_let_through_again(schema, given_records):
     first = gate_for(schema)
     let_through = [record for record in given_records if admitted_of(first, [record])]

@@ -72,7 +72,10 @@ class Fields:
         shape = (*record, *map(type, record.values()))
         plan = self._plans.get(shape)
         if plan is None:
-            plan = self._planned(shape)
+            try:
+                plan = self._planned(shape)
+            except Unfit as error:
+                return self._fit_without_hollow(record, error)
         written = record
         name = ""
         try:
@@ -94,7 +97,7 @@ class Fields:
                         written[name] = new
         except Unfit as error:
             error.path.insert(0, name)
-            raise
+            return self._fit_without_hollow(record, error)
         if plan.left_out:
             written = dict(record) if written is record else written
             for name in plan.left_out:
@@ -102,6 +105,32 @@ class Fields:
         if plan.renamed:
             written = {plan.renamed.get(name, name): value for name, value in written.items()}
         return written
+
+    def _fit_without_hollow(self, record: dict[Any, Any], error: Unfit) -> dict[Any, Any]:
+        """Fit a record again without the values that hold nothing of the column at fault.
+
+        Before there was the column they were left out, whatever it was to become: a record that was let through then
+        is let through again, when its part is written anew.
+
+        Raises:
+            Unfit: `error`, where there are none; or the next one.
+        """
+        if (
+            isinstance(error, Unknown) or len(error.path) != 1
+        ):  # of an object that is its RECORD, the fields say more
+            raise error
+        key = folded(valid_name(error.path[0]))
+        column = self._columns.get(key)
+        if column is None or column.mode == "REQUIRED" or column.node.column.type in ("JSON", "INTERVAL"):
+            raise error  # it was declared, or is the table's
+        kept = {
+            name: value
+            for name, value in record.items()
+            if value is None or folded(valid_name(name)) != key or not is_typeless(value, MOST_LEVELS)
+        }
+        if len(kept) == len(record):
+            raise error
+        return self.fit(kept)
 
     def _planned(self, shape: tuple[Any, ...]) -> _Plan:
         """Make the plan for a shape, and keep it."""

@@ -121,7 +121,8 @@ def _integer_of_number(column: Column, typed: bool) -> Check:
     of_int = _integer_of_int(column, typed)
 
     def check(value: float | Decimal) -> Any:
-        if not math.isfinite(value):
+        # math.isfinite raises for a NaN that signals
+        if not (value.is_finite() if isinstance(value, Decimal) else math.isfinite(value)):
             raise Unfit(
                 f"INTEGER has no {number_word(value)}; declare the column as FLOAT, or drop the value"
             )
