@@ -17,7 +17,7 @@ from sinks import GcsStream, SealedPart, SinkError
 from sinks.gcs import Objects, connect
 from sinks.gcs.upload import Upload
 from sinks.retry import Retry
-from tests.sinks.conftest import BUCKET
+from tests.sinks.conftest import BUCKET, GivesUpSoon
 
 QUICK = Retry(deadline=20.0, first_wait=0.001, longest_wait=0.01)
 SEALED = SealedPart(
@@ -86,7 +86,9 @@ def test_a_host_that_cannot_be_reached_is_named_by_the_deadline(
 @pytest.mark.parametrize("call", CALLS)
 def test_a_server_that_is_overloaded_is_given_up_by_the_deadline(proxy: FaultProxy, call: str) -> None:
     proxy.at(1, Answer(429, times=10**6))
-    said = error_of(call, GcsStream(BUCKET, prefix="job", deadline=0.3))
+    sink = GcsStream(BUCKET, prefix="job")
+    sink._retry = GivesUpSoon()
+    said = error_of(call, sink)
     assert "the server said 429" in said
     assert "run again later" in said
 

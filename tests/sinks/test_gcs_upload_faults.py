@@ -17,7 +17,7 @@ from etl.testing.gcs_server import GcsServer
 from sinks import SinkError, SinkOccupied, checksum
 from sinks.gcs import Objects, StoredObject, Upload, connect
 from sinks.retry import Retry
-from tests.sinks.conftest import BUCKET
+from tests.sinks.conftest import BUCKET, GivesUpSoon
 
 CHUNK = 512 * 1024
 DATA = bytes(number % 251 for number in range(CHUNK)) * 3 + b"and a little more"
@@ -115,8 +115,7 @@ def test_a_fault_at_every_second_request_is_got_over(
 def test_a_server_that_fails_for_good_leaves_an_error_and_once_it_is_back_nothing_else(
     gcs: GcsServer, proxy: FaultProxy, client: Any, nth: int, when: Any
 ) -> None:
-    retry = Retry(deadline=0.2, first_wait=0.01, longest_wait=0.05)
-    made = Upload(client, BUCKET, "object", chunk_bytes=CHUNK, metadata={"epoch": "1"}, retry=retry)
+    made = Upload(client, BUCKET, "object", chunk_bytes=CHUNK, metadata={"epoch": "1"}, retry=GivesUpSoon())
     proxy.at(nth, Answer(503, times=FOREVER, when=when))
     with pytest.raises(SinkError, match=r"gs://parts/object: the server said 503") as caught:  # noqa: PT012
         for start in range(0, len(DATA), 100_003):
@@ -134,8 +133,7 @@ def test_a_server_that_fails_for_good_leaves_an_error_and_once_it_is_back_nothin
 def test_an_abort_that_cannot_make_sure_says_so_and_may_be_repeated(
     gcs: GcsServer, proxy: FaultProxy, client: Any
 ) -> None:
-    retry = Retry(deadline=0.2, first_wait=0.01, longest_wait=0.05)
-    made = Upload(client, BUCKET, "object", retry=retry)
+    made = Upload(client, BUCKET, "object", retry=GivesUpSoon())
     made.write(b"x")
     proxy.at(2, Answer(503, times=FOREVER, when="after"), of=lambda head: head.method != "DELETE")
     with pytest.raises(SinkError):
@@ -242,7 +240,7 @@ def test_an_object_that_is_not_what_was_sent_is_removed(gcs: GcsServer, client: 
 def test_what_another_made_of_the_name_meanwhile_is_never_removed(
     gcs: GcsServer, proxy: FaultProxy, client: Any
 ) -> None:
-    made = Upload(client, BUCKET, "object", retry=Retry(deadline=0.2, first_wait=0.01))
+    made = Upload(client, BUCKET, "object", retry=GivesUpSoon())
     made.write(b"ours")
     proxy.at(1, Answer(503, times=FOREVER), of=lambda head: head.method == "PUT")
     with pytest.raises(SinkError):
@@ -276,7 +274,7 @@ def test_an_error_does_not_tell_the_address_of_the_session(proxy: FaultProxy, cl
     for _ in range(200):
         proxy.at(1, Drop("before"), of=lambda head: head.method == "PUT")
     with pytest.raises(SinkError) as caught:
-        upload(client, Retry(deadline=0.1, first_wait=0.01, longest_wait=0.02))
+        upload(client, GivesUpSoon(deadline=0.1, longest_wait=0.02))
     assert any("upload_id=" in seen.path for seen in proxy.log)
     error: BaseException | None = caught.value
     while error is not None:
@@ -287,8 +285,7 @@ def test_an_error_does_not_tell_the_address_of_the_session(proxy: FaultProxy, cl
 def test_a_host_that_cannot_be_reached_is_an_error_by_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:9")
     client = connect()
-    retry = Retry(deadline=0.3, first_wait=0.01, longest_wait=0.05)
     with pytest.raises(SinkError, match=r"no answer .* tried again until the deadline"):
-        upload(client, retry)
+        upload(client, GivesUpSoon())
     client.close()
     assert "upload object" not in [thread.name for thread in threading.enumerate()]

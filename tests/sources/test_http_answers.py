@@ -67,7 +67,7 @@ def test_a_server_that_stays_busy_is_a_named_error() -> None:
         WebServer(lambda _: said) as server,
         pytest.raises(SourceUnavailable, match=r"the server said 503 \(come back later\); it was tried for"),
     ):
-        taken(source(server.url, deadline=0.2))
+        taken(source(server.url, deadline=1.0))
     assert len(server.requests) > 2
 
 

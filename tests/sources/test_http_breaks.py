@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
-from itertools import islice
+from itertools import groupby, islice
 
 import pytest
 from http_sources import RECORDS, source
@@ -63,16 +63,18 @@ def test_each_connection_may_break_after_one_more_byte(how: str) -> None:
 def test_a_stalled_connection_is_made_again_at_its_byte() -> None:
     def answer(request: Request) -> Answer:
         made = ranged(request, NDJSON, etag='"one"')
-        return replace(made, stall_after=80) if request.number < 2 else made
+        return replace(made, stall_after=80) if request.headers.get("range") in (None, "bytes=80-") else made
 
     with WebServer(answer) as server:
         assert taken(source(server.url, read_timeout=0.05)) == RECORDS
-        assert [request.headers.get("range") for request in server.requests] == [
-            None,
-            "bytes=80-",
-            "bytes=160-",
+        # An answer that is late, on a busy machine, is asked for once more in the same words.
+        asked = [
+            words
+            for words, _ in groupby(
+                (request.headers.get("range"), request.headers.get("if-range")) for request in server.requests
+            )
         ]
-        assert {request.headers.get("if-range") for request in server.requests[1:]} == {'"one"'}
+        assert asked == [(None, None), ("bytes=80-", '"one"'), ("bytes=160-", '"one"')]
 
 
 def test_a_server_that_hangs_before_it_answers_is_asked_again() -> None:
@@ -83,7 +85,7 @@ def test_a_server_that_hangs_before_it_answers_is_asked_again() -> None:
 
     with WebServer(answer) as server:
         assert taken(source(server.url, read_timeout=0.05)) == RECORDS
-        assert len(server.requests) == 2
+        assert len(server.requests) >= 2  # more where the second answer is late, too
 
 
 def test_a_server_that_stalls_at_the_same_byte_for_ever_is_a_named_error() -> None:
@@ -141,7 +143,8 @@ def test_a_content_length_that_is_too_long_is_a_named_error(content: bytes, rang
         return made
 
     with WebServer(answer) as server, pytest.raises(SourceCorrupt) as caught:
-        taken(source(server.url, deadline=0.2))
+        # With ranges one more request tells: that must not come too late.
+        taken(source(server.url, deadline=20.0 if ranges else 0.2))
     assert ("with the same ETag" if ranges else "7 more expected") in str(caught.value)
 
 

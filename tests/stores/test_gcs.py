@@ -37,10 +37,10 @@ def proxy(server: GcsServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultP
 @pytest.mark.usefixtures("server")
 class TestGcsStore(StoreSuite):
     def make_store(self, directory: Path) -> GcsStore:
-        return GcsStore(f"gs://{BUCKET}/{directory.name}/job.json", deadline=5)
+        return GcsStore(f"gs://{BUCKET}/{directory.name}/job.json")
 
 
-def store(name: str = "job.json", deadline: float = 5.0) -> GcsStore:
+def store(name: str = "job.json", deadline: float = 60.0) -> GcsStore:
     return GcsStore(f"gs://{BUCKET}/{name}", deadline=deadline)
 
 
@@ -88,7 +88,7 @@ def test_an_object_that_was_deleted_is_a_conflict() -> None:
 @pytest.mark.usefixtures("server")
 def test_a_missing_bucket_is_named() -> None:
     with pytest.raises(CheckpointError, match=r"checkpoint gs://nowhere/job\.json: it does not exist"):
-        GcsStore("gs://nowhere/job.json", deadline=5).read()
+        GcsStore("gs://nowhere/job.json").read()
 
 
 def test_a_missing_permission_is_named(proxy: FaultProxy) -> None:

@@ -262,7 +262,7 @@ def test_a_delayed_request_is_answered_late(
 def test_a_delayed_request_arrives_although_the_client_gave_up(
     proxy: FaultProxy, target: Target, session: requests.Session
 ) -> None:
-    proxy.at(1, Delay(0.5))
+    proxy.at(1, Delay(2.0))
     with pytest.raises(requests.ReadTimeout):
         session.put(f"{proxy.url}/late", data=b"x", timeout=0.1)
     assert session.get(f"{proxy.url}/soon", timeout=10).text == "/soon"

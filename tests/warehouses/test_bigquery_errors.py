@@ -191,7 +191,7 @@ def test_a_dataset_that_is_missing_comes_with_the_command_that_makes_it(
     google_environment: GoogleServers,
 ) -> None:
     with pytest.raises(WarehouseError, match="bq --location=EU mk --dataset test:nowhere"):
-        BigQuery(table="test.nowhere.t", location="EU", deadline=5.0).open(BUDGET)
+        BigQuery(table="test.nowhere.t", location="EU").open(BUDGET)
 
 
 def test_a_dataset_in_another_place_is_told_before_any_job(loader: Loader) -> None:

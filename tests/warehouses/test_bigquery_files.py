@@ -212,7 +212,7 @@ def test_an_upload_whose_session_is_lost_is_begun_anew(loader: Loader, status: i
 
 def test_the_address_of_an_upload_is_told_to_nobody(loader: Loader) -> None:
     plan = loader.plan(local=True)
-    with loader.proxy(deadline=0.5) as (proxy, warehouse):
+    with loader.proxy() as (proxy, warehouse):
         proxy.at(1, Drop("before"), of=put)
         proxy.at(2, Answer(400, times=99), of=put)
         with pytest.raises(WarehouseError) as raised:
