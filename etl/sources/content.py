@@ -40,6 +40,8 @@ from etl.sources.tar import Tar, is_tar
 # Decoded at once. Small enough for the records of a block to stay in the processor's cache: with 128 KiB, nested
 # events take a tenth more time, flights out of CSV a quarter.
 _BLOCK_BYTES = 32 << 10
+# Of 900 kB at most (bzip2's manual, section 2): its checksum comes after it.
+_BLOCK_OF_BZIP2 = 1 << 20
 _BOM = b"\xef\xbb\xbf"
 # What a workbook may begin with: a zip file; OLE's compound file ([MS-CFB], section 2.2).
 _WORKBOOKS = (b"PK\x03\x04", office.OLE)
@@ -364,7 +366,12 @@ class Content:
             yield from self._workbook(stream, place)
             return
         # before the first mark: what is refused may be another content when it is asked for again
-        kind, reading = self._recognised(head, name) if head else _Recognised("ndjson", _UTF8)
+        try:
+            kind, reading = self._recognised(head, name) if head else _Recognised("ndjson", _UTF8)
+        except Refused:
+            if not stream.plain:
+                stream.read(_BLOCK_OF_BZIP2)  # what is damaged is rubbish up to the checksum that says so
+            raise
         if kind == "parquet" and file is not None:
             file.seek(0)  # it is not read from where it was looked at
         if place.offset == 0:

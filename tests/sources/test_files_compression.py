@@ -1,21 +1,26 @@
-"""gzip, zip and zstd: all their members, and what is cut short or damaged."""
+"""gzip, bzip2, xz, zstd and zip: all their members, one within another, and what is cut short or damaged."""
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
+import lzma
 import re
 import sys
+import tracemalloc
 import zipfile
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zstandard
 from pulling import assert_resumes_everywhere, compress, ndjson, small_blocks, taken, write
 
 from etl.errors import SourceChanged, SourceError
-from etl.sources import Files
-from etl.sources.compressions import ZstdFrames
+from etl.sources import Files, compressions
+from etl.sources.compressions import ZstdFrames, layer
 
 RECORDS = [{"n": number, "text": "x" * (number % 50)} for number in range(5_000)]
 DATA = ndjson(RECORDS)
@@ -84,17 +89,192 @@ def test_all_frames_of_a_zstd_file_are_read_and_those_to_skip_are_skipped(tmp_pa
     assert taken(Files(write(tmp_path / "a", data))) == RECORDS
 
 
-@pytest.mark.parametrize("cut", [1, 100, 3_000])
-def test_a_truncated_zstd_is_a_named_error(tmp_path: Path, cut: int) -> None:
-    path = write(tmp_path / "a.zst", zstandard.compress(DATA)[:-cut])
-    with pytest.raises(SourceError, match=r"a\.zst: it is cut short"):
-        taken(Files(path))
+def compressed(compression: str, data: bytes = DATA) -> bytes:
+    """Compress in one piece, with a checksum."""
+    if compression == "zstd":
+        return zstandard.ZstdCompressor(write_checksum=True).compress(data)
+    return {"gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress}[compression](data)
 
 
-def test_something_after_a_zstd_file_is_a_named_error(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.zst", zstandard.compress(DATA) + b"something else")
-    with pytest.raises(SourceError, match=r"a\.zst: it is no whole zstd file"):
+STREAMED = ["gzip", "bzip2", "xz", "zstd"]
+# Where a byte is changed, what is put at the end, how much is cut off; and what is told, with the next step. bzip2
+# and xz keep their checksums within, and their libraries tell nothing else of them.
+FAULTS = {
+    "cut": (
+        0,
+        b"",
+        20,
+        r"it is cut short \(the {} data end before they are whole\).*or wait until whoever writes it",
+    ),
+    "cut by a byte": (0, b"", 1, "it is cut short"),
+    "cut to its head": (0, b"", -11, "it is cut short"),
+    "something after it": (
+        0,
+        b"something else",
+        0,
+        "it is no whole {} file: what follows its last member is neither {} nor padding.*cut off",
+    ),
+    "the same, once more, cut": (0, b"again", 0, "it is cut short"),
+    "changed in the middle": (1000, b"", 0, "it is (no whole {} file: it is )?damaged"),
+}
+CHECKSUMS = {"gzip": -6, "zstd": -2}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("compression", STREAMED)
+def test_each_fault_of_each_compression_is_told_by_name(tmp_path: Path, compression: str, fault: str) -> None:
+    changed, after, cut, said = FAULTS[fault]
+    data = bytearray(compressed(compression))
+    if changed:
+        data[changed : changed + 4] = bytes(byte ^ 0x55 for byte in data[changed : changed + 4])
+    if after == b"again":
+        after = compressed(compression)[:-30]
+    whole = bytes(data) + after
+    path = write(tmp_path / "a", whole[: len(whole) - cut] if cut >= 0 else whole[:-cut])
+    with pytest.raises(SourceError, match=rf"{path}: ({said.format(compression, compression)})") as raised:
         taken(Files(path))
+    assert "records of it were read" in str(raised.value)
+
+
+@pytest.mark.parametrize("compression", CHECKSUMS)
+def test_a_checksum_that_does_not_fit_is_told_as_such(tmp_path: Path, compression: str) -> None:
+    data = bytearray(compressed(compression))
+    data[CHECKSUMS[compression]] ^= 1
+    with pytest.raises(SourceError, match=r"it is damaged: the checksum or length.*does not fit.*in doubt"):
+        taken(Files(write(tmp_path / "a", bytes(data))))
+
+
+@pytest.mark.parametrize("compression", STREAMED)
+def test_each_member_is_read_and_zeros_are_padding(tmp_path: Path, compression: str) -> None:
+    half = DATA.index(b"\n", len(DATA) // 2) + 1
+    parts = [compressed(compression, part) for part in (b"", DATA[:half], b"", DATA[half:])]
+    padding = b"" if compression == "zstd" else bytes(8)
+    source = small_blocks(Files(write(tmp_path / "a", padding.join([*parts, b""]))), 50_000)
+    assert taken(source) == RECORDS
+    assert_resumes_everywhere(source)
+
+
+NESTED = {
+    "gzip in gzip": ["gzip", "gzip"],
+    "zstd in gzip": ["zstd", "gzip"],
+    "gzip in zstd": ["gzip", "zstd"],
+    "bzip2 in xz": ["bzip2", "xz"],
+    "four": ["gzip", "bzip2", "xz", "zstd"],
+}
+
+
+@pytest.mark.parametrize("nested", NESTED)
+def test_what_was_compressed_twice_is_read(tmp_path: Path, nested: str, gzip_library: None) -> None:
+    data = DATA
+    for compression in NESTED[nested]:
+        data = compressed(compression, data)
+    source = small_blocks(Files(write(tmp_path / "a.gz", data)), 50_000)
+    assert taken(source) == RECORDS
+    assert_resumes_everywhere(source)
+    with pytest.raises(SourceError, match="it is cut short"):
+        taken(Files(write(tmp_path / "a.gz", data[:-20])))
+
+
+def test_no_more_than_four_times(tmp_path: Path) -> None:
+    data = DATA
+    for _ in range(5):
+        data = gzip.compress(data)
+    with pytest.raises(SourceError, match="compressed more than 4 times over: unpack it"):
+        taken(Files(write(tmp_path / "a.gz", data)))
+
+
+def test_a_fault_within_is_told_of_what_it_is_in(tmp_path: Path) -> None:
+    data = gzip.compress(compressed("xz")[:-20])
+    with pytest.raises(SourceError, match=r"it is cut short \(the xz data"):
+        taken(Files(write(tmp_path / "a.gz", data)))
+
+
+@pytest.mark.parametrize(("compression", "most"), [("bzip2", 6 << 20), ("xz", 10 << 20)])
+def test_what_shrank_to_nearly_nothing_takes_bounded_memory(compression: Any, most: int) -> None:
+    """What is held is xz's dictionary of 8 MiB, or bzip2's block."""
+    whole = 24 << 20
+    data = compressed(compression, bytes(whole))
+    tracemalloc.start()
+    with layer(io.BytesIO(data), compression).opened as reader:
+        read = sum(len(piece) for piece in iter(partial(reader.read, 1 << 16), b""))
+        peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert read == whole
+    assert peak < most
+
+
+def test_an_xz_of_the_largest_usual_size_is_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.xz", lzma.compress(DATA, preset=9))
+    assert taken(Files(path)) == RECORDS
+
+
+def zstd_frame(window_log: int, **options: Any) -> bytes:
+    parameters = zstandard.ZstdCompressionParameters(window_log=window_log, compression_level=1, **options)
+    frame = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    return bytes(frame.compress(DATA) + frame.flush())
+
+
+@pytest.mark.parametrize(("window_log", "size"), [(28, "256 MiB"), (30, "1024 MiB")])
+def test_a_zstd_window_that_is_too_large_is_named(tmp_path: Path, window_log: int, size: str) -> None:
+    """RFC 8878, section 3.1.1.1.2: a decoder may refuse what takes more memory than it wants to give."""
+    advice = re.escape(f"zstd -d --long={window_log} -c FILE | zstd > NEW")
+    with pytest.raises(SourceError, match=f"a window of {size} .*128 MiB may be held.*{advice}"):
+        taken(Files(write(tmp_path / "a.zst", zstd_frame(window_log))))
+
+
+def test_what_a_window_may_take_is_a_share_of_a_small_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "a.zst", zstd_frame(27))
+    assert taken(Files(path)) == RECORDS
+    xz = write(tmp_path / "a.xz", lzma.compress(DATA, preset=9))
+
+    class Small:
+        limit = 128 << 20
+
+    monkeypatch.setattr(compressions.control_group, "read", Small)
+    with pytest.raises(SourceError, match="a window of 128 MiB in memory, and 21 MiB may be held"):
+        taken(Files(path))
+    with pytest.raises(
+        SourceError, match=r"its xz data need a window in memory, and 21 MiB may be held.*xz -6"
+    ):
+        taken(Files(xz))
+    assert taken(Files(write(tmp_path / "b.zst", zstd_frame(23)))) == RECORDS
+
+
+def test_a_zstd_dictionary_that_is_not_there_is_named(tmp_path: Path) -> None:
+    samples = [b"abc%d hello %d" % (number, number * 7) for number in range(2000)]
+    dictionary = zstandard.train_dictionary(1024, samples)
+    data = zstandard.ZstdCompressor(dict_data=dictionary).compress(DATA)
+    with pytest.raises(
+        SourceError, match=f"a dictionary .number {dictionary.dict_id()}.*zstd -d -D DICTIONARY"
+    ):
+        taken(Files(write(tmp_path / "a.zst", data)))
+
+
+# APPNOTE 6.3.10, 4.4.5
+@pytest.mark.parametrize(
+    ("method", "name"),
+    [(1, "Shrink"), (6, "Implode"), (9, "Deflate64"), (93, "zstd"), (98, "PPMd"), (77, "none that")],
+)
+def test_a_zip_method_that_python_does_not_know_is_named(tmp_path: Path, method: int, name: str) -> None:
+    data = bytearray(packed(**{"a.csv": b"n\n1\n"}))
+    data[8:10] = method.to_bytes(2, "little")
+    at = data.index(b"PK\x01\x02") + 10
+    data[at : at + 2] = method.to_bytes(2, "little")
+    with pytest.raises(
+        SourceError, match=rf"member a\.csv\): it is packed by zip's method {method} \({name}"
+    ):
+        taken(Files(write(tmp_path / "a.zip", bytes(data))))
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_zip_methods_that_python_knows_are_read(tmp_path: Path, method: int) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", method) as archive:
+        archive.writestr("a.ndjson", DATA)
+    source = small_blocks(Files(tmp_path / "a.zip"), 50_000)
+    assert taken(source) == RECORDS
+    assert_resumes_everywhere(source)
 
 
 def test_zstd_that_shrank_to_nearly_nothing_takes_bounded_memory() -> None:

@@ -98,11 +98,10 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-@pytest.mark.parametrize("name", ["a.csv", "a.dat"])
-def test_what_is_no_text_is_refused_by_name(tmp_path: Path, kind: str, name: str) -> None:
+def test_what_is_no_text_is_refused_by_name(tmp_path: Path, kind: str) -> None:
     data, said = REFUSED[kind]
-    with pytest.raises(SourceError, match=rf"a\.\w+: .*{said}") as raised:
-        pull(Files(write(tmp_path / name, data)))
+    with pytest.raises(SourceError, match=rf"a\.csv: .*{said}") as raised:
+        pull(Files(write(tmp_path / "a.csv", data)))
     assert "encoding" not in str(raised.value)
 
 
@@ -191,7 +190,7 @@ MARKUP = {
 
 
 @pytest.mark.parametrize("markup", MARKUP)
-@pytest.mark.parametrize("name", ["a.csv", "a.ndjson", "a.parquet", "a.xls", "a"])
+@pytest.mark.parametrize("name", ["a.parquet", "a"])
 def test_markup_is_refused_by_name(tmp_path: Path, markup: str, name: str) -> None:
     data, said = MARKUP[markup]
     with pytest.raises(SourceError, match=f"it is {said}, "):
@@ -303,7 +302,7 @@ EMPTY = {
 
 
 @pytest.mark.parametrize("empty", EMPTY)
-@pytest.mark.parametrize("name", ["a.csv", "a.ndjson", "a"])
+@pytest.mark.parametrize("name", ["a.csv", "a"])
 def test_an_empty_content_holds_no_records_at_any_level(tmp_path: Path, empty: str, name: str) -> None:
     assert taken(Files(write(tmp_path / name, EMPTY[empty]))) == []
 
