@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import msgspec
@@ -136,6 +136,25 @@ class TakesDeclared(Protocol):
 
         What the source's own options say of a field comes first, then this, and what its values look like last.
         """
+
+
+@runtime_checkable
+class PassesDeclared(Protocol):
+    """A transform that knows what fields were called before it, or makes their types, as those of job files do."""
+
+    def before(self, declared: Declarations) -> Declarations:
+        """Return what is declared of the fields that come to it; `declared` is about those that leave it."""
+
+
+@runtime_checkable
+class Tells(Protocol):
+    """A source that finds out how its content is to be read.
+
+    Attributes:
+        told: what was found out about the first contents, in words.
+    """
+
+    told: Sequence[str]
 
 
 class Position(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from etl import tables
-from etl.casts import Cast, Uncastable, cast_for
+from etl.casts import Cast, Uncastable, cast_for, type_of
 from etl.errors import ConfigError
-from etl.records import Record, Transform
+from etl.records import Declarations, Declared, Record, Transform
 
 # Returns the record, or a changed copy of it.
 Change = Callable[[Record], Record]
@@ -45,7 +45,11 @@ def rename(names: Mapping[str, str]) -> Transform:
         else:
             changes.append(_moving(source, target))
     changes[:0] = [_literal_first(parent, renames, _renaming) for parent, renames in within.items()]
-    return _transform("rename", changes)
+
+    def before(declared: Declarations) -> Declarations:
+        return lambda field: declared(names.get(field, field))
+
+    return Reshaping("rename", changes, before)
 
 
 def drop(fields: Sequence[str]) -> Transform:
@@ -63,7 +67,12 @@ def drop(fields: Sequence[str]) -> Transform:
     for index, name in enumerate(fields):
         path = _path(name, f"drop.fields[{index}]")
         within.setdefault(path[:-1], {})[path[-1]] = ""
-    return _transform("drop", [_literal_first(parent, names, _dropping) for parent, names in within.items()])
+
+    def before(declared: Declarations) -> Declarations:
+        return lambda field: None if field in fields else declared(field)
+
+    changes = [_literal_first(parent, names, _dropping) for parent, names in within.items()]
+    return Reshaping("drop", changes, before)
 
 
 def cast(fields: Mapping[str, str | Mapping[str, Any]]) -> Transform:
@@ -79,11 +88,49 @@ def cast(fields: Mapping[str, str | Mapping[str, Any]]) -> Transform:
     for name, declared in fields.items():
         path = _path(name, f"cast.{name}")
         within.setdefault(path[:-1], {})[path[-1]] = cast_for(declared, f"cast.{name}")
-    return _transform("cast", [_literal_first(parent, casts, _casting) for parent, casts in within.items()])
+
+    def before(declared: Declarations) -> Declarations:
+        return lambda field: (
+            Declared(type=_NEUTRAL[type_of(fields[field])], cast=True) if field in fields else declared(field)
+        )
+
+    changes = [_literal_first(parent, casts, _casting) for parent, casts in within.items()]
+    return Reshaping("cast", changes, before)
 
 
-def _transform(name: str, changes: Sequence[Change]) -> Transform:
-    def transform(records: Iterator[Record]) -> Iterator[Record]:
+# What each cast makes, as columns are declared.
+_NEUTRAL: dict[str, str] = {
+    "integer": "INTEGER",
+    "float": "FLOAT",
+    "decimal": "NUMERIC",
+    "boolean": "BOOLEAN",
+    "string": "STRING",
+    "date": "DATE",
+    "timestamp": "TIMESTAMP",
+    "json": "JSON",
+}
+
+
+class Reshaping:
+    """A transform of fields, which knows what they were called before it; see `etl.records.PassesDeclared`.
+
+    Args:
+        name: what it is called in a job file.
+        changes: of each record, in order.
+        before: says what is declared of the fields that come to it.
+    """
+
+    def __init__(
+        self, name: str, changes: Sequence[Change], before: Callable[[Declarations], Declarations]
+    ) -> None:
+        self._changes = changes
+        self.before = before
+        self.__qualname__ = self.__name__ = name
+        self.__module__ = "etl"  # where users know it: messages and dead letters say `etl:cast`
+
+    def __call__(self, records: Iterator[Record]) -> Iterator[Record]:
+        """Yield the records with their fields changed."""
+        changes = self._changes
         if len(changes) == 1:  # most jobs: no loop for each record
             yield from map(changes[0], records)
             return
@@ -91,10 +138,6 @@ def _transform(name: str, changes: Sequence[Change]) -> Transform:
             for change in changes:
                 record = change(record)
             yield record
-
-    transform.__qualname__ = transform.__name__ = name
-    transform.__module__ = "etl"  # where users know it: messages and dead letters say `etl:cast`
-    return transform
 
 
 def _path(name: Any, where: str) -> tuple[str, ...]:

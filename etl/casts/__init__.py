@@ -26,7 +26,7 @@ Nothing becomes null by itself.
 Around numbers, dates, timestamps and booleans blanks do not matter.
 """
 
-from etl.casts.making import cast_for
+from etl.casts.making import cast_for, type_of
 from etl.casts.options import Cast, Uncastable
 
-__all__ = ["Cast", "Uncastable", "cast_for"]
+__all__ = ["Cast", "Uncastable", "cast_for", "type_of"]

@@ -52,6 +52,11 @@ def cast_for(declared: str | Mapping[str, Any], where: str) -> Cast:
     return cast if options.type in ("string", "json") else _each(cast)
 
 
+def type_of(declared: str | Mapping[str, Any]) -> str:
+    """Return the type that a cast makes, of what `cast_for` takes."""
+    return declared if isinstance(declared, str) else str(declared["type"])
+
+
 def _each(cast: Cast) -> Cast:
     def each(value: Any) -> Any:
         if value.__class__ is list:

@@ -23,9 +23,10 @@ _CONVERTED = {
     "NUMERIC": ("decimal", frozenset({"integer", "float", "decimal"})),
     "BIGNUMERIC": ("decimal", frozenset({"integer", "float", "decimal"})),
     "BOOLEAN": ("boolean", frozenset({"boolean"})),
+    "JSON": ("json", frozenset({"json"})),
 }
 # Neutral types that are no text, so that words may mean that there is no value.
-_NO_TEXT = frozenset({*_CONVERTED, "DATE", "TIME", "TIMESTAMP", "DATETIME"})
+_NO_TEXT = frozenset({*_CONVERTED, "DATE", "TIME", "TIMESTAMP", "DATETIME"}) - {"JSON"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,10 @@ def reading(name: str, inferred: str, options: Options) -> Reading:
             return Reading(UNKNOWN, words, "declared")
         if inferred in needed:
             return Reading(type_, words, "declared")
+        if (
+            declared.type == "INTEGER" and inferred == "float"
+        ):  # 1.0 is a whole number, which the warehouse sees to
+            return Reading("float", words, "values")
     return Reading("string", words, "declared")
 
 
@@ -89,7 +94,9 @@ def infer(name: str, values: Sequence[str], options: Options) -> str:
         return UNKNOWN if options.words(text=not no_text).issuperset(values) else "string"
     if declared is not None and not declared.cast and declared.type in _CONVERTED:
         type_, _ = _CONVERTED[declared.type]
-        return type_ if csv_types.fit(present, type_, said=True) else "string"
+        kinds = (type_, "float") if declared.type == "INTEGER" else (type_,)
+        fitting = (kind for kind in kinds if csv_types.fit(present, kind, said=kind == type_))
+        return next(fitting, "string")
     return csv_types.infer(present)
 
 

@@ -72,7 +72,7 @@ def converter(type_: str, nulls: frozenset[str], *, said: bool = False) -> Conve
     """Return what turns a column of text into values of `type_`; it raises ValueError when one does not fit.
 
     Args:
-        type_: one of `TYPES`.
+        type_: one of `TYPES`, or `json`: what the text says as JSON, numbers with all their digits.
         nulls: the words that become None.
         said: whether the job says that the column has this type; False: its values alone do.
     """
@@ -84,6 +84,7 @@ def converter(type_: str, nulls: frozenset[str], *, said: bool = False) -> Conve
         "boolean": _to_booleans,
         "date": partial(_checked, check_date),
         "timestamp": partial(_checked, check_timestamp),
+        "json": _to_json,
     }
     return partial(kinds[type_], nulls)
 
@@ -177,6 +178,13 @@ def _to_decimals(nulls: frozenset[str], column: Sequence[str]) -> Sequence[Any]:
     return [None if text in nulls else _decimal(text) for text in column]
 
 
+def _to_json(nulls: frozenset[str], column: Sequence[str]) -> Sequence[Any]:
+    try:
+        return [None if text in nulls else _json(text) for text in column]
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
 def _filled(decode: Callable[[str], list[Any]], nulls: frozenset[str], column: Sequence[str]) -> list[Any]:
     """Decode a column with nulls in it; a value that happens to read `null` and is no null word fits nothing."""
     if "null" not in nulls and "null" in column:
@@ -227,6 +235,14 @@ def _float(text: str) -> float:
     if len(text) > _KEPT + 1 and math.isfinite(value) and not _is_held(text, value):
         raise ValueError(text)
     return value
+
+
+def _json_number(text: str) -> float | Decimal:
+    value = float(text)
+    return value if math.isfinite(value) and _is_held(text, value) else Decimal(text)
+
+
+_json = msgspec.json.Decoder(float_hook=_json_number).decode
 
 
 def _said_float(text: str) -> float:

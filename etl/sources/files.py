@@ -11,7 +11,7 @@ from typing import IO, Any, Literal, Unpack, cast, get_args
 import msgspec
 
 from etl.errors import SourceChanged, SourceError
-from etl.records import Restart
+from etl.records import Declarations, Restart
 from etl.sources import decoding, remote
 from etl.sources.changes import OnChanged, Verdict, judge, restarting
 from etl.sources.compressions import compression_of
@@ -123,6 +123,15 @@ class Files:
         Of the pull that began last, from its thread. What earlier runs have read counts as read.
         """
         return None if self._progress is None else self._progress.share()
+
+    @property
+    def told(self) -> Sequence[str]:
+        """What was found out about the first contents; see `etl.records.Tells`."""
+        return self._content.told
+
+    def declare(self, declared: Declarations) -> None:
+        """Take what is declared of CSV's columns outside of the source; see `etl.records.TakesDeclared`."""
+        self._content.declare(declared)
 
     def leave(self) -> None:
         """Let a pull that waits for a connection end; see `etl.records.Leaves`."""

@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 
 from etl.errors import SourceChanged, SourceError, SourceMissing
+from etl.records import Declarations
 from etl.sources import urls as urls_
 from etl.sources.content import Content, ContentOptions, one_of
 from etl.sources.http_file import HttpFile
@@ -169,6 +170,15 @@ class Http:
         Of the pull that began last, from its thread. What earlier runs have read counts as read.
         """
         return None if self._progress is None else self._progress.share()
+
+    @property
+    def told(self) -> Sequence[str]:
+        """What was found out about the first contents; see `etl.records.Tells`."""
+        return self._content.told
+
+    def declare(self, declared: Declarations) -> None:
+        """Take what is declared of CSV's columns outside of the source; see `etl.records.TakesDeclared`."""
+        self._content.declare(declared)
 
     def leave(self) -> None:
         """Let a pull that waits for a server end; see `etl.records.Leaves`."""

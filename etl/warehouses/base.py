@@ -280,6 +280,21 @@ class KnowsColumns(Protocol):
         """
 
 
+@runtime_checkable
+class Declares(Protocol):
+    """A warehouse whose definition may declare columns, so that a source can leave their values as they stand."""
+
+    def declared(self, field: str) -> str | None:
+        """Return the type that the definition declares for the column of a field; before `open`, too.
+
+        Args:
+            field: its name, with dots where it is one of an object.
+
+        Returns:
+            The type, as `etl.columns.Column` has it; None: none is declared.
+        """
+
+
 class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     """One load, as the warehouse remembers it.
 

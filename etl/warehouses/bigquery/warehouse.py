@@ -19,6 +19,7 @@ from etl.checkpoint import Plan
 from etl.columns import Columns
 from etl.errors import WarehouseError
 from etl.memory import Budget
+from etl.schemas import lookup
 from etl.warehouses.base import Audit, Gate, Job
 from etl.warehouses.bigquery import audit as audits
 from etl.warehouses.bigquery import staging as stagings
@@ -31,6 +32,7 @@ from etl.warehouses.bigquery.refresh import Refreshing
 from etl.warehouses.bigquery.schema import Schema, declared, to_api
 from etl.warehouses.bigquery.sending import Sending
 from etl.warehouses.bigquery.table import Table, TableOptions, connect
+from etl.warehouses.bigquery.types import BIGQUERY
 from etl.warehouses.bigquery.upload import chunk_bytes
 from sinks import gcs, google_clients
 from sinks.errors import SinkError
@@ -147,6 +149,10 @@ class BigQuery:
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the definition, not the client."""
         return self._made, ()
+
+    def declared(self, field: str) -> str | None:
+        """Return the type that the job declares for the column of a field; see `etl.warehouses.base.Declares`."""
+        return lookup.type_of(field, self._declared, BIGQUERY)
 
     def open(self, budget: Budget) -> None:
         """Make the client, and look at the dataset.

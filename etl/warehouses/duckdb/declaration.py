@@ -26,6 +26,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from etl.columns import Column
@@ -69,6 +71,8 @@ NEUTRAL = {
     "FLOAT": "FLOAT",
 }
 
+WHOLE = frozenset({"UBIGINT", "HUGEINT", "UHUGEINT", "BIGNUM"})
+
 
 def declared(schema: Schema | None) -> dict[str, str]:
     """Return the types of the columns that a job declares, as DuckDB writes them.
@@ -91,6 +95,26 @@ def declared(schema: Schema | None) -> dict[str, str]:
 def neutral(columns: Columns) -> NeutralColumns:
     """Return columns as other parts of the library see them: their names are exact, their types nearly so."""
     return tuple(_column(name, kind) for name, kind in columns.items())
+
+
+def neutral_of(schema: Mapping[str, str]) -> NeutralColumns:
+    """Return declared columns as other parts of the library see them; without those whose type is none of DuckDB's.
+
+    Whole numbers of all sizes are INTEGER: Python's have any.
+    """
+    if not schema:
+        return ()
+    try:
+        import duckdb
+    except ImportError:  # opening the warehouse says so
+        return ()
+    kinds: dict[str, Kind] = {}
+    with duckdb.connect(":memory:", config={"threads": "1"}) as connection:
+        for name, text in schema.items():
+            with suppress(duckdb.Error):  # opening the warehouse says so
+                kinds[name] = Kind.of(connection.sqltype(text))
+    whole = {name: replace(kind, scalar="BIGINT") for name, kind in kinds.items() if kind.scalar in WHOLE}
+    return neutral({**kinds, **whole})
 
 
 def _checked(schema: Mapping[str, str]) -> dict[str, str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 from urllib.parse import quote, urlencode
@@ -19,8 +19,9 @@ from etl.checkpoint import Plan
 from etl.columns import Columns
 from etl.errors import WarehouseError
 from etl.memory import Budget
+from etl.schemas import lookup
 from etl.warehouses.base import Audit, Entry, Job
-from etl.warehouses.duckdb.declaration import Schema, declared, neutral
+from etl.warehouses.duckdb.declaration import DUCKDB, Schema, declared, neutral, neutral_of
 from etl.warehouses.duckdb.opening import drop_cache, free_space, said
 from etl.warehouses.duckdb.session import Session
 from etl.warehouses.duckdb.types import lower
@@ -114,6 +115,14 @@ class DuckDB:
             updated_at=self.updated_at,
         )
         return made, (str(self.path),)
+
+    def declared(self, field: str) -> str | None:
+        """Return the type that the job declares for the column of a field; see `etl.warehouses.base.Declares`."""
+        return lookup.type_of(field, self._declared, DUCKDB)
+
+    @cached_property
+    def _declared(self) -> Columns:
+        return neutral_of(self.schema)
 
     def open(self, budget: Budget) -> None:
         """Open the file, which no other process may have open.
