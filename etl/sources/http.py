@@ -16,7 +16,7 @@ from etl.errors import SourceChanged, SourceError, SourceMissing
 from etl.records import Declarations
 from etl.sources import urls as urls_
 from etl.sources.content import Content, ContentOptions, one_of
-from etl.sources.http_file import HttpFile
+from etl.sources.http_file import STORED_BYTES, HttpFile
 from etl.sources.origin import Origin
 from etl.sources.place import Place
 from etl.sources.refusals import Damaged
@@ -53,7 +53,7 @@ def _utc_now() -> datetime:
 class Http:
     """Reads records out of files on web servers, and goes on where it was: after a stop, and when URLs came.
 
-    The content is streamed, never stored. A connection that breaks, hangs or is too slow is made again and goes
+    The content is streamed. A connection that breaks, hangs or is too slow is made again and goes
     on at its byte, tried for `deadline` seconds since the last byte came. A server without ranges is read again
     from the beginning, and what was read is skipped. A content that changes while it is read, or between two runs,
     is `SourceChanged`, never a mixture of both: told by a strong ETag, else by a weak one, by Last-Modified and
@@ -62,7 +62,8 @@ class Http:
 
     The order is that of `urls`. A later run goes on after the URL that was read last; one that was read, or
     skipped, is not looked at again. Plain NDJSON and CSV and Parquet are entered by a range, gzip, zstd and
-    a JSON array within them are read again up to the cursor. zip and Parquet need a server that sends ranges.
+    a JSON array within them are read again up to the cursor. zip and Parquet are read by ranges; of a server that
+    sends none they are stored in a temporary file (`stored_bytes`).
 
     A body that is shorter or longer than its Content-Length is an error; one without a length and chunks ends when
     the connection does, so that a cut cannot be seen unless its format (gzip, JSON, Parquet) shows it. A checksum
@@ -93,6 +94,9 @@ class Http:
         deadline: for how many seconds a request is tried again.
         read_timeout: after how many seconds a server that sends nothing hangs.
         least_speed: the bytes a second that a server must send, over 30 s; 0: any.
+        stored_bytes: how large a zip or Parquet file may be, in bytes, of a server that sends no ranges: it is stored
+            in the directory for temporary files (`TMPDIR`) while it is read, and in no case takes more than half of
+            what is free there.
         content: how the content is decoded; see `etl.sources.content.ContentOptions`. What a server compresses on
             its own, although it was not asked to, is decompressed as well.
 
@@ -116,6 +120,7 @@ class Http:
         deadline: float = 120.0,
         read_timeout: float = READ_TIMEOUT,
         least_speed: float = LEAST_SPEED,
+        stored_bytes: int = STORED_BYTES,
         **content: Unpack[ContentOptions],
     ) -> None:
         self.urls = [urls] if isinstance(urls, str) else list(urls)
@@ -143,6 +148,9 @@ class Http:
         self._deadline = deadline
         self._read_timeout = read_timeout
         self._least_speed = least_speed
+        if stored_bytes < 0:
+            raise ValueError(f"stored_bytes: {stored_bytes} is less than 0")
+        self._stored_bytes = stored_bytes
         self._speed_seconds = _SPEED_SECONDS
         self._first_wait = 0.5
         self._waiting = Waiting()
@@ -304,6 +312,7 @@ class Http:
             or self._content.format == "parquet"
             or self._content.compression == "zip",
             sha256=sha256,
+            stored_bytes=self._stored_bytes,
         )
         try:
             place.version = file.version()

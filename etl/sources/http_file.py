@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import io
+import logging
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, SupportsIndex
 
 from etl.errors import SourceError
 from etl.sources.place import Version
+from etl.sources.stored import Stored
 from etl.sources.web import Web
 from etl.sources.web_answers import Download
 from etl.sources.web_checksums import Checksums
-from etl.sources.web_leg import Content, Leg, Pace, no_ranges
+from etl.sources.web_leg import Content, Leg, NoRanges, Pace
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
+
+LOG = logging.getLogger("etl.sources")
 
 # Read of a connection at once.
 _PIECE = 1 << 16
@@ -25,6 +30,8 @@ _LARGEST_WINDOW = 1 << 20
 _HELD = 8 << 20
 # After so many bytes in a row, windows are streamed, each as large as what was read in a row before it.
 _IN_A_ROW = 2 << 20
+# What is stored of a server that sends no ranges.
+STORED_BYTES = 1 << 30
 
 
 class HttpFile(io.BufferedIOBase):
@@ -39,6 +46,9 @@ class HttpFile(io.BufferedIOBase):
     and what was read before is skipped and compared. A body that ends with its connection, without a length or
     chunks, cannot be told from one that was cut.
 
+    Where it is read from its end, and the server sends no ranges, it is stored in a temporary file, as far as that may
+    be large.
+
     Args:
         web: makes the requests.
         url: what is read.
@@ -48,6 +58,7 @@ class HttpFile(io.BufferedIOBase):
         patience: after how many slow seconds in a row to give up.
         at_random: it will probably be read from its end: ask for a first window, not for the whole.
         sha256: what the whole content should have; then it is read front to back, in any case.
+        stored_bytes: how large the temporary file may be.
     """
 
     def __init__(
@@ -61,6 +72,7 @@ class HttpFile(io.BufferedIOBase):
         patience: float,
         at_random: bool = False,
         sha256: bytes | None = None,
+        stored_bytes: int = STORED_BYTES,
     ) -> None:
         super().__init__()
         pace = Pace(least_speed=least_speed, window=window, patience=patience)
@@ -71,6 +83,8 @@ class HttpFile(io.BufferedIOBase):
         self._in_order = sha256 is not None
         if sha256 is not None:
             self._checksums.expect("the .sha256 file beside", "sha256", sha256)
+        self._stored_bytes = stored_bytes
+        self._stored: Stored | None = None
         self._by_windows = at_random and not self._in_order
         self._leg: Leg | None = None
         self._held: list[tuple[int, bytes]] = []  # windows, the one used last at the end
@@ -184,6 +198,8 @@ class HttpFile(io.BufferedIOBase):
         if self._leg is not None:
             self._leg.close()
             self._leg = None
+        if self._stored is not None:
+            self._stored.close()
         self._held.clear()
         super().close()
 
@@ -198,14 +214,51 @@ class HttpFile(io.BufferedIOBase):
             return b""
         piece = self._held_at(at)
         if not piece:
-            if self._leg is None or not self._within_reach(self._leg, at):
-                self._jump(at, wanted)
-                piece = self._held_at(at)
-            if not piece:
-                piece = self._on(at, wanted)
-                self._keep_the_head(at, piece)
+            try:
+                piece = self._fetched(at, wanted)
+            except NoRanges:
+                self._store()
+                piece = self._fetched(at, wanted)
         self._at += len(piece)
         return piece
+
+    def _fetched(self, at: int, wanted: int) -> bytes:
+        """Return what is not held."""
+        if self._stored is not None:
+            return self._stored.read(at, max(wanted, _PIECE))
+        if self._leg is None or not self._within_reach(self._leg, at):
+            self._jump(at, wanted)
+            if piece := self._held_at(at):
+                return piece
+        piece = self._on(at, wanted)
+        self._keep_the_head(at, piece)
+        return piece
+
+    def _store(self) -> None:
+        """Store the whole content: what is read from now on is read of the file."""
+        if self._leg is not None:
+            self._leg.close()
+            self._leg = None
+        self._held.clear()
+        self._content.at_random = False  # where the connection breaks, it is read again up to there
+        shown = self._content.shown
+        self._stored = stored = Stored(shown, self._stored_bytes)
+        stored.see_that_it_fits(self._content.length or 0)
+        LOG.info(
+            "%s: the server does not send ranges: the file is stored in %s while it is read",
+            shown,
+            stored.directory,
+        )
+        leg = Leg(self._content, 0)
+        try:
+            self._content.length = stored.fill(self._pieces(leg))
+        finally:
+            leg.close()
+
+    def _pieces(self, leg: Leg) -> Iterator[bytes]:
+        while piece := leg.read(_LARGEST_WINDOW):
+            self._checksums.add(leg.at - len(piece), piece)
+            yield piece
 
     def _on(self, at: int, wanted: int) -> bytes:
         """Read on from the open leg; skips up to `at`."""
@@ -244,7 +297,7 @@ class HttpFile(io.BufferedIOBase):
             self._leg = Leg(self._content, 0)
         elif self._content.ranges is False:
             if self._content.at_random:
-                raise no_ranges(self._content)
+                raise NoRanges
             self._leg = Leg(self._content, at)
         elif at == 0 and self._content.found is None and not self._by_windows:
             self._leg = Leg(self._content, 0)
@@ -290,13 +343,16 @@ class HttpFile(io.BufferedIOBase):
             raise self._out_of_order()
         if self._content.found is None:
             self.peek(1)
-        self._content.at_random = True
+        self._content.at_random = self._stored is None
         if self._content.length is None and self._content.ranges is None:
             self._held.clear()
             self._jump_for_length()
         length = self._content.length
-        if length is None or (self._content.ranges is False and len(self._held_at(0)) < length):
-            raise no_ranges(self._content)
+        held = self._stored is not None or (length is not None and len(self._held_at(0)) >= length)
+        if length is None or (self._content.ranges is False and not held):
+            self._store()
+            length = self._content.length
+        assert length is not None
         return length
 
     def _jump_for_length(self) -> None:

@@ -17,6 +17,10 @@ _PIECE = 1 << 16
 _AGAIN = "fetch it anew: start the job with another name and table, or with --full-refresh"
 
 
+class NoRanges(SourceError):
+    """The server does not send ranges, where they are needed: whoever reads stores the content."""
+
+
 class Pace:
     """Notices a server that sends, but too slowly; only the time spent waiting for it counts.
 
@@ -245,7 +249,7 @@ class Leg:
                 content.ranges = False
                 self._end = None
                 if content.at_random and self.at:
-                    raise no_ranges(content)
+                    raise NoRanges
         elif not ranged or now.first != first:
             asked = f"bytes {first} and on" if ranged else "all of it"
             raise SourceCorrupt(
@@ -294,11 +298,3 @@ class Leg:
                 f"{self._content.shown}: the {self.at - self._begin} bytes that were read are others, read again; "
                 f"{_AGAIN}"
             )
-
-
-def no_ranges(content: Content) -> SourceError:
-    """Return the error for a server that does not send ranges, where they are needed."""
-    return SourceError(
-        f"{content.shown}: it has to be read from its end, as zip and Parquet files are, and the server does not "
-        "send ranges: fetch it whole, and read it with the source `files`"
-    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import io
 import json
 import random
@@ -9,6 +11,7 @@ import re
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -19,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pulling import assert_resumes_everywhere, compress, ndjson, pull, taken
 
-from etl.errors import SourceChanged, SourceError
+from etl.errors import SourceChanged, SourceCorrupt, SourceError
 from etl.records import Mark
 from etl.sources.http_file import HttpFile
 from etl.sources.web import Web
@@ -125,18 +128,97 @@ def test_a_zip_cut_at_any_byte_costs_no_record() -> None:
             assert taken(source(f"{server.url}/data.zip?first={len(server.requests)}")) == RECORDS
 
 
+def large(kind: str) -> tuple[list[dict[str, Any]], bytes]:
+    """Make a file that is not held in memory as a whole."""
+    if kind == "parquet":
+        return parquet(2, 1000)
+    records = [{"n": number, "text": random.Random(number).randbytes(100_000).hex()} for number in range(3)]
+    return records, zipped({"a.ndjson": ndjson(records[:2]), "b.ndjson": ndjson(records[2:])})
+
+
 @pytest.mark.parametrize("kind", ["parquet", "zip"])
 @pytest.mark.parametrize("name", ["/data.{}", "/download"])
 @pytest.mark.parametrize("said", [{}, {"ETag": '"one"'}])
-def test_a_server_without_ranges_is_a_named_error(kind: str, name: str, said: dict[str, str]) -> None:
-    large = ndjson([{"text": random.Random(4).randbytes(200_000).hex()}])
-    content = parquet(2, 1000)[1] if kind == "parquet" else zipped({"a.ndjson": large})
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_file_of_a_server_without_ranges_is_stored_while_it_is_read(
+    kind: str,
+    name: str,
+    said: dict[str, str],
+    chunked: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", "etl.sources")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    records, content = large(kind)
+    with WebServer(lambda _: Answer(headers=said, body=content, chunked=chunked)) as server:
+        made = source(server.url + name.format(kind))
+        assert taken(made) == records
+        assert len(server.requests) <= 4
+        [told] = caplog.messages
+        assert f"does not send ranges: the file is stored in {tmp_path} while it is read" in told
+        assert_resumes_everywhere(made)
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("said", [{}, {"ETag": '"one"'}, {"ETag": 'W/"one"'}])
+def test_a_connection_may_break_while_a_file_is_stored(said: dict[str, str]) -> None:
+    records, content = large("zip")
+
+    def answer(request: Request) -> Answer:
+        cut = (request.number + 1) * 200_000
+        return Answer(headers=said, body=content, cut_after=cut if cut < len(content) else None)
+
+    with WebServer(answer) as server:
+        assert taken(source(f"{server.url}/data.zip")) == records
+
+
+def test_a_file_that_is_another_one_after_a_break_is_not_stored_as_a_mixture() -> None:
+    _, content = large("zip")
+    other = content.replace(b"a.ndjson", b"z.ndjson")
+
+    def answer(request: Request) -> Answer:
+        return Answer(
+            body=content if request.number < 3 else other, cut_after=500_000 if request.number < 3 else None
+        )
+
+    with WebServer(answer) as server, pytest.raises(SourceChanged, match="are others, read again"):
+        taken(source(f"{server.url}/data.zip"))
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_file_that_is_too_large_to_be_stored_is_refused(chunked: bool) -> None:
+    _, content = large("zip")
     with (
-        WebServer(lambda _: Answer(headers=said, body=content)) as server,
-        pytest.raises(SourceError, match="the server does not send ranges: fetch it whole"),
+        WebServer(lambda _: Answer(body=content, chunked=chunked)) as server,
+        pytest.raises(
+            SourceError, match=r"larger than the 300,000 bytes that may be in .*raise `stored_bytes`"
+        ),
     ):
-        taken(source(server.url + name.format(kind)))
-    assert len(server.requests) <= 3
+        taken(source(f"{server.url}/data.zip", stored_bytes=300_000))
+
+
+def test_a_place_for_temporary_files_that_cannot_be_had_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", "/proc/nowhere")
+    _, content = large("zip")
+    with (
+        WebServer(lambda _: Answer(body=content)) as server,
+        pytest.raises(SourceError, match=r"no file can be made in /proc/nowhere .*set TMPDIR"),
+    ):
+        taken(source(f"{server.url}/data.zip"))
+
+
+def test_what_is_stored_is_compared_with_its_checksum() -> None:
+    records, content = large("zip")
+    told = {"Content-MD5": base64.b64encode(hashlib.md5(content).digest()).decode()}
+    with WebServer(lambda _: Answer(headers=told, body=content)) as server:
+        assert taken(source(f"{server.url}/download")) == records
+    with (
+        WebServer(lambda _: Answer(headers=told, body=content.replace(b"a.ndjson", b"z.ndjson"))) as server,
+        pytest.raises(SourceCorrupt, match="Content-MD5"),
+    ):
+        taken(source(f"{server.url}/download"))
 
 
 @pytest.mark.parametrize("kind", ["parquet", "zip"])
@@ -213,7 +295,8 @@ def content_server() -> Iterator[WebServer]:
     content = random.Random(1).randbytes(1000)
 
     def answer(request: Request) -> Answer:
-        made = ranged(request, content, etag='"one"')
+        whole = Answer(headers={"ETag": '"one"'}, body=content)
+        made = whole if request.path == "/whole" else ranged(request, content, etag='"one"')
         return replace(made, cut_after=333) if request.number % 3 == 0 else made
 
     with WebServer(answer) as server:
@@ -221,9 +304,20 @@ def content_server() -> Iterator[WebServer]:
 
 
 @settings(max_examples=150, deadline=None)
-@given(steps=STEPS, at_random=st.booleans(), window=st.integers(1, 300), skipped=st.integers(0, 300))
+@given(
+    steps=STEPS,
+    path=st.sampled_from(["/", "/whole"]),
+    at_random=st.booleans(),
+    window=st.integers(1, 300),
+    skipped=st.integers(0, 300),
+)
 def test_any_steps_read_what_they_read_of_a_file(
-    content_server: WebServer, steps: list[tuple[str, int]], at_random: bool, window: int, skipped: int
+    content_server: WebServer,
+    steps: list[tuple[str, int]],
+    path: str,
+    at_random: bool,
+    window: int,
+    skipped: int,
 ) -> None:
     like = io.BytesIO(random.Random(1).randbytes(1000))
     patch = pytest.MonkeyPatch()
@@ -245,7 +339,7 @@ def test_any_steps_read_what_they_read_of_a_file(
         )
         file = HttpFile(
             web,
-            content_server.url,
+            content_server.url + path,
             known=None,
             least_speed=0.0,
             window=30.0,
