@@ -316,3 +316,23 @@ def test_a_file_that_skips_its_first_lines_is_taken_up_again_anywhere(tmp_path):
     path = tmp_path / "a.csv"
     path.write_bytes(b"title\nn\n" + b"".join(b"%d\n" % n for n in range(100)))
     assert_resumes_everywhere(small_blocks(Files(path, skip_lines=1), 16))
+
+
+@pytest.mark.parametrize(
+    ("text", "lines", "rows"),
+    [
+        ("a,b\n1,2\n3,4\nTotal,3\n", 1, 2),
+        ("a,b\n1,2\n3,4\nTotal,3", 1, 2),
+        ("a,b\n1,2\n3,4\n\nTotal: 2 rows\nof 2024\n\n", 2, 2),
+        ("a,b\nTotal,3\n", 1, 0),
+        ("a,b\n", 1, 0),
+    ],
+)
+@pytest.mark.parametrize("block", [4, 1 << 15])
+def test_the_last_lines_are_no_rows_where_the_job_says_so(
+    tmp_path: Path, text: str, lines: int, rows: int, block: int
+) -> None:
+    path = write(tmp_path / "a.csv", text)
+    source = small_blocks(Files(path, skip_footer=lines), block)
+    assert len(taken(source)) == rows
+    assert_resumes_everywhere(source)
