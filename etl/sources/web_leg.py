@@ -250,6 +250,9 @@ class Leg:
                 self._end = None
                 if content.at_random and self.at:
                     raise NoRanges
+            if self.at == self._begin and content.length is not None and content.length < self.at:
+                download.close()
+                return False  # nobody has read up to here
         elif not ranged or now.first != first:
             asked = f"bytes {first} and on" if ranged else "all of it"
             raise SourceCorrupt(
