@@ -9,7 +9,7 @@ from functools import partial
 from typing import IO, ClassVar, NamedTuple, Protocol
 
 from etl.sources import compressions, zip_methods
-from etl.sources.refusals import Damaged
+from etl.sources.refusals import Damaged, Refused
 
 
 class Member(NamedTuple):
@@ -76,14 +76,16 @@ class Zip:
         """Yield the members.
 
         Raises:
-            Damaged: two have the same name, so that a cursor could not tell them apart.
+            Refused: two have the same name, so that a cursor could not tell them apart.
         """
         found = set()
         for info in self._archive.infolist():
             if info.is_dir():
                 continue
             if info.filename in found:
-                raise Damaged(f"two of its members are called {info.filename!r}; unpack it, or pack it again")
+                raise Refused(
+                    "zip", f"two of its members are called {info.filename!r}", "unpack it, or pack it again"
+                )
             found.add(info.filename)
             yield Member(info.filename, partial(self._opened, info))
 

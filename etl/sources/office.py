@@ -14,7 +14,7 @@ import zipfile
 from contextlib import suppress
 from typing import NamedTuple
 
-from etl.sources.refusals import Damaged
+from etl.sources.refusals import Refused
 from sinks import control_group
 
 OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
@@ -72,7 +72,7 @@ def is_workbook(archive: zipfile.ZipFile) -> bool:
     """Say whether a zip file is a workbook.
 
     Raises:
-        Damaged: it is something else that is no archive of data.
+        Refused: it is something else that is no archive of data.
     """
     names = archive.namelist()
     mimetype = ""
@@ -100,10 +100,10 @@ def see_that_it_is_a_workbook(ole: bytes) -> None:
     """See that an OLE file is a workbook.
 
     Raises:
-        Damaged: it is something else, or encrypted.
+        Refused: it is something else, or encrypted.
     """
     if _has_stream(ole, "EncryptedPackage"):
-        raise Damaged("it is a workbook or document with a password; save it without one")
+        raise encrypted()
     for name, what in _OLE_STREAMS.items():
         if _has_stream(ole, name):
             raise _refused(what)
@@ -143,12 +143,18 @@ def unpacked(archive: zipfile.ZipFile) -> int:
     return sum(info.file_size for info in archive.infolist())
 
 
-def too_large(what: str) -> Damaged:
+def too_large(what: str) -> Refused:
     """Return the error for a workbook that is too large."""
-    return Damaged(
-        f"it is a workbook of {what}, and {most_bytes() // MIB} MiB is what one may take here, as it is held in "
-        "memory; save its sheet as CSV"
+    return Refused(
+        "workbook",
+        f"it is a workbook of {what}, and {most_bytes() // MIB} MiB is what one may take here, as it is held in memory",
+        "save its sheet as CSV",
     )
+
+
+def encrypted() -> Refused:
+    """Return the error for a workbook with a password."""
+    return Refused("workbook", "it is a workbook, or a document, with a password", "save it without one")
 
 
 def _sheet_extent(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Extent:
@@ -182,5 +188,9 @@ def _has_stream(ole: bytes, name: str) -> bool:
     return False
 
 
-def _refused(what: str) -> Damaged:
-    return Damaged(f"it is {what}, which holds no records; name the file that does, or save its table as CSV")
+def _refused(what: str) -> Refused:
+    return Refused(
+        what,
+        f"it is {what}, which is not read",
+        "name the file that holds the records, or save its table as CSV",
+    )

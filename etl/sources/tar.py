@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 from etl.sources.archives import Member
 from etl.sources.decoding import Stream
-from etl.sources.refusals import Damaged
+from etl.sources.refusals import Damaged, Refused
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 BLOCK = 512
+_AGAIN = "Fetch it again, or wait until whoever writes it is done"
 _ZEROS = bytes(BLOCK)
 # Passed over at once, and how often that is done between two looks up.
 _PASSED = 1 << 18
@@ -58,7 +59,7 @@ class Tar:
         """Yield the members that are files, links among them; None now and then while one is passed over.
 
         Raises:
-            Damaged: it is no whole archive, or holds what is not read here.
+            Damaged: it is no whole archive; `Refused`: it holds what is not read here.
         """
         ended = False
         long_name: str | None = None
@@ -72,7 +73,9 @@ class Tar:
             if not block and ended:
                 return
             if len(block) < BLOCK:
-                raise Damaged("it is a tar archive that is cut short: it ends without the zeros of its end")
+                raise Damaged(
+                    "it is a tar archive that is cut short: it ends without the zeros of its end", _AGAIN
+                )
             info = _header(block)
             if info is None:
                 raise Damaged("it is a tar archive with a damaged header: the checksum of one does not fit")
@@ -88,8 +91,8 @@ class Tar:
             name = pax.get("path") or long_name or info.name
             size = int(pax["size"]) if pax.get("size", "").isdecimal() else info.size
             if info.type == tarfile.GNUTYPE_SPARSE or any(key.startswith("GNU.sparse.") for key in pax):
-                raise Damaged(
-                    f"its member {name} is stored with holes (sparse), which is not read: unpack it"
+                raise Refused(
+                    "tar", f"its member {name} is stored with holes (sparse), which is not read", "unpack it"
                 )
             pax, long_name = {}, None
             if info.isreg() or info.type not in tarfile.SUPPORTED_TYPES:
@@ -100,7 +103,7 @@ class Tar:
     def _member(self, name: str, size: int) -> Member:
         name = name.removeprefix("./")
         if hash(name) in self._names:
-            raise Damaged(f"two of its members are called {name!r}; unpack it, or pack it again")
+            raise Refused("tar", f"two of its members are called {name!r}", "unpack it, or pack it again")
         if len(self._names) < _NAMES:
             self._names.add(hash(name))
         self._left = -(-size // BLOCK) * BLOCK
@@ -115,7 +118,7 @@ class Tar:
         data = self._stream.read(size)
         self._left -= len(data)
         if len(data) < size:
-            raise Damaged(f"it is a tar archive that is cut short, within its member {name}")
+            raise Damaged(f"it is a tar archive that is cut short, within its member {name}", _AGAIN)
         return data
 
     def _pass(self) -> Iterator[None]:

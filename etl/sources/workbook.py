@@ -16,10 +16,12 @@ from typing import Any, NamedTuple
 
 from etl.errors import SourceError
 from etl.sources import office
+from etl.sources.belonging import see_that_it_belongs
+from etl.sources.csv_columns import UNKNOWN
 from etl.sources.csv_options import Options
 from etl.sources.hidden import shortened
 from etl.sources.place import Place, unreadable
-from etl.sources.refusals import Damaged
+from etl.sources.refusals import Damaged, Refused
 from etl.sources.workbook_columns import EMPTY, Column, letters_of, text_of
 
 LOG = logging.getLogger("etl.sources")
@@ -49,7 +51,7 @@ def read(data: bytes, place: Place, options: Options, sheet: str | int | None) -
         sheet: which one: its name, or its number from 1; None: the first one that is shown and not empty.
 
     Raises:
-        Damaged: it cannot be read, is too large, or no package is installed that reads it.
+        Damaged: it cannot be read; `Refused`: it is too large, or no package is installed that reads it.
         SourceError: it has no such sheet, or the header is no good.
     """
     begins = place.offset == 0
@@ -96,14 +98,15 @@ def _opened(data: bytes) -> Any:
     try:
         import python_calamine
     except ImportError as error:
-        raise Damaged(
-            "it is a workbook, and the package that reads such is not installed: pip install 'etl-sinks[excel]', or "
-            "save the sheet as CSV"
+        raise Refused(
+            "workbook",
+            "it is a workbook, and the package that reads such is not installed",
+            "pip install 'etl-sinks[excel]', or save the sheet as CSV",
         ) from error
     try:
         return python_calamine.CalamineWorkbook.from_filelike(io.BytesIO(data))
     except python_calamine.PasswordError as error:
-        raise Damaged("it is a workbook with a password; save it without one") from error
+        raise office.encrypted() from error
     except BaseException as error:
         raise _broken(error) from error
 
@@ -111,7 +114,10 @@ def _opened(data: bytes) -> Any:
 def _broken(error: BaseException) -> BaseException:
     """Return what to raise for an error of the package, whose panics are no `Exception`s."""
     if isinstance(error, Exception) or type(error).__name__ == "PanicException":
-        return Damaged(f"it is a workbook that cannot be read ({' '.join(str(error).split())[:200]})")
+        return Damaged(
+            f"it is a workbook that cannot be read ({' '.join(str(error).split())[:200]})",
+            "Open it where it was made, and save it again, or as CSV",
+        )
     return error
 
 
@@ -188,8 +194,10 @@ class _Table:
         names = self._named(header)
         self._check_declared(names, place)
         for (_, column), name in zip(self._columns, names, strict=True):
-            column.name = name
-            column.decide(options.types.get(name))
+            column.decide(name)
+        if options.header is True:
+            see_that_it_belongs(self._where, names, place.types)
+        place.types = {**dict.fromkeys(names, UNKNOWN), **place.types}
 
     def records(self) -> Iterator[Any]:
         """Yield a record, or an `Unreadable`, for each row that holds something."""

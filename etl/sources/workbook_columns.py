@@ -10,8 +10,9 @@ They have types, each cell its own; a column gets one of them, by all of its cel
 | text, or a mixture of these | text, numbers as JSON writes them, times as ISO 8601 |
 | empty; `#N/A`, `#DIV/0!` and the other errors of formulas | None |
 
-(ECMA-376, part 1, 18.18.11 and 18.17.4.1.) Columns that the job declares (`types`) are converted from that text, as
-those of CSV. Null words are null in columns that hold no other text.
+(ECMA-376, part 1, 18.18.11 and 18.17.4.1.) Columns that are declared, by the job's `types` or by the warehouse,
+are converted from that text, as those of CSV. Null words are null in columns that hold no other text, or, where the
+job names them, in all.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ from __future__ import annotations
 from datetime import date, datetime, time
 from typing import Any
 
-from etl.sources import csv_types
+from etl.sources.csv_columns import UNKNOWN, reading
 from etl.sources.csv_options import Options
 
 EMPTY = ""
 _WHOLE = 2**53
+# The words of `csv_types`; the later one of two in the alphabet holds both.
+_INFERRED = {int: "float", float: "float", bool: "boolean", date: "date", datetime: "timestamp"}
 
 
 class Column:
@@ -42,7 +45,6 @@ class Column:
         self._types: set[type] = set()
         self._texts = False
         self._whole = True
-        self._declared: csv_types.Convert | None = None
 
     def see(self, cell: Any) -> None:
         """Take a cell into account."""
@@ -56,15 +58,17 @@ class Column:
         if isinstance(cell, (int, float)):
             self._whole = self._whole and cell == int(cell) and abs(cell) < _WHOLE
 
-    def decide(self, type_: str | None) -> None:
-        """Decide what cells become, when all were seen; `type_` is the one that the job declares."""
+    def decide(self, name: str) -> None:
+        """Decide what cells become, when all were seen; `name` is what the column is called."""
+        self.name = name
+        kinds = {_INFERRED.get(type_, "string") for type_ in self._types}
         alike = len(self._types) < 2 or self._types in ({int, float}, {date, datetime})
         self._as_text = self._texts or not alike
         self._times = datetime in self._types
-        if type_ is not None:
-            self._declared = csv_types.converter(
-                type_, self._options.words(text=type_ == "string"), said=True
-            )
+        inferred = "string" if self._as_text else max(kinds, default=UNKNOWN)
+        read = reading(name, "integer" if inferred == "float" and self._whole else inferred, self._options)
+        self._words = read.nulls if read.by == "values" else self._options.words(text=self._texts)
+        self._declared = None if read.by == "values" else read.converter()
 
     def value(self, cell: Any) -> Any:
         """Return the value of a cell; raises ValueError where it is none of a declared type."""
@@ -75,7 +79,7 @@ class Column:
                 raise ValueError(
                     f"column {self.name!r}: {text_of(cell)[:200]!r} is none of its type"
                 ) from error
-        if isinstance(cell, str) and (cell == EMPTY or (not self._texts and cell in self._nulls)):
+        if isinstance(cell, str) and (cell == EMPTY or cell in self._words):
             return None
         if self._as_text:
             return text_of(cell)

@@ -23,6 +23,7 @@ from pulling import assert_resumes_everywhere, taken, write
 from workbooks import Error, Rows, ods, ole, xls, xlsx, zipped
 
 from etl.errors import SourceError
+from etl.records import Declared
 from etl.sources import Files, office, workbook
 
 WRITERS: dict[str, Callable[[Any], bytes]] = {"xlsx": xlsx, "ods": ods, "xls": xls}
@@ -103,6 +104,11 @@ SHEETS: dict[str, tuple[Rows, dict[str, Any], list[tuple[Any, ...]]]] = {
     "years as names": ([["id", 2023, 2024.0], [1, 2, 3]], {}, [("id", "2023", "2024"), (1, 2, 3)]),
     "a header alone": ([HEADER], {}, []),
     "nothing": ([], {}, []),
+    "null words of the job": (
+        [HEADER, [1, "none"], ["none", "b"]],
+        {"null": ["none"]},
+        [("id", "name"), (1, None), (None, "b")],
+    ),
     "declared types": (
         [["id", "x", "day"], [1.0, 2.5, date(2024, 1, 2)], [2.0, 3.0, None]],
         {"types": {"id": "string", "x": "float", "day": "date"}},
@@ -172,6 +178,30 @@ def test_the_first_sheet_that_is_shown_is_read_and_the_others_are_told(
     assert read(tmp_path, data, sheet="Secret") == [{"x": 7}]
 
 
+def test_columns_that_the_warehouse_declares_are_as_it_declares_them(tmp_path: Path) -> None:
+    rows = [["code", "amount", "day", "n"], [7.0, 0.1, date(2024, 1, 2), 3.0], ["007", 2.0, None, None]]
+    declared = {"code": "STRING", "amount": "NUMERIC", "day": "DATE", "n": "INTEGER"}
+    source = Files(write(tmp_path / "a.xlsx", xlsx(rows)))
+    source.declare(lambda name: Declared(type=declared[name]))
+    assert [[str(value) for value in record.values()] for record in taken(source)] == [
+        ["7", "0.1", "2024-01-02", "3"],
+        ["007", "2", "None", "None"],
+    ]
+
+
+def test_a_later_workbook_or_table_that_shares_no_column_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "a.xlsx", xlsx(TABLE))
+    write(tmp_path / "b.csv", "id,more\n3,c\n")
+    write(tmp_path / "c.xlsx", xlsx([["id", "x"], [4, 5]]))
+    found = taken(Files(tmp_path))
+    assert [record["id"] for record in found] == [1, 2, 3, 4]
+    assert_resumes_everywhere(Files(tmp_path))
+    for name, data in {"d.csv": b"x,y\n1,2\n", "e.xlsx": xlsx([["z"], [1]])}.items():
+        write(tmp_path / name, data)
+        with pytest.raises(SourceError, match=rf"{name}.*none of which the files before it have"):
+            taken(Files([tmp_path / "a.xlsx", tmp_path / name]))
+
+
 @pytest.mark.parametrize("sheet", [0, -1, "", 1.5, True])
 def test_a_sheet_that_is_neither_name_nor_number_is_refused(sheet: Any) -> None:
     with pytest.raises(ValueError, match="sheet"):
@@ -221,7 +251,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "ppt": (ole("PowerPoint Document"), "an old PowerPoint presentation"),
     "msg": (ole("__properties_version1.0"), "an Outlook message"),
     "another OLE file": (ole("Contents"), "an OLE file.*no workbook"),
-    "encrypted": (ole("EncryptionInfo", "EncryptedPackage"), "with a password; save it without one"),
+    "encrypted": (ole("EncryptionInfo", "EncryptedPackage"), "with a password: save it without one"),
     "an xls that is cut short": (xls({"S": TABLE})[:2000], "workbook"),
     "an OLE file of zeros": (ole("Workbook"), "a workbook that cannot be read"),
     "a sheet that is no XML": (
