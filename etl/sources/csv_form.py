@@ -2,7 +2,8 @@ r"""How the text of one CSV file is divided into rows, and what the `csv` module
 
 The module knows delimiters of one character, and no comments. A longer delimiter is given to it as a character that no
 text holds: a surrogate by itself, which no encoding can stand for (Unicode 16.0, section 3.9, D75). `\N`, which MySQL
-and PostgreSQL write for null, is protected in the same way where backslashes escape.
+and PostgreSQL write for null, is protected in the same way where backslashes escape, and so is a carriage return
+that ends no line: Python's own writer does not quote it.
 """
 
 from __future__ import annotations
@@ -17,11 +18,14 @@ from typing import Any
 from etl.sources.csv_options import Options
 from etl.sources.place import Place
 
-# What stands for a longer delimiter, and for `\N`; broken bytes are decoded to others (PEP 383: DC80 to DCFF).
+# What stands for a longer delimiter, for `\N`, and for a carriage return within a line; bytes that are no text are
+# decoded to others (PEP 383: DC80 to DCFF).
 DELIMITER = "\ud800"
 NULL = "\ud801"
+RETURN = "\ud802"
 NULL_WORD = r"\N"
 
+_WITHIN_A_LINE = re.compile(r"\r(?!\n|\Z)")
 _LINES = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 
 
@@ -65,6 +69,12 @@ class Form:
 
     def prepared(self, text: str) -> str:
         """Return a text as the `csv` module can read it with `format`; what begins it begins a line."""
+        if not self._any_line_end and text.count("\r") != text.count("\r\n"):
+            text = _WITHIN_A_LINE.sub(RETURN, text)
+        return self._in_short(text)
+
+    def _in_short(self, text: str) -> str:
+        """Put one character in the place of a longer delimiter and of null."""
         if self.keeps_nulls and NULL_WORD in text:
             text = self._nulls.sub(NULL, text)
         return text.replace(self.delimiter, DELIMITER) if self._long else text
@@ -75,17 +85,18 @@ class Form:
         return re.compile(rf"(?:(?<={delimiter})|(?<=[\r\n])|\A)\\N(?={delimiter}|[\r\n]|\Z)")
 
     def restored(self, row: list[str]) -> list[str]:
-        """Return the fields of a row as they stand in the text: within quotes a delimiter is none."""
+        """Return the fields of a row as they stand in the text."""
+        if any(RETURN in field for field in row):
+            row = [field.replace(RETURN, "\r") for field in row]
         if self._long and any(DELIMITER in field for field in row):
             row = [field.replace(DELIMITER, self.delimiter) for field in row]
         if self.keeps_nulls and any(NULL in field for field in row):
             row = [field if field == NULL else field.replace(NULL, "N") for field in row]
         return row
 
-    @property
-    def restores(self) -> bool:
-        """Whether rows may need to be restored."""
-        return self._long or self.keeps_nulls
+    def restores(self, text: str) -> bool:
+        """Say whether rows of a text that is prepared may need to be restored."""
+        return self._long or self.keeps_nulls or RETURN in text
 
     def lines(self, text: str) -> Iterator[str]:
         """Return the lines of a text, each with its end."""
@@ -113,7 +124,7 @@ class Form:
         Raises:
             csv.Error: they are none.
         """
-        return list(csv.reader(io.StringIO(self.prepared(line), newline=""), **self.format))
+        return list(csv.reader(io.StringIO(self._in_short(line), newline=""), **self.format))
 
     def unquoted(self, line: str) -> list[str]:
         """Read a line as a row in which quotes are text."""

@@ -204,7 +204,7 @@ def _rows(lines: csv_comments.Lines, reader: Any, form: Form) -> list[list[str]]
             break
         except csv.Error:
             lines.between = True
-    return [form.restored(row) for row in rows] if form.restores else rows
+    return [form.restored(row) for row in rows]
 
 
 def _names(header: list[str], place: Place) -> list[str]:

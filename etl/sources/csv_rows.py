@@ -96,7 +96,7 @@ class _Rows:
         self._form = form
         self._encoding = encoding
         self._taken: list[bytes] = []
-        self.broken = False
+        self.broken = self._restores = False
         self.rows: list[Row] = []
         self.ends: list[int] | None = None
         self.begins: list[int] | None = None
@@ -104,6 +104,8 @@ class _Rows:
         text = self._text(lines)
         if not form.is_plain(lines) or not self._plain(text):
             self._with_care(text)
+        if self._restores:
+            self.rows = [form.restored(row) if type(row) is list else row for row in self.rows]
         self.bytes = sum(map(len, self._taken))
         self.lines = sum(map(form.count, self._taken))
 
@@ -122,8 +124,6 @@ class _Rows:
             self._read(text)
         else:
             self._read_between_comments(text, self._form.comment)
-        if self._form.restores:
-            self.rows = [self._form.restored(row) if type(row) is list else row for row in self.rows]
 
     def _wanted(self) -> int:
         return self._form.count(self._taken[0]) + (not self._form.is_ended(self._taken[0]))
@@ -195,7 +195,9 @@ class _Rows:
         except UnicodeDecodeError:
             self.broken = True
             text = lines.decode(self._encoding, "surrogateescape")
-        return self._form.prepared(text)
+        text = self._form.prepared(text)
+        self._restores = self._restores or self._form.restores(text)
+        return text
 
     def _give_back(self, read: int) -> None:
         """Give the lines back that come after the first `read`: they lie in the block taken last."""

@@ -56,7 +56,7 @@ class Table:
             ]
         self._converters = [known.converter() for known in self._readings]
         self._unknown = [number for number, known in enumerate(self._readings) if known.type == UNKNOWN]
-        self._trusts_quotes = options.quote is not None
+        self._trusts_quotes = options.quote is not None or options.delimiter is not None
 
     def shows_a_value(self, rows: Sequence[Row]) -> bool:
         """Say whether a column that was empty so far holds something in these rows."""
@@ -127,9 +127,8 @@ class Table:
     def _one(self, row: Row, where: str, raw: bytes) -> list[Any]:
         ended, raw = raw, raw.removesuffix(b"\n").removesuffix(b"\r")
         if isinstance(row, csv.Error):
-            return self._lines_within(ended) or [
-                unreadable(raw, where, f"no CSV row ({row}){_HINTS.get(str(row).partition(' ')[0], '')}")
-            ]
+            hint = _NOT_CLOSED if str(row).startswith("unexpected end") else ""
+            return [unreadable(raw, where, f"no CSV row ({row}){hint}")]
         try:
             text = raw.decode(self._encoding)
         except UnicodeDecodeError as error:
@@ -141,20 +140,19 @@ class Table:
                 )
             ]
         if len(row) != len(self._names):
-            return [
-                unreadable(text, where, f"{len(row)} fields where the table has {len(self._names)} columns")
-            ]
+            said = f"{len(row)} fields where the table has {len(self._names)} columns"
+            return self._lines_within(ended) or [unreadable(text, where, said)]
         try:
             return self._convert([row])
         except ValueError:
             return [unreadable(text, where, self._misfit(row))]
 
     def _lines_within(self, raw: bytes) -> list[Any]:
-        r"""Read a line in which others end in `\r` by itself, if each of them is a row of the table.
+        r"""Read a row in which others end in `\r` by itself, if each of them is one of the table.
 
-        In a table of one column a `\r` may be anything.
+        No row with `\r` in its fields has as many fields as several: what fits by this does not fit by that.
         """
-        if len(self._names) < 2:
+        if b"\r" not in raw.removesuffix(b"\n").removesuffix(b"\r"):
             return []
         try:
             rows = [row for row in self._form.pieces(raw.decode(self._encoding)) if row]
@@ -198,10 +196,7 @@ def _key(name: str) -> str:
     )
 
 
-_HINTS = {
-    "unexpected": ': a quote is not closed; where quotes are text, say quote = ""',
-    "new-line": ": a carriage return stands within the line",
-}
+_NOT_CLOSED = ': a quote is not closed; where quotes are text, say quote = ""'
 _SEVERAL_ROWS = (
     "a quoted field goes over several lines, each of which would be a row by itself: its quote may be text; say "
     'quote = "" if it is, or quote = \'"\' if the field has these lines'

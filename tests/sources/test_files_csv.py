@@ -248,12 +248,24 @@ def test_a_quote_that_is_never_closed_does_not_fill_the_memory(
         read(tmp_path, 'a,b\n1,"x\n' + "2,y\n" * 100_000)
 
 
-def test_a_carriage_return_within_a_line_is_unreadable_unless_it_ends_a_row(tmp_path: Path) -> None:
-    rows = read(tmp_path, "a,b\n1,x\n2,y\r3,z\n4,z\n")
-    assert [row["a"] for row in rows] == [1, 2, 3, 4]
-    _, (_, reason), _ = read(tmp_path, "a,b\n1,x\n2,y\r3\n4,z\n")
-    assert "line 3 (byte 8): no CSV row" in reason
-    assert "a carriage return stands within the line" in reason
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("a,b\n1,x\n2,y\r3,z\n4,z\n", [(1, "x"), (2, "y"), (3, "z"), (4, "z")]),
+        ("a,b\r1,x\r2,y\r", [(1, "x"), (2, "y")]),
+        ("a,b\r1,x\r\n2,y\n3,z", [(1, "x"), (2, "y"), (3, "z")]),
+        ("a,b\n" + "1,x\r" * 30, [(1, "x")] * 30),
+        ("a,b\n1,x\r\n2,y\r3\n", [(1, "x"), (2, "y\r3")]),
+        ('a,b\n1,"x\ry"\n2,y\rz,"\n', [(1, "x\ry"), None]),
+        ("a,b\n1,x\n2\r3,z\n", [("1", "x"), ("2\r3", "z")]),
+    ],
+)
+def test_a_carriage_return_ends_a_row_if_that_gives_rows_and_else_is_text(
+    tmp_path: Path, text: str, rows: list[Any]
+) -> None:
+    found = read(tmp_path, text)
+    assert [tuple(row.values()) if isinstance(row, dict) else None for row in found] == rows
+    assert_resumes_everywhere(small_blocks(Files(tmp_path / "a.csv"), 4))
 
 
 def test_a_field_may_be_longer_than_the_csv_module_lets_it(tmp_path: Path) -> None:
