@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -64,7 +66,8 @@ def check(job: str, limit: int, schema: Path | None) -> None:
         click.echo(f"warning: {warning}", err=True)
     unused = Unused(definition.written)
     pipeline.transforms = unused.watched(pipeline.transforms)
-    records = pipeline.check(limit)
+    with _warnings_shown():
+        records = pipeline.check(limit)
 
     def refuse(record: Any, reason: str) -> NoReturn:
         raise RecordError(f"a record cannot be encoded: {reason}; the record: {str(record)[:300]}")
@@ -97,6 +100,23 @@ def check(job: str, limit: int, schema: Path | None) -> None:
         f"{job} is right; the source's first records ({limit:,} at most) gave {count(len(records), 'record')}",
         err=True,
     )
+
+
+@contextmanager
+def _warnings_shown() -> Iterator[None]:
+    """Show what a source warns of, as the other warnings are shown."""
+    logger, handler = logging.getLogger("etl"), _Shown()
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+class _Shown(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= logging.WARNING:
+            click.echo(f"warning: {record.getMessage()}", err=True)
 
 
 def _columns(inferred: Inferred, records: int) -> list[str]:

@@ -17,8 +17,9 @@ from etl.sources import (
     csv_rows,
     decoding,
     encodings,
-    json_array,
-    lines,
+    json_content,
+    json_layout,
+    json_path,
     member_heads,
     office,
     parquet,
@@ -31,6 +32,7 @@ from etl.sources.csv_dialect import is_tsv
 from etl.sources.decoding import Stream
 from etl.sources.encodings import Reading, Utf8
 from etl.sources.hidden import shortened
+from etl.sources.json_sequence import SEPARATOR
 from etl.sources.members import WITHIN, Choice, Shape, Shapes
 from etl.sources.place import Place
 from etl.sources.recognition import HEAD_BYTES, Format
@@ -56,8 +58,9 @@ class ContentOptions(TypedDict, total=False):
     r"""What a job may say of the content of files, wherever they are; `Content` has the defaults.
 
     Attributes:
-        format: `ndjson`, `csv`, `json` (one array of objects), `parquet`; None: as the file's name ends, or else
-            as its first bytes look; a name that ends in `.json` may be both, an array and NDJSON.
+        format: `ndjson`, `csv`, `json` (one array of objects, or objects one after the other, each over as many lines
+            as it likes), `json-seq` (RFC 7464), `parquet`; None: as the file's name ends, or else as its first bytes
+            look; a name that ends in `.json` may be any of JSON's.
         compression: `none`, `gzip`, `zip`, `zstd`, `bzip2`, `xz`; None: as the file's first bytes say, whatever its
             name is. What is compressed within that is told by its first bytes.
         members: which members of a zip file or a tar archive are read: globs, or names, of their paths or of the
@@ -84,6 +87,10 @@ class ContentOptions(TypedDict, total=False):
             like (`csv_types.WORDS`) where the others are numbers, dates or booleans. Among text they are text.
         encoding: of a text, by a name that Python knows, such as `utf-8`, `cp1252`, `utf-16-le`. A byte order mark
             comes first: with one, UTF-16 and UTF-32 are read without being told.
+        records: the path of the rows within JSON documents: `results`, `response.docs`, `features` in GeoJSON.
+            `*` stands for each member of an object or element of an array: `data.*.rows`; where the path ends in it,
+            each member is a row, and its name is put into the field `_key`. What stands beside the rows is passed
+            over, however large. With NDJSON and `json-seq` the rows are in each line or text.
         skip_lines: how many lines to pass over at the beginning of a CSV file: a title, or a header in place of which
             `header` gives better names.
         quote: what stands around CSV fields that hold delimiters and line ends; `""`: nothing does, and quotes are
@@ -104,6 +111,7 @@ class ContentOptions(TypedDict, total=False):
     header: bool | Sequence[str]
     null: Sequence[str] | None
     encoding: str
+    records: str | None
     skip_lines: int
     quote: str | None
     escape: str | None
@@ -141,6 +149,7 @@ class Content:
         header: bool | Sequence[str] = True,
         null: Sequence[str] | None = None,
         encoding: str = "utf-8",
+        records: str | None = None,
         skip_lines: int = 0,
         quote: str | None = None,
         escape: str | None = None,
@@ -167,7 +176,11 @@ class Content:
         self._sheet = _sheet(sheet)
         if format not in (None, "csv") and (said := self._options.said()):
             raise ValueError(f"{', '.join(said)}: for CSV, and format is {format!r}")
+        self._records = json_path.checked(records)
+        if records is not None and format in ("csv", "parquet"):
+            raise ValueError(f"records is the path of rows in JSON, and format is {format!r}")
         self.told: list[str] = []
+        self._envelopes: set[str] = set()
         self._block_bytes = _BLOCK_BYTES
 
     def fingerprint(self) -> dict[str, Any]:
@@ -180,6 +193,7 @@ class Content:
             "header": options.header,
             "encoding": options.encoding,
             **options.fingerprint(),
+            **({"records": self._records} if self._records else {}),
             **({"members": self._chosen} if self._chosen else {}),
             **({"sheet": self._sheet} if self._sheet is not None else {}),
         }
@@ -318,7 +332,7 @@ class Content:
         if reading.in_stream:
             head = encodings.decoded(head, reading).encode("utf-8", "replace")
         format_ = recognition.format_of(name, head, self.format, as_lines=options.header is not True)
-        if format_ in ("ndjson", "json") and reading.encoding not in ("utf-8", "ascii"):
+        if format_ in ("ndjson", "json", "json-seq") and reading.encoding not in ("utf-8", "ascii"):
             reading = reading._replace(in_stream=True)
         return _Recognised(format_, reading)
 
@@ -392,10 +406,12 @@ class Content:
             if reading.in_stream:
                 stream = Stream(Utf8(stream, reading), "none", (), plain=stream.plain)
                 reading = _UTF8
-            yield from _enter(stream, place, b"," if kind == "json" else b"\n")
-            if kind == "ndjson":
-                records = lines.read(stream, place, block=self._block_bytes)
-            elif kind == "csv":
+            head = stream.peek(HEAD_BYTES)
+            if kind == "ndjson" and self.format is None:
+                whole = len(head) < HEAD_BYTES
+                kind = json_layout.layout(name, head, whole, records=self._records is not None)
+            yield from _enter(stream, place, json_content.separators(kind, head, self._records))
+            if kind == "csv":
                 options = msgspec.structs.replace(self._options, encoding=reading.encoding)
                 records = csv_rows.read(
                     stream,
@@ -406,13 +422,15 @@ class Content:
                     tell=self._tell,
                 )
             else:
-                records = json_array.read(stream, place, block=self._block_bytes)
+                records = json_content.read(
+                    stream, place, kind, head, self._records, self._envelopes, block=self._block_bytes
+                )
         yield from records
         if not stream.plain or kind == "json":
             place.offset = None  # it is not looked at again, as a plain file is that may grow
 
 
-def _enter(stream: Stream, place: Place, separator: bytes) -> Iterator[list[Any]]:
+def _enter(stream: Stream, place: Place, separators: bytes) -> Iterator[list[Any]]:
     """Bring a text to `place`, and see that a record can begin there; yields that place while it is far away."""
     if place.offset == 0:
         if stream.peek(len(_BOM)) == _BOM:
@@ -428,13 +446,15 @@ def _enter(stream: Stream, place: Place, separator: bytes) -> Iterator[list[Any]
             f"{place} has become shorter than the {offset} bytes that were read of it: it was replaced or cut; "
             "put it back, or start the job anew with another name and table"
         )
-    what = "line" if separator == b"\n" else "element"
+    what = "line" if separators == b"\n" else "element"
     follows = stream.peek(2)
     # the last line may lack its end, and get it when the file grows
-    ended = separator == b"\n" and (not follows or follows[:1] == b"\n" or follows == b"\r\n")
+    ended = separators == b"\n" and (not follows or follows[:1] == b"\n" or follows == b"\r\n")
+    if separators == SEPARATOR:  # which begins a text, and is not taken yet
+        ended = not follows or follows[:1] == SEPARATOR
     if place.line_end is not None:
         ended = ended or b"\r" in (last, follows[:1])
-    if last != separator and not ended and (place.line or place.record):
+    if last not in separators and not ended and (place.line or place.record):
         raise SourceChanged(
             f"{place} has no {what} that begins at byte {offset}, where "
             "reading stopped: it was replaced, or its last line was written on after it had been read; put it "

@@ -1,4 +1,4 @@
-"""One JSON array of objects, read a block at a time.
+"""JSON arrays of objects, and objects whose values are the records, read a block at a time.
 
 The elements of a block are decoded in one call. Where they end is found in one of two ways: by a guess that the
 decoder itself proves right or wrong, or by going through strings, brackets and commas one by one.
@@ -10,30 +10,30 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import msgspec
-
 from etl.errors import SourceError
+from etl.sources import json_numbers
 from etl.sources.decoding import Stream
-from etl.sources.lines import LONGEST_LINE, not_an_object, why_not_json
+from etl.sources.json_text import BLANK, TOKEN, Text
+from etl.sources.lines import LONGEST_LINE, OBJECTS, not_an_object, row_of, why_not_json
 from etl.sources.place import Place, unreadable
 
-_BLANK = b" \t\r\n"
-# A whole string, or the quote that opens one which is not whole yet; or what gives the text its structure.
-_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|["\[\]{},]', re.DOTALL)
+# Where the rows are the members of an object, their names are kept in a field of this name.
+KEY = "_key"
+
 # What stands between two objects that begin with the same key.
 _BETWEEN = re.compile(rb'\}[ \t\r\n]*,[ \t\r\n]*\{[ \t\r\n]*"[^"\\]*"[ \t\r\n]*:')
-_NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_NAME = re.compile(rb'[ \t\r\n]*("[^"\\]*(?:\\.[^"\\]*)*")[ \t\r\n]*:', re.DOTALL)
 
 
 class _Elements(NamedTuple):
     """Whole elements at the beginning of a text.
 
     Attributes:
-        commas: where each ends.
-        closed: whether the last of them is ended by the array's own end, not by a comma.
+        ends: where each ends: at a comma, or at what closes the container.
+        closed: whether the last of them is ended by the container's own end, not by a comma.
     """
 
-    commas: list[int]
+    ends: list[int]
     closed: bool
 
 
@@ -48,80 +48,96 @@ def read(stream: Stream, place: Place, *, block: int) -> Iterator[list[Any]]:
     Raises:
         SourceError: it is no array, ends within, or goes on after its end.
     """
-    decode = msgspec.json.Decoder(list[dict[str, Any]]).decode
-    text = b"" if place.record else _opened(stream, place)
-    if text is None:
-        return
+    text = Text(stream, place, block)
+    begins = not place.record
+    if begins:
+        first = text.first()
+        if not first:
+            return
+        if first != b"[":
+            raise SourceError(
+                f"{place}: it does not begin with [, as a JSON array does, but with {first!r}; "
+                'set format = "ndjson" if it holds an object on each line'
+            )
+        text.take(1)
+        place.offset = text.at
+    yield from elements(text, place, b"]", begins=begins, block=block)
+    if rest := text.first():
+        raise SourceError(
+            f"{place}: something follows the array's end, after {place.record} elements: "
+            f"{(rest + text.data[1:40])!r}; one file holds one array: mend it, or make it NDJSON"
+        )
+
+
+def elements(text: Text, place: Place, closing: bytes, *, begins: bool, block: int) -> Iterator[list[Any]]:
+    """Decode the elements of an array, or the members of an object, up to its end, which is taken.
+
+    Args:
+        text: behind the bracket that opens it, or behind a comma.
+        place: moved on with what was read, a batch before it is yielded.
+        closing: the bracket that closes it.
+        begins: whether `text` is behind the bracket, so that there may be no element.
+        block: how many bytes to decode at once.
+
+    Yields:
+        Lists of records, each with a mark at its end; the last one without.
+
+    Raises:
+        SourceError: the text ends within.
+    """
     guess: bytes | None = None
     wanted = block
     while True:
-        data = stream.read(max(wanted - len(text), 1))
-        text += data
+        ended = len(text.data) < wanted and not text.more(wanted - len(text.data))
         batch: list[Any] | None = None
-        if guess is not None and (end := text.rfind(guess)) > 0:
-            try:
-                batch = decode(b"[" + text[: end + 1] + b"]")
-            except _NOT_JSON:
+        if guess is not None and (end := text.data.rfind(guess)) > 0:
+            batch = _at_once(b"[" + text.data[: end + 1] + b"]", None)
+            if batch is None:
                 guess = None
             else:
-                taken, closed = text.index(b",", end) + 1, False
+                taken, closed = text.data.index(b",", end) + 1, False
         if batch is None:
-            found = _elements(text, place)
-            if not found.commas:
-                if not data:
+            found = _elements(text.data, place, closing)
+            if not found.ends:
+                if ended:
+                    what = "array" if closing == b"]" else "object"
                     raise SourceError(
-                        f"{place}: the array is not closed, the file ends after {place.record} of its elements: "
+                        f"{place}: the {what} is not closed, the file ends after {place.record} of its elements: "
                         "it is cut short; fetch it again, and run again"
                     )
-                if len(text) > LONGEST_LINE:
+                if len(text.data) > LONGEST_LINE:
                     raise SourceError(
-                        f"{place}: element {place.record + 1} (byte {place.offset}) is longer than "
-                        f"{LONGEST_LINE >> 20} MiB; make it NDJSON, or split it"
+                        f"{place}: element {place.record + 1} (byte {text.at}) is longer than "
+                        f"{LONGEST_LINE >> 20} MiB; make it NDJSON, or split it; if it holds the rows itself, let "
+                        "`records` name their path"
                     )
-                wanted = max(block, 2 * len(text))
+                wanted = max(block, 2 * len(text.data))
                 continue
-            batch = _decoded(text, found.commas, place)
-            taken, closed = found.commas[-1] + 1, found.closed
-            between = _BETWEEN.match(text, text.rfind(b"}", 0, found.commas[0] + 1)) if found.commas else None
-            guess = between[0] if between else None
+            batch = _decoded(text.data, found.ends, place, closing, begins)
+            taken, closed = found.ends[-1] + 1, found.closed
+            guess = _guess(text.data, found.ends[0]) if closing == b"]" else None
         wanted = block
-        text = text[taken:]
-        assert place.offset is not None
+        begins = False
+        text.take(taken)
         place.record += len(batch)
-        place.offset += taken
+        place.offset = text.at
         if closed:
             yield batch
-            _check_end(text, stream, place)
             return
         batch.append(place.mark())
         yield batch
         del batch  # the memory is used again for the next one
 
 
-def _opened(stream: Stream, place: Place) -> bytes | None:
-    """Take the bracket that opens the array; None: the file is empty."""
-    assert place.offset is not None
-    while data := stream.read(1):
-        place.offset += 1
-        if data == b"[":
-            return b""
-        if data not in _BLANK:
-            raise SourceError(
-                f"{place}: it does not begin with [, as a JSON array does, but with {data!r}; "
-                'set format = "ndjson" if it holds an object on each line'
-            )
-    return None
-
-
-def _elements(text: bytes, place: Place) -> _Elements:
-    """Find the elements that are whole in `text`, which begins between two elements."""
-    commas: list[int] = []
+def _elements(data: bytes, place: Place, closing: bytes) -> _Elements:
+    """Find the elements that are whole in `data`, which begins between two elements."""
+    ends: list[int] = []
     depth = 0
-    for token in _TOKEN.finditer(text):
+    for token in TOKEN.finditer(data):
         kind = token[0]
         if kind == b",":
             if depth == 0:
-                commas.append(token.start())
+                ends.append(token.start())
         elif kind in b"[{":
             depth += 1
         elif kind == b'"':
@@ -129,43 +145,65 @@ def _elements(text: bytes, place: Place) -> _Elements:
         elif kind in b"]}":
             depth -= 1
             if depth < 0:
-                if kind == b"}":
+                if kind != closing:
                     raise SourceError(
-                        f"{place}: a bracket is closed that was not opened, after {place.record + len(commas)} "
+                        f"{place}: a bracket is closed that was not opened, after {place.record + len(ends)} "
                         f"elements (byte {(place.offset or 0) + token.start()}); mend the file"
                     )
-                commas.append(token.start())
-                return _Elements(commas, True)
-    return _Elements(commas, False)
+                ends.append(token.start())
+                return _Elements(ends, True)
+    return _Elements(ends, False)
 
 
-def _decoded(text: bytes, ends: list[int], place: Place) -> list[Any]:
-    """Decode elements one by one; the array may be empty, but no element may."""
-    decode = msgspec.json.Decoder().decode
-    batch: list[Any] = []
+def _guess(data: bytes, end: int) -> bytes | None:
+    between = _BETWEEN.match(data, data.rfind(b"}", 0, end + 1))
+    return between[0] if between else None
+
+
+def _at_once(text: bytes, count: int | None) -> list[Any] | None:
+    """Decode an array of objects; None: it is none, or not of `count` objects."""
+    try:
+        batch = json_numbers.loads(text)
+    except json_numbers.NOT_JSON:
+        return None
+    right = (count is None or len(batch) == count) and OBJECTS.issuperset(map(type, batch))
+    return batch if right else None
+
+
+def _decoded(data: bytes, ends: list[int], place: Place, closing: bytes, begins: bool) -> list[Any]:
+    """Decode elements together, or else one by one."""
+    if closing == b"]" and (batch := _at_once(b"[" + data[: ends[-1]] + b"]", len(ends))) is not None:
+        return batch
+    batch = []
     start = 0
     for end in ends:
-        element = text[start:end].strip(_BLANK)
+        element = data[start:end].strip(BLANK)
         where = f"{place}, element {place.record + len(batch) + 1} (byte {(place.offset or 0) + start})"
-        if element or place.record or len(ends) > 1:
-            try:
-                value = decode(element)
-            except _NOT_JSON as error:
-                batch.append(unreadable(element, where, why_not_json(element, error)))
-            else:
-                batch.append(
-                    value if type(value) is dict else unreadable(element, where, not_an_object(value))
-                )
+        # there may be no element at all, but none of several may be missing
+        if element or not begins or len(ends) > 1:
+            batch += row_of(element, where) if closing == b"]" else [_member(element, where)]
         start = end + 1
     return batch
 
 
-def _check_end(text: bytes, stream: Stream, place: Place) -> None:
-    """Make sure that nothing follows the array."""
-    while text or (text := stream.read(1 << 16)):
-        if rest := text.strip(_BLANK):
-            raise SourceError(
-                f"{place}: something follows the array's end, after {place.record} elements: {rest[:40]!r}; "
-                "one file holds one array: mend it, or make it NDJSON"
-            )
-        text = b""
+def _member(element: bytes, where: str) -> Any:
+    """Decode a member of an object into a row that has its name."""
+    named = _NAME.match(element)
+    if named is None:
+        return unreadable(element, where, "no JSON (it does not begin with a name and a colon)")
+    try:
+        name = json_numbers.loads(named[1])
+        value = json_numbers.loads(element[named.end() :])
+    except json_numbers.NOT_JSON as error:
+        return unreadable(element, where, why_not_json(element, error))
+    return member_row(name, value, element, where)
+
+
+def member_row(name: str, value: Any, raw: bytes | str, where: str) -> Any:
+    """Make a row of a member of an object: its value, with its name in `_key`; unreadable if it is no object."""
+    if type(value) is not dict:
+        return unreadable(raw, where, not_an_object(value))
+    if value.get(KEY, name) != name:
+        why = f"the row has a field {KEY} of its own, which should hold its name in the object"
+        return unreadable(raw, where, why)
+    return {KEY: name, **value}

@@ -20,7 +20,7 @@ from etl.sources.place import Place
 # Looked at of each member: some hundreds of records.
 HEAD_BYTES = 1 << 16
 _RECORDS = 20
-_KINDS = {"csv": "CSV", "json": "JSON", "ndjson": "JSON", "parquet": "Parquet"}
+_KINDS = {"csv": "CSV", "json": "JSON", "ndjson": "JSON", "json-seq": "JSON", "parquet": "Parquet"}
 
 
 def shape_of(kind: str, head: bytes, place: Place, options: Options) -> Shape:
@@ -38,7 +38,7 @@ def shape_of(kind: str, head: bytes, place: Place, options: Options) -> Shape:
     columns = None
     if kind == "csv":
         columns = _columns(head, place, options)
-    elif kind in ("json", "ndjson"):
+    elif kind in ("json", "ndjson", "json-seq"):
         columns = _keys(head) or None
     return Shape(_KINDS.get(kind, kind), columns)
 

@@ -65,6 +65,7 @@ class Place(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fie
         types: the types of columns, by name, as this CSV file or one before it showed them first; `unknown`, where
             they have held nothing yet.
         split: how the first CSV file that was read is divided; None: there was none, or it has one column.
+        within: the containers of a JSON document around this place, the innermost last; see `json_records`.
     """
 
     file: str
@@ -83,6 +84,7 @@ class Place(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fie
     seen: Seen | None = None
     types: dict[str, str] = {}
     split: Split | None = None
+    within: list[str] = []
 
     def __str__(self) -> str:
         return self.file if self.member is None else f"{self.file} (member {self.member})"
@@ -110,6 +112,7 @@ class Place(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fie
         self.member = member
         self.offset = self.line = self.record = self.row_group = 0
         self.columns = self.delimiter = self.quote = self.line_end = None
+        self.within = []
 
     def known(self) -> dict[str, Any]:
         """Return what a place in the next file is made with: what the files so far have shown of all."""

@@ -18,7 +18,7 @@ from etl.sources.encodings import Reading
 from etl.sources.kinds import KINDS
 from etl.sources.refusals import Refused
 
-Format = Literal["ndjson", "csv", "json", "parquet"]
+Format = Literal["ndjson", "csv", "json", "json-seq", "parquet"]
 
 # How much of a content is looked at.
 HEAD_BYTES = 4096
@@ -29,13 +29,20 @@ _SEPARATOR = "\x1e"  # before each text of a sequence (RFC 7464)
 _BY_SUFFIX: dict[str, Format] = {
     ".ndjson": "ndjson",
     ".jsonl": "ndjson",
+    ".geojsonl": "ndjson",  # GDAL's driver GeoJSONSeq
     ".csv": "csv",
     ".tsv": "csv",
     ".tab": "csv",
     ".parquet": "parquet",
 }
 _COMPRESSED = {".gz", ".gzip", ".zst", ".zstd", ".bz2", ".xz", ".br"}
-_NAMES: dict[str, str] = {"ndjson": "NDJSON", "csv": "CSV", "json": "JSON", "parquet": "Parquet"}
+_NAMES: dict[Format, str] = {
+    "ndjson": "NDJSON",
+    "csv": "CSV",
+    "json": "JSON",
+    "json-seq": "a JSON text sequence",
+    "parquet": "Parquet",
+}
 
 # The WHATWG's MIME Sniffing Standard, section 7.1: with these, and a blank or > after them, a page begins. The first
 # ones begin nothing else, the others may be a piece of text.
@@ -202,6 +209,8 @@ def suffix_of(name: str) -> str:
 
 
 def _guessed(text: str, name: str) -> Format:
+    if text.startswith("\x1e"):  # RFC 7464, section 2.1
+        return "json-seq"
     if text.startswith("["):
         return "json"
     return "ndjson" if text.startswith("{") or suffix_of(name) == ".json" else "csv"

@@ -174,7 +174,7 @@ def test_progress_counts_what_earlier_runs_have_read(tmp_path: Path) -> None:
         ({"paths": "a.csv", "storage": {"anon": True}}, "storage: it is for URIs"),
         ({"paths": "a.csv", "on_late": "tell"}, "on_late: 'tell' is none of: warn, fail"),
         ({"paths": "a.csv", "deadline": 0}, "deadline"),
-        ({"paths": "a", "format": "xml"}, "'xml' is none of: ndjson, csv, json, parquet"),
+        ({"paths": "a", "format": "xml"}, "'xml' is none of: ndjson, csv, json, json-seq, parquet"),
         ({"paths": "a", "compression": "rar"}, "none, gzip, zip, zstd"),
         ({"paths": "a", "types": {"x": "int"}}, "types: x: 'int' is none of: string, integer"),
         ({"paths": "a", "delimiter": '"'}, "delimiter"),

@@ -75,7 +75,7 @@ def test_an_element_that_is_no_object_is_unreadable_and_the_others_are_not(
         ("[", "is not closed, the file ends after 0 of its elements"),
         ('[{"n": 1}] x', "something follows the array's end, after 1 elements: b'x'"),
         ('[{"n": 1}][{"n": 2}]', "something follows the array's end"),
-        ('{"n": 1}', r"it does not begin with \[.*format = \"ndjson\""),
+        ("3", r"it does not begin with \[.*format = \"ndjson\""),
         ('[{"n": 1}, {"n": 2}}]', r"a bracket is closed that was not opened, after 1 elements \(byte 19\)"),
     ],
 )

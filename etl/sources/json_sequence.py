@@ -1,0 +1,86 @@
+"""JSON text sequences (RFC 7464), as GeoJSON text sequences (RFC 8142) are: 0x1E begins each text.
+
+A text that was cut is unreadable by itself, and reading goes on with the next 0x1E (section 2.4): JSON has that byte
+nowhere else. Empty texts are passed over (section 2.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from etl.errors import SourceError
+from etl.sources import json_numbers
+from etl.sources.decoding import Stream
+from etl.sources.json_text import BLANK, Text
+from etl.sources.lines import LONGEST_LINE, OBJECTS, row_of
+from etl.sources.place import Place
+
+SEPARATOR = b"\x1e"
+
+
+def read(
+    stream: Stream, place: Place, *, block: int, rows: Callable[[bytes, str], list[Any]] | None = None
+) -> Iterator[list[Any]]:
+    """Decode a sequence; yields lists of records, each with a mark at its end, which lies before a 0x1E.
+
+    Args:
+        stream: the content, at `place`.
+        place: moved on with what was read.
+        block: how many bytes to decode at once.
+        rows: makes rows of a text, and of where it is; None: each text is a row.
+
+    Raises:
+        SourceError: it does not begin with 0x1E, or a text is too long.
+    """
+    text = Text(stream, place, block)
+    if (first := text.first()) != SEPARATOR and first:
+        raise SourceError(
+            f"{place}: it does not begin with 0x1E, as a JSON text sequence does (RFC 7464), but with "
+            f'{text.data[:20]!r}; set format = "ndjson" if it holds an object on each line'
+        )
+    wanted = block
+    ended = False
+    while True:
+        if not ended and len(text.data) < wanted:
+            ended = not text.more(wanted - len(text.data))
+        taken = len(text.data) if ended else text.data.rfind(SEPARATOR, 1)
+        if not taken:
+            return
+        if taken < 0:
+            if len(text.data) > LONGEST_LINE:
+                raise SourceError(
+                    f"{place}: the text that begins at byte {text.at} is longer than {LONGEST_LINE >> 20} MiB: "
+                    "split it"
+                )
+            wanted = max(block, 2 * len(text.data))
+            continue
+        texts = text.data[:taken]
+        batch = None if rows is not None else _at_once(texts)
+        if batch is None:
+            batch = _one_by_one(texts, text.at, place, rows or row_of)
+        wanted = block
+        text.take(taken)
+        place.record += len(batch)
+        place.offset = text.at
+        batch.append(place.mark())
+        yield batch
+        del batch  # the memory is used again for the next one
+
+
+def _at_once(texts: bytes) -> list[Any] | None:
+    try:
+        batch = json_numbers.loads(b"[" + texts[1:].replace(SEPARATOR, b",") + b"]")
+    except json_numbers.NOT_JSON:
+        return None
+    return batch if len(batch) == texts.count(SEPARATOR) and OBJECTS.issuperset(map(type, batch)) else None
+
+
+def _one_by_one(texts: bytes, at: int, place: Place, rows: Callable[[bytes, str], list[Any]]) -> list[Any]:
+    batch: list[Any] = []
+    for raw in texts.split(SEPARATOR)[1:]:
+        if value := raw.strip(BLANK):
+            where = f"{place}, text {place.record + len(batch) + 1} (byte {at})"
+            batch.extend(rows(value, where))
+        at += len(raw) + 1
+    return batch
