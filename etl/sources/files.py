@@ -1,4 +1,4 @@
-"""Files, here or at another place: NDJSON, CSV, a JSON array or Parquet; plain, gzip, zip or zstd."""
+"""Files, here or at another place: NDJSON, CSV, a JSON array or Parquet; plain, compressed or packed."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ class Files:
     (by its ETag, generation, time or size) is noticed when it is gone on with, and while it is read. A prefix in a
     bucket is a directory, and may be empty when it ends in `/`.
 
-    Plain files are entered with a seek. Compressed ones are decompressed up to the cursor. One JSON array and
-    NDJSON are UTF-8. A Parquet file is read as it is, not out of gzip, zip or zstd, which cannot be entered in the
-    middle.
+    Plain files are entered with a seek. Compressed ones, and those in UTF-16 and the like, are decoded up to the
+    cursor. A Parquet file is read as it is, not out of a compressed one, which cannot be entered in the middle.
+    What is of another kind (XML, HTML, Avro …) is refused by name.
 
     A record that cannot be decoded becomes a dead letter or stops the job, as its `on_error` says, with file, line
     and byte. A file that is cut short or damaged stops the job in any case. A file of no bytes holds no records.

@@ -51,7 +51,8 @@ class Place(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fie
         file: the path, as it was listed.
         entry: which of the source's paths listed it, from 0.
         member: the member of a zip file; None: the file itself.
-        offset: the uncompressed bytes before this place; None: the file is not entered in the middle.
+        offset: the bytes before this place, decompressed, and in UTF-8 where the text is in an encoding that does not
+            write ASCII as such; None: the file is not entered in the middle.
         line: the line ends before this place.
         record: the records before this place, the unreadable ones too.
         row_group: the row groups of a Parquet file before this place.
