@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 _TO_PARQUET = "make it Parquet, NDJSON or CSV first, with the tools of whoever wrote it"
 _UNPACK = "unpack it, or compress it with gzip, zstd, bzip2 or xz"
+_DUMP = "load it into a database, and write its tables as CSV or Parquet"
 _NO_TABLE = "it holds no records: name the right file, or leave it out"
 
 
@@ -26,6 +27,16 @@ class Kind(NamedTuple):
     at: int = 0
     wordy: bool = False
 
+
+# Compressions without a sign of their own, or that may lack it, by the end of a file's name: RFC 7932; snappy's
+# format_description.txt; lz4_Block_format.md.
+BY_SUFFIX = {
+    ".br": Kind(b"", "compressed with brotli, as its name says", f"{_UNPACK} (brotli -d)"),
+    ".snappy": Kind(b"", "compressed with snappy, as its name says", _UNPACK),
+    ".sz": Kind(b"", "compressed with snappy, as its name says", _UNPACK),
+    ".lz4": Kind(b"", "compressed with lz4, as its name says", _UNPACK),
+    ".lzo": Kind(b"", "compressed with lzo, as its name says", _UNPACK),
+}
 
 KINDS = (
     # Tables. Avro 1.11, "Object Container Files"; ORC v1, "File Tail"; Arrow columnar format, "IPC File Format" and
@@ -106,6 +117,20 @@ KINDS = (
     ),
     Kind(b"{\\rtf", "RTF, a document", "save it as plain text, if it is a table"),
     Kind(b"%!PS", "PostScript, a document", _NO_TABLE),
+    # Texts that are no table. RFC 2557, as Excel saves pages; SYLK, whose first record is Excel's own; RFC 7468;
+    # RFC 5545; YAML 1.2, 6.8.1; what mysqldump, pg_dump and sqlite3 write first.
+    Kind(b"MIME-Version:", "MHTML, a page with its pictures", "save its table as CSV or as .xlsx"),
+    Kind(b"ID;PWXL", "SYLK, of a spreadsheet", "save it as CSV or as .xlsx"),
+    Kind(b"-----BEGIN ", "a key, a certificate or encrypted", "decrypt it, or name the right file"),
+    Kind(b"BEGIN:VCALENDAR", "a calendar (iCalendar)", _TO_PARQUET),
+    Kind(b"BEGIN:VCARD", "a list of addresses (vCard)", _TO_PARQUET),
+    Kind(b"%YAML", "YAML", _TO_PARQUET),
+    Kind(b"#!/", "a script", _NO_TABLE),
+    Kind(b"-- MySQL dump", "SQL, a dump of a database", _DUMP),
+    Kind(b"-- MariaDB dump", "SQL, a dump of a database", _DUMP),
+    Kind(b"--\n-- PostgreSQL database dump", "SQL, a dump of a database", _DUMP),
+    Kind(b"PRAGMA foreign_keys=OFF;", "SQL, a dump of a database", _DUMP),
+    Kind(b"PGDMP", "a dump of PostgreSQL", _DUMP),
     # Pictures, sound, programs: what is put among data by mistake.
     Kind(b"\x89PNG\r\n\x1a\n", "a picture (PNG)", _NO_TABLE),
     Kind(b"\xff\xd8\xff", "a picture (JPEG)", _NO_TABLE),

@@ -15,7 +15,7 @@ import msgspec
 
 from etl.sources import encodings
 from etl.sources.encodings import Reading
-from etl.sources.kinds import KINDS
+from etl.sources.kinds import BY_SUFFIX, KINDS
 from etl.sources.refusals import Refused
 
 Format = Literal["ndjson", "csv", "json", "json-seq", "parquet"]
@@ -35,7 +35,7 @@ _BY_SUFFIX: dict[str, Format] = {
     ".tab": "csv",
     ".parquet": "parquet",
 }
-_COMPRESSED = {".gz", ".gzip", ".zst", ".zstd", ".bz2", ".xz", ".br"}
+_COMPRESSED = {".gz", ".gzip", ".zst", ".zstd", ".bz2", ".xz", *BY_SUFFIX}
 _NAMES: dict[Format, str] = {
     "ndjson": "NDJSON",
     "csv": "CSV",
@@ -61,9 +61,10 @@ _JSON_BEGINS = re.compile(r'\{\s*("(?:[^"\\]|\\.)*"\s*:|\})|\[\s*([\[{\]"\d]|-\d
 _JSON_PART = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
 
 # Characters that no text is made of; the separators of ASCII (0x1C to 0x1F), its escape and end of file may be.
-_CONTROLS = re.compile(r"[\x00-\x08\x0e-\x19\x7f]")
+_CONTROLS = re.compile(r"[\x00-\x08\x0e-\x19]")
 # Those of ISO 6429 as well, which is what ASCII becomes that is taken for EBCDIC.
-_ALL_CONTROLS = re.compile(r"[\x00-\x08\x0e-\x19\x7f-\x84\x86-\x9f]")
+_ALL_CONTROLS = re.compile(r"[\x00-\x08\x0e-\x19\x80-\x84\x86-\x9f]")
+_LAYOUT_ONLY = re.compile(r"[\x00-\x08\x0b-\x0c\x0e-\x1f\x7f]")
 # More than one in so many is "mostly": text has none, what is compressed or encrypted one in ten.
 _CONTROLS_ONE_IN = 20
 
@@ -87,7 +88,8 @@ def refuse_what_is_no_text(
     if head.startswith(_PARQUET):
         return
     text = encodings.decoded(head, reading)
-    controls = _ALL_CONTROLS if reading.in_stream else _CONTROLS
+    is_shifted = reading.in_stream and not reading.encoding.startswith("utf")
+    controls = _ALL_CONTROLS if is_shifted else _CONTROLS
     is_text = _is_text(text.replace(delimiter, "") if delimiter else text, controls)
     if said == "csv" and "\ufffd" not in text:
         is_text = "\x00" not in text
@@ -97,7 +99,7 @@ def refuse_what_is_no_text(
         found = head.startswith(kind.magic, kind.at) or (kind.at == 0 and begins.startswith(kind.magic))
         if found and not (kind.wordy and whole):
             raise Refused(kind.name, f"it is {kind.name}, which is not read", kind.advice)
-    if not whole:
+    if not whole or _LAYOUT_ONLY.search(text):
         _refuse_compressed(head, name)
     if is_text:
         return
@@ -130,6 +132,9 @@ def refuse_what_is_no_text(
 
 
 def _is_text(text: str, controls: re.Pattern[str]) -> bool:
+    """Say whether there are few control characters, and none in the first line, where columns have their names."""
+    if controls.search(text.lstrip(_BLANK).partition("\n")[0]):
+        return False
     return "\x00" not in text and len(controls.findall(text)) * _CONTROLS_ONE_IN <= len(text)
 
 
@@ -148,13 +153,9 @@ def _refuse_compressed(head: bytes, name: str) -> None:
                 "unpack it (python -c 'import sys, zlib; sys.stdout.buffer.write(zlib.decompress(sys.stdin.buffer."
                 "read()))'), or write it with gzip",
             )
-    if name.lower().endswith(".br"):
-        # RFC 7932 gives it no sign at all
-        raise Refused(
-            "brotli",
-            "it is compressed with brotli, as its name says, which is not read",
-            "unpack it (brotli -d), or compress it with gzip, zstd, bzip2 or xz",
-        )
+    kind = BY_SUFFIX.get(Path(name).suffix.lower())
+    if kind is not None:
+        raise Refused(kind.name, f"it is {kind.name}, which is not read", kind.advice)
 
 
 def format_of(name: str, head: bytes, said: Format | None, *, as_lines: bool = False) -> Format:

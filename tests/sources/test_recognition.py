@@ -86,6 +86,12 @@ REFUSED = {
     "ISO 32000-2, 7.5.2": (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n", "it is PDF"),
     "Rich Text Format 1.9.1": (rb"{\rtf1\ansi{\fonttbl}", "it is RTF"),
     "git-lfs, spec.md": (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 9\n", "Git LFS"),
+    "MHTML, RFC 2557, called .xls": (b"MIME-Version: 1.0\r\nX-Document-Type: Workbook\r\n", "MHTML"),
+    "SYLK": (b"ID;PWXL;N;E\r\nP;PGeneral\r\n", "SYLK"),
+    "RFC 7468": (b"-----BEGIN PGP MESSAGE-----\n\nhQEMA\n", "encrypted"),
+    "RFC 5545": (b"BEGIN:VCALENDAR\r\nVERSION:2.0\r\n", "calendar"),
+    "mysqldump": (b"-- MySQL dump 10.13  Distrib 8.0\n--\n", "SQL, a dump"),
+    "pg_dump": (b"--\n-- PostgreSQL database dump\n--\n", "SQL, a dump"),
     "PNG, RFC 2083, 3.1": (b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", "picture"),
     "JPEG, ISO 10918-1, B.1": (b"\xff\xd8\xff\xe0\x00\x10JFIF", "picture"),
     "ELF, System V ABI, chapter 4": (b"\x7fELF\x02\x01\x01\x00", "program"),
@@ -93,6 +99,7 @@ REFUSED = {
     "what no kind is known of": (NOISE, "it is binary"),
     "zeros": (bytes(5000), "it is binary"),
     "a zero in CSV": (b"a,b\n1,\x00\n", "it is binary"),
+    "a control character among the names": (b"\x14\x04id,name\n1,a\n" * 20, "control characters"),
     "many control characters": (b"1\x01a\x012\n2\x01b\x013\n", "control characters.*set `delimiter`"),
 }
 
@@ -139,12 +146,23 @@ def test_it_is_told_at_each_level_of_wrapping(
         pull(Files(write(tmp_path / "a.csv", wrap(gzip.compress(data)))))
 
 
-def test_brotli_has_no_sign_and_is_told_by_its_name_where_it_is_no_text(tmp_path: Path) -> None:
-    """RFC 7932; the bytes are what `brotli` makes of the text, stored."""
-    stored = b"\x8b\x07\x80" + CSV + b"\x03"
-    with pytest.raises(SourceError, match=r"compressed with brotli.*brotli -d"):
-        pull(Files(write(tmp_path / "a.csv.br", stored)))
-    assert taken(Files(write(tmp_path / "a.csv.br", CSV))) == ROWS
+@pytest.mark.parametrize(
+    ("suffix", "data", "said"),
+    [
+        # RFC 7932: what `brotli` makes of the text, stored; it has no sign at all
+        ("br", b"\x8b\x07\x80" + CSV + b"\x03", "compressed with brotli.*brotli -d"),
+        # snappy's format_description.txt: the length, a literal
+        ("snappy", bytes([len(CSV), (len(CSV) - 1) << 2]) + CSV, "compressed with snappy"),
+        ("lz4", bytes([len(CSV) << 4 & 0xFF]) + CSV, "compressed with lz4"),
+    ],
+)
+def test_what_has_no_sign_is_told_by_its_name_where_it_is_no_text(
+    tmp_path: Path, suffix: str, data: bytes, said: str
+) -> None:
+    path = tmp_path / f"a.csv.{suffix}"
+    with pytest.raises(SourceError, match=said):
+        pull(Files(write(path, data)))
+    assert taken(Files(write(path, CSV))) == ROWS
 
 
 # Headers and first fields that look like the beginning of something else.
