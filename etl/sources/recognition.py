@@ -171,8 +171,9 @@ def format_of(name: str, head: bytes, said: Format | None, *, as_lines: bool = F
         Refused: the content is plainly something else.
     """
     named = _format_by_name(name)
-    text = head.decode("utf-8", "replace").lstrip("\ufeff" + _BLANK + _SEPARATOR)
+    text = head.decode("utf-8", "replace").lstrip("\ufeff" + _BLANK)
     kind: Format = said or named or _guessed(text, name)
+    text = text.lstrip(_BLANK + _SEPARATOR)
     if head.startswith(_PARQUET):
         if (said or named or "parquet") != "parquet":
             raise _mismatch(said, kind, "Parquet", 'set format = "parquet", or leave `format` out')
@@ -210,7 +211,7 @@ def suffix_of(name: str) -> str:
 
 
 def _guessed(text: str, name: str) -> Format:
-    if text.startswith("\x1e"):  # RFC 7464, section 2.1
+    if text.startswith(_SEPARATOR):
         return "json-seq"
     if text.startswith("["):
         return "json"
@@ -282,12 +283,12 @@ def _refuse_json(text: str, said: Format | None, *, as_lines: bool) -> None:
     if text.startswith("{") and lines:
         raise _mismatch(said, "csv", "JSON, an object on each line", 'set format = "ndjson"')
     found = "one JSON object" if text.startswith("{") else "one JSON array"
-    wanted = "ndjson" if text.startswith("{") else "json"
     raise _mismatch(
         said,
         "csv",
         found,
-        f'if it is an error that the server tells, correct the request; else set format = "{wanted}"',
+        'if it is an error that the server tells, correct the request; else set format = "json", and '
+        "`records` where its rows are within",
     )
 
 

@@ -224,7 +224,7 @@ def test_what_may_be_a_field_is_one_where_the_job_says_csv(tmp_path: Path, field
 
 
 MISMATCHES = {
-    "one JSON object called CSV": ("a.csv", b'{"error": "slow down"}', 'CSV.*JSON object.*format = "ndjson"'),
+    "one JSON object called CSV": ("a.csv", b'{"error": "slow down"}', 'CSV.*JSON object.*format = "json"'),
     "over many lines": ("a.csv", b'{\n  "error": {\n    "code": 429\n  }\n}\n', "CSV.*one JSON object"),
     "longer than what is looked at": (
         "a.csv",
@@ -269,6 +269,7 @@ def test_a_name_that_says_another_format_than_the_content_is_an_error_that_says_
         ("a.csv", NDJSON, "ndjson"),
         ("a.csv", b"[" + NDJSON.strip().replace(b"\n", b",") + b"]", "json"),
         ("a.csv", PARQUET, "parquet"),
+        ("a.csv", b'[{"id": 1, "name": "a"},\n{"id": 2,\n"name": "b"}]', "json"),
         ("a.parquet", CSV, "csv"),
         ("a.json", CSV, "csv"),
     ],
@@ -330,3 +331,13 @@ def test_a_file_of_no_bytes_holds_no_records_however_it_is_said_to_be_compressed
     tmp_path: Path, compression: Any
 ) -> None:
     assert taken(Files(write(tmp_path / "a.csv", b""), compression=compression)) == []
+
+
+def test_one_object_that_is_called_csv_is_read_as_the_error_advises(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "a.csv",
+        b'{\n  "items": [\n    {"id": 1, "name": "a"},\n    {"id": 2, "name": "b"}\n  ]\n}\n',
+    )
+    with pytest.raises(SourceError, match='set format = "json", and `records`'):
+        pull(Files(path))
+    assert taken(Files(path, format="json", records="items")) == ROWS
