@@ -54,6 +54,7 @@ def check(job: str, limit: int, schema: Path | None) -> None:
     from etl.commands.inference import infer
     from etl.commands.unused import Unused
     from etl.errors import ConfigError, RecordError
+    from etl.records import Tells
     from etl.words import count
 
     if schema is not None and schema.exists():
@@ -66,8 +67,12 @@ def check(job: str, limit: int, schema: Path | None) -> None:
         click.echo(f"warning: {warning}", err=True)
     unused = Unused(definition.written)
     pipeline.transforms = unused.watched(pipeline.transforms)
-    with _warnings_shown():
-        records = pipeline.check(limit)
+    try:
+        with _warnings_shown():
+            records = pipeline.check(limit)
+    finally:  # where a record cannot be read, it says perhaps why
+        for said in pipeline.source.told[:SHOWN] if isinstance(pipeline.source, Tells) else ():
+            click.echo(f"found       {said}", err=True)
 
     def refuse(record: Any, reason: str) -> NoReturn:
         raise RecordError(f"a record cannot be encoded: {reason}; the record: {str(record)[:300]}")

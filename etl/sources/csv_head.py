@@ -60,7 +60,7 @@ def read_head(
     form = Form(place, options)
     if skipped := csv_comments.before_header(text, place, form, options):
         before = b"".join(split(sample, any_line_end=any_line_end)[:skipped])
-        tell(f"{place.on_line(0, 0)}: {skipped} lines of comments before the header are passed over")
+        tell(f"{place}: comments before the header, up to line {place.line + skipped}, are passed over")
         _pass(before, place)
         sample = sample[len(before) :]
         text = sample.decode(options.encoding, "replace")

@@ -12,6 +12,8 @@ from etl.sources.place import Place
 
 # Where the first line of a file ends is looked for in so many bytes.
 _PEEKED = 1 << 16
+# So many times more lines end in a carriage return, where a header of another system was put before them.
+_MANY = 10
 
 
 def find_line_end(stream: Stream, place: Place, options: Options) -> None:
@@ -30,9 +32,12 @@ def find_line_end(stream: Stream, place: Place, options: Options) -> None:
         patterns.append(quote + b"[^" + quote + b"]*(?:" + quote + b"|$)")
     bare = re.sub(b"|".join(patterns), b"", head, flags=re.DOTALL) if patterns else head
     first = re.search(rb"\r\n|\n|\r", bare)
-    if first is None or first[0] != b"\r":
+    if first is None:
         return
-    if first.end() < len(bare) or (ended and b"\n" not in head):
+    if first[0] == b"\r":
+        if first.end() < len(bare) or (ended and b"\n" not in head):
+            place.line_end = "\r"
+    elif bare.count(b"\r") - bare.count(b"\r\n") > _MANY * bare.count(b"\n"):
         place.line_end = "\r"
 
 

@@ -273,7 +273,8 @@ class Http:
             with file:
                 progress.reads(file, 1, lambda: file.length)
                 try:
-                    batches = self._content.read(file, place, name, progress.reached)  # type: ignore[arg-type]  # it reads and seeks, which is what is asked of it
+                    called = f"{name}.tsv" if file.is_tsv() else name
+                    batches = self._content.read(file, place, called, progress.reached)  # type: ignore[arg-type]  # it reads and seeks, which is what is asked of it
                     yield from self._origin.added(batches, place, urlsplit(named.url).path)
                 except Damaged as error:
                     raise SourceError(

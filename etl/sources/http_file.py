@@ -79,7 +79,7 @@ class HttpFile(io.BufferedIOBase):
         self._content = Content(web, url, known, pace)
         self._content.first_answer = self._look_at_headers
         self._checksums = Checksums()
-        self._says_html = False
+        self._media = ""
         self._in_order = sha256 is not None
         if sha256 is not None:
             self._checksums.expect("the .sha256 file beside", "sha256", sha256)
@@ -110,7 +110,11 @@ class HttpFile(io.BufferedIOBase):
 
     def is_page(self) -> bool:
         """Say whether it is a page for people: of a login, an error, a portal, in place of data."""
-        return self._says_html and self.peek(64).lstrip().startswith(b"<")
+        return "html" in self._media and self.peek(64).lstrip().startswith(b"<")
+
+    def is_tsv(self) -> bool:
+        """Say whether its Content-Type is that of tab-separated values (IANA, text/tab-separated-values)."""
+        return self._media.partition(";")[0].strip() == "text/tab-separated-values"
 
     def readable(self) -> bool:
         """Say that it can be read."""
@@ -205,7 +209,7 @@ class HttpFile(io.BufferedIOBase):
 
     def _look_at_headers(self, download: Download) -> None:
         self._checksums.expect_told(download.headers)
-        self._says_html = "html" in download.headers.get("Content-Type", "").lower()
+        self._media = download.headers.get("Content-Type", "").lower()
 
     def _next(self, wanted: int) -> bytes:
         """Return what comes next, `wanted` bytes or less or more; nothing: the end."""

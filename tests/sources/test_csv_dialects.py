@@ -11,10 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
+from http_sources import source
 from pulling import assert_resumes_everywhere, small_blocks, taken, write
 
+from etl.cli import main
 from etl.errors import SourceError
 from etl.sources import Files
+from tests.web import Answer, Request, WebServer
 
 FOUND: dict[str, tuple[str, str, list[list[Any]]]] = {
     "decimal commas, and a comma in the header": (
@@ -55,9 +59,9 @@ FOUND: dict[str, tuple[str, str, list[list[Any]]]] = {
 @pytest.mark.parametrize("name", FOUND)
 def test_what_is_found(tmp_path: Path, name: str) -> None:
     file, text, rows = FOUND[name]
-    source = small_blocks(Files(write(tmp_path / file, text), format="csv"), 4)
-    assert [[*row.values()] if isinstance(row, dict) else None for row in taken(source)] == rows
-    assert_resumes_everywhere(source)
+    files = small_blocks(Files(write(tmp_path / file, text), format="csv"), 4)
+    assert [[*row.values()] if isinstance(row, dict) else None for row in taken(files)] == rows
+    assert_resumes_everywhere(files)
 
 
 SAID: dict[str, tuple[str, dict[str, Any], list[list[Any]]]] = {
@@ -87,9 +91,57 @@ SAID: dict[str, tuple[str, dict[str, Any], list[list[Any]]]] = {
 def test_what_a_job_says(tmp_path: Path, name: str) -> None:
     text, options, rows = SAID[name]
     for block in (1, 6, 1000):
-        source = small_blocks(Files(write(tmp_path / "a.csv", text), **options), block)
-        assert [[*row.values()] for row in taken(source)] == rows
-        assert_resumes_everywhere(source)
+        files = small_blocks(Files(write(tmp_path / "a.csv", text), **options), block)
+        assert [[*row.values()] for row in taken(files)] == rows
+        assert_resumes_everywhere(files)
+
+
+@pytest.mark.parametrize("kind", ["text/csv", "text/tab-separated-values; charset=utf-8"])
+def test_a_content_type_says_that_it_is_tsv(kind: str) -> None:
+    text = b'id\tt\n1\t"a"\n'
+
+    def answer(_request: Request) -> Answer:
+        return Answer(body=text, headers={"Content-Type": kind})
+
+    with WebServer(answer) as server:
+        assert [row["t"] for row in taken(source(server.url + "/export"))] == [
+            "a" if kind == "text/csv" else '"a"'
+        ]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        (
+            "a.csv",
+            "Name, Ort;Betrag\nA;1,50\n",
+            "divided by ';' (each of the first 2 rows has 2 fields (',' and ';'",
+        ),
+        ("a.csv", "a\tb\n1\t2\n", 'divided by tabs (each of the first 2 rows has 2 fields), quoted by "'),
+        (
+            "a.tsv",
+            "a\tb\n1\t2\n",
+            "divided by tabs (as it is called, or its Content-Type says), quotes are text",
+        ),
+        ("a.csv", "sep=|\na|b\n1|2\n", "divided by '|' (as its first line says)"),
+        ("a.csv", "a,b\n1,2\n3\n", "divided by ',' (2 of the first 3 rows have 2 fields, as the first)"),
+        ("a.csv", "a\n1\n", "no delimiter divides the first row"),
+        (
+            "a.csv",
+            "# made\na,b\n1,2\n",
+            "comments before the header, up to line 1, are passed over",
+        ),
+    ],
+)
+def test_check_prints_what_was_found_and_why(tmp_path: Path, name: str, text: str, said: str) -> None:
+    write(tmp_path / name, text)
+    job = write(
+        tmp_path / "job.toml",
+        f'[source]\ntype = "files"\npaths = "{tmp_path / name}"\n[sink]\ntype = "null"\n[checkpoint]\n'
+        f'uri = "{tmp_path / "job.checkpoint.json"}"\n',
+    )
+    result = CliRunner().invoke(main, ["check", str(job)], prog_name="etl")
+    assert said in result.output
 
 
 @pytest.mark.parametrize(
