@@ -21,6 +21,7 @@ HEAVY = {
     "ijson",
     "isal",
     "matplotlib",
+    "oauthlib",
     "paramiko",
     "pyarrow",
     "requests",

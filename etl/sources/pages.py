@@ -22,6 +22,7 @@ from etl.sources.paging.since import Pass, Times
 from etl.sources.paging.styles import all_are_there
 from etl.sources.waiting import Waiting
 from etl.sources.web import Web
+from etl.sources.web_tokens import OAuth2, Tokens
 
 _ANSWER_BYTES = 16 << 20
 _STAYS = (
@@ -137,6 +138,7 @@ class Pages:
         secrets_in: Literal["query", "body"] = "query",
         page_format: Literal["json", "ndjson", "csv"] = "json",
         columns: str | Sequence[str] | None = None,
+        oauth2: Mapping[str, Any] | None = None,
         key: str | Sequence[str] | None = None,
         updated_at: Mapping[str, Any] | None = None,
         max_page_bytes: int = _ANSWER_BYTES,
@@ -188,7 +190,12 @@ class Pages:
         if self._times and self._times.look_back and not self._key and not self._times.repeat:
             raise ValueError("updated_at: look_back needs a key to tell rows apart by, or repeat = true")
         self._headers, self._secrets = arguments["headers"], arguments["secrets"]
-        self._hidden = hidden_of(self._headers, self._secrets)
+        self._oauth2 = OAuth2.of(oauth2)
+        if self._oauth2 is not None and any(name.lower() == "authorization" for name in self._headers):
+            raise ValueError("oauth2: headers have an Authorization of their own; leave one of both out")
+        self._hidden = hidden_of(self._headers, self._secrets) + (
+            self._oauth2.secrets if self._oauth2 else []
+        )
         self._style = style_of(arguments, self.url)
         requests = requests_of(arguments, self.url, self._style, self._times)
         self._page_size: int | None = arguments["page_size"]
@@ -260,7 +267,7 @@ class Pages:
         with closing(self._web()) as web:
             while not ended:
                 page, date = self._asker.ask(web, place)
-                page, after, ended = self._judge(page, place)
+                page, after, ended = self._judge(page, place, web)
                 if after.stays and place.at is not None:
                     if resumed and page.rows:  # whether these are the rows that come next, nobody knows
                         raise SourceChanged(f"{page.where}: {_STAYS}")
@@ -274,7 +281,7 @@ class Pages:
                 if waiting is None:
                     yield place.as_mark()
 
-    def _judge(self, page: Page, place: PagePlace) -> tuple[Page, PagePlace, bool]:
+    def _judge(self, page: Page, place: PagePlace, web: Web) -> tuple[Page, PagePlace, bool]:
         """Say what comes after a page before any row of it is taken: a loop must not be loaded before it is found.
 
         Returns:
@@ -292,8 +299,11 @@ class Pages:
             page, shape, same = dataclasses.replace(page, rows=[], shape=b""), place.page, 0
         elif same:
             self._see_no_repetition(page, place)
-        after, ended = self._style.follow(place, page)
-        self._see_no_secret(after, page)
+        try:
+            after, ended = self._style.follow(place, page)
+        except SourceError as error:  # what the API gave stands in it
+            raise type(error)(web.hidden(str(error))) from None
+        self._see_no_secret(after, page, web)
         if ended and self._style.looks_back:  # its rows come again, then
             shape = b""
         total = None if page.more_than_total else page.total
@@ -344,11 +354,11 @@ class Pages:
             "(first_page)? If it gives its last page for each one after it, let total_path say how many rows there are"
         )
 
-    def _see_no_secret(self, after: PagePlace, page: Page) -> None:
+    def _see_no_secret(self, after: PagePlace, page: Page, web: Web) -> None:
         if after.at is None or isinstance(after.at, int):
             return
         text = after.at if isinstance(after.at, str) else msgspec.json.encode(after.at).decode()
-        if any(urls.hide(form, self._hidden) != form for form in (text, unquote(text), unquote_plus(text))):
+        if any(web.hidden(form) != form for form in (text, unquote(text), unquote_plus(text))):
             raise SourceError(
                 f"{page.where}: what the API gives to ask for the next page with holds a secret, which must not be "
                 "kept in the checkpoint: use another style of paging"
@@ -356,12 +366,19 @@ class Pages:
 
     def _web(self) -> Web:
         requests_per_second, deadline, read_timeout = self._web_arguments
-        return Web(
-            headers=self._headers,
-            requests_per_second=requests_per_second,
-            deadline=deadline,
-            read_timeout=read_timeout,
-            secrets=self._hidden,
-            first_wait=self._first_wait,
-            waiting=self._waiting,
-        )
+
+        def web(headers: Mapping[str, str], pace: float | None, tokens: Tokens | None) -> Web:
+            return Web(
+                headers=headers,
+                requests_per_second=pace,
+                deadline=deadline,
+                read_timeout=read_timeout,
+                secrets=self._hidden,
+                first_wait=self._first_wait,
+                tokens=tokens,
+                waiting=self._waiting,
+            )
+
+        oauth2 = self._oauth2
+        tokens = Tokens(oauth2, web(oauth2.headers, None, None)) if oauth2 is not None else None
+        return web(self._headers, requests_per_second, tokens)

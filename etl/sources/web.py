@@ -35,6 +35,8 @@ from sinks.retry import CONNECT_SECONDS, Retry
 if TYPE_CHECKING:
     import requests
 
+    from etl.sources.web_tokens import Tokens
+
 __all__ = ["MOST_BYTES", "PASSING", "READ_TIMEOUT", "REFUSED", "Answer", "Download", "Trouble", "Web"]
 
 T = TypeVar("T")
@@ -54,6 +56,7 @@ READ_TIMEOUT = 30.0
 MOST_REDIRECTS = 10
 MOST_BYTES = 64 << 20
 
+_NO_VALID_TOKEN = 401  # expired, revoked or malformed (RFC 6750, section 3.1)
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 # After these a POST is one still; after the others clients make a GET of it (RFC 9110, section 15.4).
 _KEEP_METHOD = (307, 308)
@@ -74,6 +77,7 @@ class Web:
         secrets: what is replaced by `***` in each message: tokens, passwords, keys.
         missing: the statuses that say that nothing is there.
         first_wait: the longest wait after the first attempt, in seconds; it doubles with each.
+        tokens: gives a header with a token to each request, and to no other host; None: there is none.
         waiting: ends waits between two requests when it is told to; None: nobody will.
 
     Raises:
@@ -90,6 +94,7 @@ class Web:
         secrets: Sequence[str],
         missing: Collection[int] = MISSING,
         first_wait: float = 0.5,
+        tokens: Tokens | None = None,
         waiting: Waiting | None = None,
     ) -> None:
         for name, value in headers.items():
@@ -105,7 +110,8 @@ class Web:
         self._pause = 1 / requests_per_second if requests_per_second else 0.0
         self._retry = Retry(deadline=deadline, first_wait=first_wait)
         self._timeout = (min(CONNECT_SECONDS, deadline / 2), read_timeout)
-        self._secrets = tuple(secrets)
+        self._own_secrets = tuple(secrets)
+        self._tokens = tokens
         self._missing = frozenset(missing)
         self._session: requests.Session | None = None
         self._next_at = 0.0
@@ -113,10 +119,20 @@ class Web:
 
     def shown(self, text: str) -> str:
         """Return a URL, or a text that holds secrets, as a message may hold it."""
-        return urls.hide(urls.without_credentials(text), self._secrets)
+        return self.hidden(urls.without_credentials(text))
+
+    def hidden(self, text: str) -> str:
+        """Return a text without the secrets and the tokens in it."""
+        return urls.hide(text, self._secrets)
+
+    @property
+    def _secrets(self) -> tuple[str, ...]:
+        return (*self._own_secrets, *(self._tokens.secrets if self._tokens is not None else ()))
 
     def close(self) -> None:
         """Close the connection. May be repeated."""
+        if self._tokens is not None:
+            self._tokens.close()
         session, self._session = self._session, None
         if session is not None:
             session.close()
@@ -236,7 +252,7 @@ class Web:
             SourceError: it failed for good; one of its kinds says why.
         """
         sent = {**self._headers, "Accept-Encoding": "identity", **(headers or {})}
-        response = self._follow(url, params, sent, body)
+        response = self._with_token(url, params, sent, body)
         status = response.status_code
         if (200 <= status < 300 and status not in PASSING) or status in also:
             return Download(response, self._secrets)
@@ -253,12 +269,32 @@ class Web:
                     f"{what} where it redirects to, {self.shown(response.url)}: `headers` go to no other host; if they "
                     "are meant for that one, put it in place of the URL"
                 )
+            if self._tokens is not None:
+                raise SourceRefused(
+                    f"{what}, though the token is a new one: look at scope and audience of oauth2, and at the right of "
+                    "the client"
+                )
             raise SourceRefused(
                 f"{what}: give the credentials that it wants (`headers`; `secrets` of pages), or ask for the right"
             )
         raise SourceError(
             f"{what}, which no other attempt will change; look at the URL and the server's words"
         )
+
+    def _with_token(
+        self, url: str, params: Mapping[str, Any] | None, headers: Mapping[str, str], body: Body | None
+    ) -> requests.Response:
+        """Send a request with a token if there is one, and once more with another one where it is refused."""
+        if self._tokens is None:
+            return self._follow(url, params, headers, body)
+        response = self._follow(url, params, {**headers, "Authorization": self._tokens.authorization()}, body)
+        if response.status_code == _NO_VALID_TOKEN and urls.may_be_told(url, response.url):
+            response.close()
+            self._tokens.renew()
+            response = self._follow(
+                url, params, {**headers, "Authorization": self._tokens.authorization()}, body
+            )
+        return response
 
     def _follow(
         self, url: str, params: Mapping[str, Any] | None, headers: Mapping[str, str], body: Body | None
@@ -301,7 +337,7 @@ class Web:
         import urllib3.exceptions
 
         if self._session is None:
-            self._session = open_session(self._headers)
+            self._session = open_session(self._headers, own_credentials=self._tokens is not None)
         if (wait := self._next_at - time.monotonic()) > 0:
             self._waiting.sleep(wait)
         self._next_at = time.monotonic() + self._pause

@@ -14,11 +14,12 @@ if TYPE_CHECKING:
     import requests
 
 
-def open_session(headers: Mapping[str, str]) -> requests.Session:
+def open_session(headers: Mapping[str, str], *, own_credentials: bool = False) -> requests.Session:
     """Open a session of one connection a host, without retries of its own.
 
     Args:
         headers: those of all requests; they are not sent by the session itself.
+        own_credentials: whether requests bring credentials besides those.
     """
     import requests
     from requests.adapters import HTTPAdapter
@@ -34,7 +35,7 @@ def open_session(headers: Mapping[str, str]) -> requests.Session:
     bundle = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")
     if bundle:
         session.verify = bundle
-    if any(name.lower() == "authorization" for name in headers):
+    if own_credentials or any(name.lower() == "authorization" for name in headers):
         # else ~/.netrc would replace it
         session.auth = lambda request: request
     return session

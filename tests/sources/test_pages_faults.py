@@ -28,17 +28,17 @@ def source(api: Api, path: str, **changes: Any) -> Pages:
     return pages
 
 
-@pytest.mark.parametrize("reset", [False, True])
-def test_a_connection_that_breaks_at_any_byte_of_any_page_is_taken_up_again(reset: bool) -> None:
+@pytest.mark.parametrize(("path", "reset"), [("array", False), ("array", True), ("body", True)])
+def test_a_connection_that_breaks_at_any_byte_of_any_page_is_taken_up_again(path: str, reset: bool) -> None:
     rows = [{"id": number, "name": "é☃"} for number in range(4)]
     with Api(rows) as api:
-        pages = source(api, "array", key="id", page_size=3)
+        pages = source(api, path, key="id", page_size=3)
         broken: set[tuple[str, int]] = set()
 
         def fault(request: Request) -> Answer:
             answer = api.serve(request)
             assert isinstance(answer.body, bytes)
-            where = (request.query["offset"], at)
+            where = (request.query.get("offset") or request.body.decode(), at)
             if where in broken or at >= len(answer.body):
                 return answer
             broken.add(where)
