@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any, Literal
-from urllib.parse import unquote, unquote_plus, urlsplit
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec.structs import replace
 
-from etl.errors import SourceChanged, SourceError
+from etl.errors import SourceChanged
 from etl.sources import urls
 from etl.sources.paging.answers import Page
 from etl.sources.paging.arguments import completed, hidden_of, key_of, reading_of, requests_of, style_of
 from etl.sources.paging.asking import Asker
+from etl.sources.paging.judging import Judge
 from etl.sources.paging.place import PagePlace, mark_within
 from etl.sources.paging.rows import Sieve
 from etl.sources.paging.since import Pass, Times
-from etl.sources.paging.styles import all_are_there
 from etl.sources.waiting import Waiting
 from etl.sources.web import Web
 from etl.sources.web_tokens import OAuth2, Tokens
@@ -31,14 +30,10 @@ _STAYS = (
     'Begin anew with --full-refresh, or have each run do so with disposition = "replace"; where the API has a cursor '
     "that names its place (Elasticsearch: search_after), use that"
 )
-# After how many pages that are the same, the API is taken for one that knows no pages.
-_SAME_PAGES = 5
-# After how many pages without a row, which all lead to another one, no end is expected any more.
-_EMPTY_PAGES = 1000
 
 
 class Pages:
-    """Reads the rows of a paged JSON API, and goes on where it was: after a stop, and when rows came.
+    """Reads the rows of a paged API, and goes on where it was: after a stop, and when rows came.
 
     **The order must be the same whenever a page is asked for again.** Let the API sort by what does not change and
     tells all rows apart, such as its id (the presets do so), and new rows come last if it can. With `key` (fields
@@ -61,16 +56,29 @@ class Pages:
     only rows that are later than the greatest time are taken, and those of that same time that come later are missed.
     To `merge`, set `repeat`.
 
-    Each page is held in memory as a whole.
+    **A page that was taken before is refused** before its rows are taken again: an API that leads in a circle, or takes
+    no notice of what asks for the page. A cursor that stays the same while the rows change (a scroll) is followed, but
+    neither an interrupted run nor a later one can go on from it: `SourceChanged`.
+
+    **Errors that come with status 200** are `ErrorPage`: what stands at `error_path`; without it, what looks like one
+    beside a page without rows (`error`, `errors`, a `message` that does not say that all is well, `success` that is
+    false, a `status` or `code` of 400 and more).
+
+    **A POST** (`body`, `form` or `query`) is repeated like a GET when the connection breaks: it must do nothing but
+    read.
+
+    Paths are dotted: `data.rows`, `links.0.href`, `hits.-1.sort` (the last), `links[rel=next].href` (the first
+    object of the list whose `rel` is `next`). Each page is held in memory as a whole.
 
     Args:
         url: of the first page. What it has after `?` is sent with each page.
         style: how pages are asked for: `offset` (rows to leave out), `page` (a number), `cursor` (given by each
             answer), `next_link` (a URL in each answer), `link_header` (a URL in its header, RFC 8288). Links may
-            be relative, and lead to the host of `url` alone.
+            be relative, and lead to the host of `url` alone. They are followed by GET.
         preset: in place of a style: `socrata`, `ckan` (`datastore_search`), `openalex`. What is given besides goes
             first. In `socrata`, the secret `app_token` becomes the header.
-        records: the dotted path of the array of rows; None: the answer is the array.
+        records: the dotted path of the array of rows; None: the answer is the array. `entities.*`: the elements of
+            the object there are rows, each with its name in the field `_key`; `edges.*.node`: what each holds there.
         params: sent with each page.
         headers: sent with each request; kept nowhere, shown nowhere.
         secrets: parameters that are kept nowhere and shown nowhere, such as `api_key = "${API_KEY}"`.
@@ -82,12 +90,38 @@ class Pages:
         page_param: `page`.
         first_page: the number of the first page.
         cursor_param: the parameter for the cursor.
-        cursor_path: the dotted path of the next cursor; the last page has none, null, false or an empty text there.
+        cursor_path: the dotted path of the next cursor; the last page has none, null, false or what is empty there.
+            In a body of JSON it may be an array or an object (`hits.hits.-1.sort` for Elasticsearch's search_after).
         first_cursor: the cursor of the first page; None: it is asked for without one.
         more_path: the dotted path of a boolean that says whether there is more, where a cursor is given even so.
-        next_path: the dotted path of the next page's URL.
-        total_path: the dotted path of the number of rows on all pages. The styles `offset` and `page` end when
-            they have reached it, and fail if they cannot.
+        end_cursors: what is no cursor but the end, besides; None: 0, -1, `null`, `None`, `false` and the like, as
+            numbers or text; []: nothing.
+        next_path: the dotted path of the next page's URL; or of an object with its `href`, and the `method`, `body` and
+            `merge` of its request (STAC API).
+        total_path: the dotted path of the number of rows on all pages. The styles `offset` and `page` fail if they
+            cannot reach it. It may be a lower bound: only a page that is shorter than the one before it is the end
+            when it is reached, else one more page is asked for.
+        end_statuses: what the API answers for a page beyond the last one, such as `[404]`; not the first one.
+        error_path: one or several dotted paths at which the API says what is wrong, with status 200: there must be
+            nothing, null, false, 0 or what is empty. None: see above; []: no error is looked for. For GraphQL it
+            is `errors`.
+        on_error_page: `fail`; or `wait`: such an answer, and one that is no page, is asked for again for `deadline`
+            seconds, as one with status 503 is.
+        method: `GET`, or `POST`; None: POST if there is a body, form or query.
+        body: what each request holds as JSON. What asks for a page is put into it, each at its dotted path
+            (`offset_param = "page.from"`).
+        form: the fields of a form, in place of that.
+        query: a query of GraphQL, in place of that: what asks for a page is put into its variables. The style is
+            `cursor` unless another is given, with Relay's names: `after`, `first`, and `pageInfo` beside `records`.
+        variables: those of the query.
+        paging_in: `query` puts what asks for a page into the query of the URL though there is a body.
+        secrets_in: `body` puts the secrets there, each at its dotted path.
+        page_format: `json`, `ndjson`, or `csv` (values are text, empty ones null; the first line has the names).
+        columns: where rows are arrays: their names, or the dotted path of the names in the answer: texts, or objects
+            with a `name`; `0` is the first row.
+        oauth2: a table: `token_url`, `client_id`, `client_secret`; a `refresh_token` in place of client credentials;
+            `scope`, `audience`, `params` (what else the server wants); `client_auth`: `basic`, or `body`. The token
+            is kept in memory alone, renewed before it expires, and once for a request that is refused (401).
         key: the dotted paths of the fields that tell rows apart. A row that lacks one is unreadable.
         updated_at: a table: `field` is the dotted path of the time of change in a row; `param` the parameter that
             asks for the rows since a time, `template` its value, with `{}` for the time; `start` the time of
@@ -203,6 +237,7 @@ class Pages:
         if max_page_bytes < 1:
             raise ValueError(f"max_page_bytes: {max_page_bytes} is not greater than 0")
         self._sieve = Sieve(self._key, self._style.shifts, self._times)
+        self._judge = Judge(self._style, bool(self._key), self._page_size)
         self._asker = Asker(
             style=self._style,
             requests=requests,
@@ -252,6 +287,7 @@ class Pages:
             cursor: that of an earlier mark; None: the beginning.
 
         Raises:
+            ErrorPage: the API answered with an error, or with what is no page.
             SourceError: the API does not answer, or not with what was described.
             SourceChanged: the rows are not where they were when the cursor was taken.
         """
@@ -267,7 +303,7 @@ class Pages:
         with closing(self._web()) as web:
             while not ended:
                 page, date = self._asker.ask(web, place)
-                page, after, ended = self._judge(page, place, web)
+                page, after, ended = self._judge.judge(page, place, web)
                 if after.stays and place.at is not None:
                     if resumed and page.rows:  # whether these are the rows that come next, nobody knows
                         raise SourceChanged(f"{page.where}: {_STAYS}")
@@ -280,34 +316,6 @@ class Pages:
                 waiting = place if self._style.may_stay and not ended else None
                 if waiting is None:
                     yield place.as_mark()
-
-    def _judge(self, page: Page, place: PagePlace, web: Web) -> tuple[Page, PagePlace, bool]:
-        """Say what comes after a page before any row of it is taken: a loop must not be loaded before it is found.
-
-        Returns:
-            The page, without rows where it only repeats the last one; the place after it; whether it is the end.
-
-        Raises:
-            SourceError: it is one that was taken before, or cannot be followed.
-        """
-        shape = page.shape if self._style.shifts else b""
-        again = shape == place.page if shape else not page.rows
-        same = place.same + 1 if again else 0
-        if not shape:
-            self._see_no_void(same, page)
-        elif same and all_are_there(place):  # some APIs give their last page for each one after it
-            page, shape, same = dataclasses.replace(page, rows=[], shape=b""), place.page, 0
-        elif same:
-            self._see_no_repetition(page, place)
-        try:
-            after, ended = self._style.follow(place, page)
-        except SourceError as error:  # what the API gave stands in it
-            raise type(error)(web.hidden(str(error))) from None
-        self._see_no_secret(after, page, web)
-        if ended and self._style.looks_back:  # its rows come again, then
-            shape = b""
-        total = None if page.more_than_total else page.total
-        return page, replace(after, page=shape, same=same, total=total), ended
 
     def _page(self, page: Page, place: PagePlace, after: PagePlace, ended: bool, date: str) -> Any:
         """Yield what is new on a page; returns the place where the pull goes on."""
@@ -332,37 +340,6 @@ class Pages:
         if ended:  # the next pass begins with the first page
             return PagePlace(since=changes.ended())
         return replace(after, keys=keys, since=changes.page_ended())
-
-    def _see_no_void(self, empty: int, page: Page) -> None:
-        if empty >= _EMPTY_PAGES:
-            raise SourceError(
-                f"{page.where}: the last {empty} pages had no rows, but each of them something to ask for another one "
-                "with: let more_path or end_cursors say where the end is, or ask for more rows at once (page_size)"
-            )
-
-    def _see_no_repetition(self, page: Page, place: PagePlace) -> None:
-        """Refuse the same rows again, in the styles in which a server that knows no paging gives them."""
-        # with a key, it may be that as many rows were put in before it as a page has
-        if place.same < (_SAME_PAGES if self._key else 0):
-            return
-        full = len(page.rows) > 1 and len(page.rows) == self._page_size
-        if full and all(row == page.rows[0] for row in page.rows):
-            return  # rows that are all alike fill more than one page
-        raise SourceError(
-            f"{page.where}: it holds the same rows as the page before: does the API take the parameters "
-            f"{', '.join(self._style.ask(place.at).params)}, and does it count its pages from another number on "
-            "(first_page)? If it gives its last page for each one after it, let total_path say how many rows there are"
-        )
-
-    def _see_no_secret(self, after: PagePlace, page: Page, web: Web) -> None:
-        if after.at is None or isinstance(after.at, int):
-            return
-        text = after.at if isinstance(after.at, str) else msgspec.json.encode(after.at).decode()
-        if any(web.hidden(form) != form for form in (text, unquote(text), unquote_plus(text))):
-            raise SourceError(
-                f"{page.where}: what the API gives to ask for the next page with holds a secret, which must not be "
-                "kept in the checkpoint: use another style of paging"
-            )
 
     def _web(self) -> Web:
         requests_per_second, deadline, read_timeout = self._web_arguments

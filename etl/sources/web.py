@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import http.client
 import re
-import ssl
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
@@ -28,6 +27,7 @@ from etl.errors import (
 from etl.sources import urls
 from etl.sources.waiting import Waiting
 from etl.sources.web_answers import Answer, Body, Download, Short, Trouble, ungzipped
+from etl.sources.web_refusals import is_header_value, untrusted, words_of
 from etl.sources.web_session import open_session, waits_for
 from sinks import google_errors
 from sinks.retry import CONNECT_SECONDS, Retry
@@ -61,7 +61,6 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 # After these a POST is one still; after the others clients make a GET of it (RFC 9110, section 15.4).
 _KEEP_METHOD = (307, 308)
 _PIECE = 1 << 16
-_WORDS_BYTES = 2048
 # What every server may be told; other headers may hold a secret, whatever they are called.
 _HARMLESS = frozenset({"accept", "accept-encoding", "accept-language", "if-range", "range", "user-agent"})
 
@@ -98,7 +97,7 @@ class Web:
         waiting: Waiting | None = None,
     ) -> None:
         for name, value in headers.items():
-            if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name) or not _is_header_value(value):
+            if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name) or not is_header_value(value):
                 raise ValueError(
                     f"headers: {name!r} or its value cannot be sent: one line of Latin-1, please"
                 )
@@ -257,7 +256,8 @@ class Web:
         if (200 <= status < 300 and status not in PASSING) or status in also:
             return Download(response, self._secrets)
         with closing(response):
-            said = self._words(response, [*urls.credentials_of(url), *urls.credentials_of(response.url)])
+            secrets = [*self._secrets, *urls.credentials_of(url), *urls.credentials_of(response.url)]
+            said = words_of(response, secrets)
         what = f"{self.shown(url)}: the server said {status}{said}"
         if status in self._missing:
             raise SourceMissing(f"{what}: nothing is there; correct the URL, or see whether it has moved")
@@ -363,7 +363,7 @@ class Web:
             said = re.sub(r"^HTTPS?Connection(Pool)?\([^)]*\): ", "", google_errors.words(error))
             reason = urls.hide(said, self._secrets)
             what = f"{self.shown(url)}: {reason}"
-            if _untrusted(error):
+            if untrusted(error):
                 failure = SourceUntrusted(
                     f"{what}; let SSL_CERT_FILE name the certificates of who signed the server's"
                 )
@@ -374,47 +374,9 @@ class Web:
         # not `from error`: what the client raised holds the URL, with all that is in it
         raise failure
 
-    def _words(self, response: requests.Response, secrets: Sequence[str]) -> str:
-        """Return the beginning of what a server says about an error, if it is text, without secrets."""
-        if not re.match(
-            r"(text/plain|(text|application)/\S*(json|xml))\b", response.headers.get("Content-Type", "")
-        ):
-            return ""
-        import requests
-        import urllib3.exceptions
-
-        try:
-            said = response.raw.read(_WORDS_BYTES, decode_content=True)
-        except (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError):
-            return ""
-        plain = re.sub(r"<[^>]*>", " ", said.decode(errors="replace"))
-        text = urls.hide(" ".join(plain.split()), (*self._secrets, *secrets))
-        return f" ({text[:200]})" if text else ""
-
     def _within(self, size: int, limit: int, url: str) -> None:
         if size > limit:
             raise SourceError(
                 f"{self.shown(url)}: its content is larger than {limit} bytes, which is held in memory as a whole; "
                 "ask for less at once"
             )
-
-
-def _is_header_value(value: Any) -> bool:
-    try:
-        return (
-            isinstance(value, str)
-            and not re.search(r"[\r\n\0]", value)
-            and bool(value.encode("latin-1") or True)
-        )
-    except UnicodeEncodeError:
-        return False
-
-
-def _untrusted(error: BaseException | None, depth: int = 0) -> bool:
-    """Say whether the server's certificate is what is wrong; the clients wrap that several times."""
-    if not isinstance(error, BaseException) or depth > 8:
-        return False
-    within = (*error.args[:1], getattr(error, "reason", None), error.__cause__)
-    return isinstance(error, ssl.SSLCertVerificationError) or any(
-        _untrusted(other, depth + 1) for other in within if isinstance(other, BaseException)
-    )

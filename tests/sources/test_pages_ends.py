@@ -229,7 +229,7 @@ class TestLoops:
     def test_pages_without_rows_that_never_end_are_a_named_error(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("etl.sources.pages._EMPTY_PAGES", 20)
+        monkeypatch.setattr("etl.sources.paging.judging._EMPTY_PAGES", 20)
         with Api([]) as api:
             api.faults = lambda request: said({"rows": [], "next": int(request.query.get("c", 1)) + 1})
             with pytest.raises(SourceError, match="the last 20 pages had no rows"):

@@ -94,7 +94,7 @@ def rows_of(
     if found is None and path is not None:
         return []
     if every and (among := elements(found)) is not None:
-        return [_row(name, lookup(one, rest) if rest else one) for name, one in among]
+        return [_row(name, lookup(one, rest) if rest else one, where) for name, one in among]
     what = "the answer is no array" if path is None else f"the answer has no array at records = {path!r}"
     keys = ", ".join(map(str, document)) if isinstance(document, dict) else "none"
     dotted = f"{base}.*" if base else "*"
@@ -105,10 +105,17 @@ def rows_of(
     )
 
 
-def _row(name: str | None, row: Any) -> Any:
+def _row(name: str | None, row: Any, where: str) -> Any:
     if row is MISSING:
         return None
-    return {KEY: name, **row} if name is not None and isinstance(row, dict) else row
+    if name is None or not isinstance(row, dict):
+        return row
+    if row.get(KEY, name) != name:
+        raise SourceError(
+            f"{where}: the row under the name {name!r} has a field {KEY} of its own, which should hold that name: ask "
+            "the API for rows without it"
+        )
+    return {KEY: name, **row}
 
 
 def total_of(document: Any, path: str | None, where: str) -> tuple[int | None, bool]:

@@ -14,6 +14,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from etl.errors import SourceError
+from etl.records import is_json
 from etl.sources.paging import links
 from etl.sources.paging.answers import Page
 from etl.sources.paging.paths import MISSING, holds_choice, lookup
@@ -69,9 +70,10 @@ class Cursor:
         given = _next("cursor_path", self.path, place, page)
         ends = given is not None and not isinstance(given, (list, dict)) and str(given) in self.ends
         found = None if ends else given
+        kinds = (int, str, list, dict) if self.any_json else (int, str)
+        # what JSON does not give back as it is could not be asked with: a number that no double holds
         if found is not None and (
-            isinstance(found, bool)
-            or not isinstance(found, (int, str, list, dict) if self.any_json else (int, str))
+            isinstance(found, bool) or not isinstance(found, kinds) or not is_json(found)
         ):
             raise SourceError(
                 f"{page.where}: cursor_path = {self.path!r} holds neither text nor a whole number but {found!r:.100}; "
