@@ -77,6 +77,7 @@ def test_the_job_file_of_the_readme_runs_as_it_stands_with_each_command(tmp_path
 def test_a_piece_of_a_job_file_fits_into_the_job_file_before_it(tmp_path, monkeypatch, number):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("API_KEY", "secret")
+    monkeypatch.setenv("CLIENT_SECRET", "secret")
     (tmp_path / "schema.json").write_text('[{"name": "id", "type": "INTEGER"}]')
     (tmp_path / "flights.py").write_text(blocks("python")[0].split("result =")[0])
     whole = tomllib.loads(blocks("toml")[0]) | tomllib.loads(blocks("toml")[number])
