@@ -140,10 +140,11 @@ def test_a_container_that_is_killed_is_followed_by_one_that_goes_on(image, work,
     (tmp_path / "out").mkdir()
     volumes = [*inputs(tmp_path / "input", years), "--volume", f"{work}:/work"]
     name = f"etl-sinks-test-{os.getpid()}"
-    job = [*LIMITS, *volumes, "--name", name, image, "run", "/input/job.toml"]
+    limits = [*LIMITS, *volumes, "--name", name]
+    job = [image, "run", "/input/job.toml"]
     said = []
     with subprocess.Popen(
-        podman.run(*job),
+        podman.run(*limits, "--env", "HELD_AT_RECORD=600000", *job),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -158,7 +159,7 @@ def test_a_container_that_is_killed_is_followed_by_one_that_goes_on(image, work,
                 )
     assert first.returncode == 128 + signal.SIGKILL, "".join(said)
     second = subprocess.run(
-        podman.run(*job), capture_output=True, text=True, env=podman.ENVIRONMENT, check=False
+        podman.run(*limits, *job), capture_output=True, text=True, env=podman.ENVIRONMENT, check=False
     )
     assert second.returncode == 0, second.stderr
     assert "starting from the beginning" not in second.stderr
