@@ -17,6 +17,7 @@ import pytest
 import requests
 
 from etl.testing.fault_proxy import Answer, Counter, CutRequest, Delay, Drop, FaultProxy, Truncate
+from tests.ports import kept_port
 from tests.testing.http_target import Target, wait_until
 
 MANY = 300
@@ -121,9 +122,11 @@ def test_clients_that_vanish_leave_no_trace(
 
 
 def test_without_a_server_the_connection_is_closed(session: requests.Session) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        nobody = free.getsockname()[1]
-    with FaultProxy(f"http://127.0.0.1:{nobody}") as proxy, pytest.raises(requests.ConnectionError):
+    with (
+        kept_port() as nobody,
+        FaultProxy(f"http://127.0.0.1:{nobody}") as proxy,
+        pytest.raises(requests.ConnectionError),
+    ):
         session.get(proxy.url, timeout=10)
 
 

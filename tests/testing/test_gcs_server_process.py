@@ -15,6 +15,7 @@ import pytest
 import requests
 
 from etl.testing.gcs_server import GcsServer
+from tests.ports import kept_port
 from tests.testing.gcs_wire import BUCKET, QUANTUM, Wire, crc32c
 
 DATA = os.urandom(2 * QUANTUM + 1000)
@@ -37,6 +38,13 @@ def process(root: Path, port: int = 0) -> Iterator[tuple[subprocess.Popen[str], 
             child.terminate()
 
 
+@pytest.fixture
+def port() -> Iterator[int]:
+    """A port that is still there when a server comes again."""
+    with kept_port() as kept:
+        yield kept
+
+
 def test_the_process_prints_its_url_when_it_is_ready_and_ends_on_sigterm(tmp_path: Path) -> None:
     with process(tmp_path / "gcs") as (child, wire):
         assert wire.upload("a", b"hello").status_code == 200
@@ -45,8 +53,8 @@ def test_the_process_prints_its_url_when_it_is_ready_and_ends_on_sigterm(tmp_pat
     assert (tmp_path / "gcs" / BUCKET / "a").read_bytes() == b"hello"
 
 
-def test_a_killed_server_goes_on_where_it_was(tmp_path: Path) -> None:
-    with process(tmp_path / "gcs") as (child, wire):
+def test_a_killed_server_goes_on_where_it_was(tmp_path: Path, port: int) -> None:
+    with process(tmp_path / "gcs", port) as (child, wire):
         known = wire.upload("a b", b"hello").json()
         location = wire.location("big", {"metadata": {"k": "v"}}, ifGenerationMatch=0)
         finished = wire.location("c")
@@ -54,7 +62,6 @@ def test_a_killed_server_goes_on_where_it_was(tmp_path: Path) -> None:
         wire.put(location, *FIRST)
         child.kill()
         child.wait()
-        port = int(wire.url.rpartition(":")[2])
     with process(tmp_path / "gcs", port) as (_, wire):
         assert wire.on("GET", "a b").json() == known
         assert wire.put(finished, "bytes */*").json()["name"] == "c"
@@ -96,24 +103,22 @@ def served(root: Path, port: int = 0) -> Iterator[tuple[GcsServer, Wire]]:
             yield server, wire
 
 
-def port_of(wire: Wire) -> int:
-    return int(wire.url.rpartition(":")[2])
-
-
-def test_bytes_that_were_not_stored_in_a_whole_piece_are_gone_after_a_restart(root: Path) -> None:
-    with served(root) as (server, wire):
+def test_bytes_that_were_not_stored_in_a_whole_piece_are_gone_after_a_restart(root: Path, port: int) -> None:
+    with served(root, port) as (server, wire):
         location = wire.location("a")
         wire.put(location, *FIRST)
     (data,) = server.state.glob("uploads/*.data")
     with data.open("ab") as file:
         file.write(b"half of a block")
-    with served(root, port_of(wire)) as (_, wire):
+    with served(root, port) as (_, wire):
         assert wire.put(location, "bytes */*").headers["Range"] == "bytes=0-262143"
         assert wire.put(location, *REST).json()["crc32c"] == crc32c(DATA)
 
 
-def test_an_object_that_was_recorded_and_not_yet_moved_is_there_after_a_restart(root: Path) -> None:
-    with served(root) as (server, wire):
+def test_an_object_that_was_recorded_and_not_yet_moved_is_there_after_a_restart(
+    root: Path, port: int
+) -> None:
+    with served(root, port) as (server, wire):
         location = wire.location("a")
         wire.put(location, "bytes 0-4/5", b"hello")
     # As the disk is when the server is killed between the two.
@@ -121,7 +126,7 @@ def test_an_object_that_was_recorded_and_not_yet_moved_is_there_after_a_restart(
     record = server.state / "uploads" / f"{session}.json"
     record.write_text(json.dumps({**json.loads(record.read_text()), "state": "open", "result": None}))
     (root / BUCKET / "a").rename(server.state / "uploads" / f"{session}.data")
-    with served(root, port_of(wire)) as (server, wire):
+    with served(root, port) as (server, wire):
         assert server.objects(BUCKET) == {"a": 5}
         assert wire.download("a").content == b"hello"
         assert wire.put(location, "bytes */*").json()["size"] == "5"
@@ -146,8 +151,8 @@ def test_a_deleted_object_stays_deleted(root: Path) -> None:
         assert wire.on("GET", "a/b").status_code == 404
 
 
-def test_a_server_can_be_stopped_and_started_on_its_port(root: Path) -> None:
-    with served(root) as (server, wire):
+def test_a_server_can_be_stopped_and_started_on_its_port(root: Path, port: int) -> None:
+    with served(root, port) as (server, wire):
         url = server.url
         server.stop()
         server.stop()
