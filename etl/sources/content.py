@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import io
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import IO, Any, NamedTuple, TypedDict, get_args
+from typing import IO, Any, TypedDict, get_args
 
 import msgspec
 
@@ -30,12 +29,12 @@ from etl.sources.archives import Archive
 from etl.sources.compressions import Compression, Readable, compression_of
 from etl.sources.csv_dialect import is_tsv
 from etl.sources.decoding import Stream
-from etl.sources.encodings import Reading, Utf8
+from etl.sources.encodings import Utf8
+from etl.sources.entering import enter
 from etl.sources.hidden import shortened
-from etl.sources.json_sequence import SEPARATOR
-from etl.sources.members import WITHIN, Choice, Shape, Shapes
+from etl.sources.members import WITHIN, Choice, Shape, Shapes, checked_members
 from etl.sources.place import Place
-from etl.sources.recognition import HEAD_BYTES, Format
+from etl.sources.recognition import HEAD_BYTES, UTF8, Format, Recognised
 from etl.sources.refusals import Damaged, Refused
 from etl.sources.tar import Tar, is_tar
 
@@ -44,7 +43,6 @@ from etl.sources.tar import Tar, is_tar
 _BLOCK_BYTES = 32 << 10
 # Of 900 kB at most (bzip2's manual, section 2): its checksum comes after it.
 _BLOCK_OF_BZIP2 = 1 << 20
-_BOM = b"\xef\xbb\xbf"
 # What a workbook may begin with: a zip file; OLE's compound file ([MS-CFB], section 2.2).
 _WORKBOOKS = (b"PK\x03\x04", office.OLE)
 # Remembered to say what members there are, where the one of the cursor is gone.
@@ -120,16 +118,6 @@ class ContentOptions(TypedDict, total=False):
     skip_initial_space: bool
 
 
-class _Recognised(NamedTuple):
-    """What a content is, and how its text is read."""
-
-    format: Format
-    reading: Reading
-
-
-_UTF8 = Reading("utf-8", 0, False)
-
-
 class Content:
     """How the content of files is decoded; `ContentOptions` documents the arguments.
 
@@ -172,8 +160,8 @@ class Content:
             skip_footer=skip_footer,
             skip_initial_space=skip_initial_space,
         )
-        self._chosen = _patterns(members)
-        self._sheet = _sheet(sheet)
+        self._chosen = checked_members(members)
+        self._sheet = workbook.checked(sheet)
         if format not in (None, "csv") and (said := self._options.said()):
             raise ValueError(f"{', '.join(said)}: for CSV, and format is {format!r}")
         self._records = json_path.checked(records)
@@ -312,47 +300,16 @@ class Content:
         member = Place(file=place.file, member=name)
         if head.startswith(_WORKBOOKS):
             return member_heads.shape_of("workbook", head, member, self._options)
-        found = self._recognised(head, name)
+        found = recognition.recognise(head, name, self.format, self._options)
         head, encoding = head[found.reading.mark :], found.reading.encoding
         if found.reading.in_stream:
             head, encoding = encodings.decoded(head, found.reading._replace(mark=0)).encode(), "utf-8"
         options = msgspec.structs.replace(self._options, encoding=encoding)
         return member_heads.shape_of(found.format, head, member, options)
 
-    def _recognised(self, head: bytes, name: str) -> _Recognised:
-        """Tell what a content is by its first bytes and its name.
-
-        Raises:
-            Refused: it is of a kind that is not read.
-        """
-        options = self._options
-        head = head[:HEAD_BYTES]
-        reading = encodings.reading(head, options.encoding)
-        recognition.refuse_what_is_no_text(head, reading, name, self.format, delimiter=options.delimiter)
-        if reading.in_stream:
-            head = encodings.decoded(head, reading).encode("utf-8", "replace")
-        format_ = recognition.format_of(name, head, self.format, as_lines=options.header is not True)
-        if format_ in ("ndjson", "json", "json-seq") and reading.encoding not in ("utf-8", "ascii"):
-            reading = reading._replace(in_stream=True)
-        return _Recognised(format_, reading)
-
     def _workbook(self, file: Readable, place: Place) -> Iterator[list[Any]]:
         """Read a workbook, or refuse what looks like one: a zip file or an OLE file at its beginning."""
-        data = file.read(office.most_bytes() + 1)
-        if len(data) > office.most_bytes():
-            raise office.too_large(f"more than {len(data) // office.MIB} MiB")
-        if data.startswith(office.OLE):
-            office.see_that_it_is_a_workbook(data)
-        else:
-            with archives.opened(io.BytesIO(data)) as opened:
-                if not office.is_workbook(opened):
-                    raise Refused(
-                        "zip",
-                        "it is a zip file inside of another archive or compression",
-                        "unpack the outer one",
-                    )
-                if (size := office.unpacked(opened)) > office.most_bytes():
-                    raise office.too_large(f"{size // office.MIB} MiB")
+        data = office.held(file)
         if self.format is not None:
             raise Refused(
                 "workbook",
@@ -381,7 +338,11 @@ class Content:
             return
         # before the first mark: what is refused may be another content when it is asked for again
         try:
-            kind, reading = self._recognised(head, name) if head else _Recognised("ndjson", _UTF8)
+            kind, reading = (
+                recognition.recognise(head, name, self.format, self._options)
+                if head
+                else Recognised("ndjson", UTF8)
+            )
         except Refused:
             if not stream.plain:
                 stream.read(_BLOCK_OF_BZIP2)  # what is damaged is rubbish up to the checksum that says so
@@ -405,12 +366,12 @@ class Content:
         else:
             if reading.in_stream:
                 stream = Stream(Utf8(stream, reading), "none", (), plain=stream.plain)
-                reading = _UTF8
+                reading = UTF8
             head = stream.peek(HEAD_BYTES)
             if kind == "ndjson" and self.format is None:
                 whole = len(head) < HEAD_BYTES
                 kind = json_layout.layout(name, head, whole, records=self._records is not None)
-            yield from _enter(stream, place, json_content.separators(kind, head, self._records))
+            yield from enter(stream, place, json_content.separators(kind, head, self._records))
             if kind == "csv":
                 options = msgspec.structs.replace(self._options, encoding=reading.encoding)
                 records = csv_rows.read(
@@ -430,55 +391,8 @@ class Content:
             place.offset = None  # it is not looked at again, as a plain file is that may grow
 
 
-def _enter(stream: Stream, place: Place, separators: bytes) -> Iterator[list[Any]]:
-    """Bring a text to `place`, and see that a record can begin there; yields that place while it is far away."""
-    if place.offset == 0:
-        if stream.peek(len(_BOM)) == _BOM:
-            stream.read(len(_BOM))
-            place.offset = len(_BOM)
-        return
-    offset = place.offset or 0
-    for _ in stream.go_to(max(offset - 1, 0)):
-        yield [place.mark()]
-    last = stream.read(1) if offset else b""
-    if not last:
-        raise SourceChanged(
-            f"{place} has become shorter than the {offset} bytes that were read of it: it was replaced or cut; "
-            "put it back, or start the job anew with another name and table"
-        )
-    what = "line" if separators == b"\n" else "element"
-    follows = stream.peek(2)
-    # the last line may lack its end, and get it when the file grows
-    ended = separators == b"\n" and (not follows or follows[:1] == b"\n" or follows == b"\r\n")
-    if separators == SEPARATOR:  # which begins a text, and is not taken yet
-        ended = not follows or follows[:1] == SEPARATOR
-    if place.line_end is not None:
-        ended = ended or b"\r" in (last, follows[:1])
-    if last not in separators and not ended and (place.line or place.record):
-        raise SourceChanged(
-            f"{place} has no {what} that begins at byte {offset}, where "
-            "reading stopped: it was replaced, or its last line was written on after it had been read; put it "
-            "back, or start the job anew with another name and table"
-        )
-
-
 def one_of(what: str, word: Any, words: Sequence[str]) -> Any:
     """Return `word`, if it is None or one of `words`; else raise ValueError."""
     if word is not None and word not in words:
         raise ValueError(f"{what}: {word!r} is none of: {', '.join(words)}")
     return word
-
-
-def _patterns(members: str | Sequence[str] | None) -> list[str] | None:
-    if members is None:
-        return None
-    patterns = [members] if isinstance(members, str) else list(members)
-    if not patterns or not all(isinstance(pattern, str) and pattern for pattern in patterns):
-        raise ValueError(f"members: {members!r} is neither a glob nor a list of globs")
-    return patterns
-
-
-def _sheet(sheet: str | int | None) -> str | int | None:
-    if sheet is None or (isinstance(sheet, str) and sheet) or (type(sheet) is int and sheet > 0):
-        return sheet
-    raise ValueError(f"sheet: {sheet!r} is neither the name of a sheet nor its number, from 1")

@@ -45,6 +45,16 @@ _NO_DATA = re.compile(
 _COLUMNS_TOLD = 3
 
 
+def checked_members(members: str | Sequence[str] | None) -> list[str] | None:
+    """Return the globs of a job; ValueError: they are none."""
+    if members is None:
+        return None
+    patterns = [members] if isinstance(members, str) else list(members)
+    if not patterns or not all(isinstance(pattern, str) and pattern for pattern in patterns):
+        raise ValueError(f"members: {members!r} is neither a glob nor a list of globs")
+    return patterns
+
+
 class Shape(NamedTuple):
     """What the head of a member shows.
 

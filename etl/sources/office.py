@@ -14,6 +14,8 @@ import zipfile
 from contextlib import suppress
 from typing import NamedTuple
 
+from etl.sources import archives
+from etl.sources.compressions import Readable
 from etl.sources.refusals import Refused
 from sinks import control_group
 
@@ -66,6 +68,28 @@ def most_bytes() -> int:
     found = control_group.read()
     limit = found.limit if found else None
     return _MOST if limit is None else min(max(limit // _SHARE, _LEAST), _MOST)
+
+
+def held(file: Readable) -> bytes:
+    """Read a workbook into memory: a zip file or an OLE file at its beginning.
+
+    Raises:
+        Damaged: it is none, or too large.
+    """
+    data = file.read(most_bytes() + 1)
+    if len(data) > most_bytes():
+        raise too_large(f"more than {len(data) // MIB} MiB")
+    if data.startswith(OLE):
+        see_that_it_is_a_workbook(data)
+        return data
+    with archives.opened(io.BytesIO(data)) as opened:
+        if not is_workbook(opened):
+            raise Refused(
+                "zip", "it is a zip file inside of another archive or compression", "unpack the outer one"
+            )
+        if (size := unpacked(opened)) > most_bytes():
+            raise too_large(f"{size // MIB} MiB")
+    return data
 
 
 def is_workbook(archive: zipfile.ZipFile) -> bool:

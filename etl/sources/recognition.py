@@ -9,13 +9,15 @@ from __future__ import annotations
 import re
 import zlib
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
 from etl.sources import encodings
+from etl.sources.csv_options import Options
 from etl.sources.encodings import Reading
 from etl.sources.kinds import BY_SUFFIX, KINDS
+from etl.sources.markup import refuse_markup
 from etl.sources.refusals import Refused
 
 Format = Literal["ndjson", "csv", "json", "json-seq", "parquet"]
@@ -44,19 +46,6 @@ _NAMES: dict[Format, str] = {
     "parquet": "Parquet",
 }
 
-# The WHATWG's MIME Sniffing Standard, section 7.1: with these, and a blank or > after them, a page begins. The first
-# ones begin nothing else, the others may be a piece of text.
-_HTML = re.compile(r"<(!doctype html|html|head|body|script|iframe)[\s>]", re.IGNORECASE)
-_HTML_PIECE = re.compile(
-    r"<(h1|div|font|table|a|style|title|b|br|p|center|form|meta|link|span|ul|noscript)[\s/>]", re.IGNORECASE
-)
-_COMMENT = re.compile(r"<!--.*?(-->|\Z)", re.DOTALL)
-# Extensible Markup Language 1.0, sections 2.8 and 3.1. An element's name in <> is a header of CSV as well, as those of
-# stock exchanges (<TICKER>,<DATE>): what follows it tells.
-_XML = re.compile(r"<(\?xml[\s?]|!DOCTYPE\s|!\[CDATA\[|\?[A-Za-z][\w.-]*\s)")
-_ELEMENT = re.compile(
-    r"""<[A-Za-z_][\w:.-]*(\s+[\w:.-]+\s*=\s*("[^"]*"|'[^']*'))*\s*(?P<empty>/)?>(?P<next>.?)"""
-)
 _JSON_BEGINS = re.compile(r'\{\s*("(?:[^"\\]|\\.)*"\s*:|\})|\[\s*([\[{\]"\d]|-\d|true\b|false\b|null\b)')
 _JSON_PART = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
 
@@ -69,7 +58,40 @@ _LAYOUT_ONLY = re.compile(r"[\x00-\x08\x0b-\x0c\x0e-\x1f\x7f]")
 _CONTROLS_ONE_IN = 20
 
 
-def refuse_what_is_no_text(
+class Recognised(NamedTuple):
+    """What a content is, and how its text is read."""
+
+    format: Format
+    reading: Reading
+
+
+UTF8 = Reading("utf-8", 0, False)
+
+
+def recognise(head: bytes, name: str, said: Format | None, options: Options) -> Recognised:
+    """Tell what a content is.
+
+    Args:
+        head: its first bytes, decompressed.
+        name: the end of the path.
+        said: the format, if the job says one.
+        options: how CSV is read, and the encoding.
+
+    Raises:
+        Refused: it is of a kind that is not read, or plainly something else than it is called.
+    """
+    head = head[:HEAD_BYTES]
+    reading = encodings.reading(head, options.encoding)
+    _refuse_what_is_no_text(head, reading, name, said, delimiter=options.delimiter)
+    if reading.in_stream:
+        head = encodings.decoded(head, reading).encode("utf-8", "replace")
+    format_ = _format_of(name, head, said, as_lines=options.header is not True)
+    if format_ in ("ndjson", "json", "json-seq") and reading.encoding not in ("utf-8", "ascii"):
+        reading = reading._replace(in_stream=True)
+    return Recognised(format_, reading)
+
+
+def _refuse_what_is_no_text(
     head: bytes, reading: Reading, name: str, said: Format | None, *, delimiter: str | None = None
 ) -> None:
     """Refuse what is neither text nor Parquet.
@@ -158,7 +180,7 @@ def _refuse_compressed(head: bytes, name: str) -> None:
         raise Refused(kind.name, f"it is {kind.name}, which is not read", kind.advice)
 
 
-def format_of(name: str, head: bytes, said: Format | None, *, as_lines: bool = False) -> Format:
+def _format_of(name: str, head: bytes, said: Format | None, *, as_lines: bool = False) -> Format:
     """Tell the format by the job, else by the name, else by the first bytes.
 
     Args:
@@ -178,7 +200,7 @@ def format_of(name: str, head: bytes, said: Format | None, *, as_lines: bool = F
         if (said or named or "parquet") != "parquet":
             raise _mismatch(said, kind, "Parquet", 'set format = "parquet", or leave `format` out')
         return "parquet"
-    _refuse_markup(text, said)
+    refuse_markup(text, as_csv=said == "csv")
     if kind == "parquet":
         raise _mismatch(
             said,
@@ -216,53 +238,6 @@ def _guessed(text: str, name: str) -> Format:
     if text.startswith("["):
         return "json"
     return "ndjson" if text.startswith("{") or suffix_of(name) == ".json" else "csv"
-
-
-def _refuse_markup(text: str, said: Format | None) -> None:
-    """Refuse HTML and XML. What could be the first field of CSV as well is, where the job says CSV."""
-    while text.startswith("<!--"):
-        text = _COMMENT.sub("", text, count=1).lstrip(_BLANK)
-        if not text:
-            text = "<!--"
-            break
-    if not text.startswith("<"):
-        return
-    is_html = _HTML.match(text) or re.match(
-        r"<\?xml[^>]*>\s*(<!--.*?-->\s*)*<(!doctype\s+)?html", text, re.I | re.S
-    )
-    if is_html or (said != "csv" and _HTML_PIECE.match(text) and not _goes_on_as_csv(text)):
-        raise Refused(
-            "HTML",
-            "it is HTML, a page and not data: a login or an error, perhaps, or a table that was saved as a page",
-            "look at it in a browser, and correct the path or URL; or save its table as CSV"
-            + ("" if is_html else '; if it is CSV all the same, set format = "csv"'),
-        )
-    is_xml = _XML.match(text) is not None
-    if is_xml or text == "<!--" or (said != "csv" and _is_element(text)):
-        raise Refused(
-            "XML",
-            "it is XML, which is not read",
-            "make it NDJSON, CSV or Parquet first"
-            + ("" if is_xml else '; if it is CSV all the same, set format = "csv"'),
-        )
-
-
-def _is_element(text: str) -> bool:
-    found = _ELEMENT.match(text)
-    if found is None or _goes_on_as_csv(text):
-        return False
-    return (
-        bool(found["empty"])
-        or "</" in text
-        or "/>" in text
-        or text[found.end("next") - 1 :].lstrip().startswith("<")
-    )
-
-
-def _goes_on_as_csv(text: str) -> bool:
-    """Say whether a delimiter stands behind the first tag."""
-    found = _ELEMENT.match(text)
-    return found is not None and found["next"] in (",", ";", "\t", "|")
 
 
 def _refuse_json(text: str, said: Format | None, *, as_lines: bool) -> None:

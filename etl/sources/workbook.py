@@ -41,6 +41,13 @@ class _Sheet(NamedTuple):
     rows: Callable[[], Iterator[list[Any]]]
 
 
+def checked(sheet: str | int | None) -> str | int | None:
+    """Return the sheet that a job names; ValueError: it is none."""
+    if sheet is None or (isinstance(sheet, str) and sheet) or (type(sheet) is int and sheet > 0):
+        return sheet
+    raise ValueError(f"sheet: {sheet!r} is neither the name of a sheet nor its number, from 1")
+
+
 def read(data: bytes, place: Place, options: Options, sheet: str | int | None) -> Iterator[list[Any]]:
     """Read the records of a sheet; yields lists of them, each with a mark at its end.
 
