@@ -46,6 +46,9 @@ T = TypeVar("T")
 # answer, to be asked again (https://dev.socrata.com/docs/response-codes.html).
 PASSING = frozenset({202, 408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
 
+# Those of them after which the server has done nothing.
+_NOT_DONE = (425, 429, 503)
+
 # What says that nothing is there (RFC 9110).
 MISSING = (404, 410)
 
@@ -171,8 +174,17 @@ class Web:
         Raises:
             SourceError: there is none, or it is too large.
         """
+        lost = False
 
         def attempt() -> Answer:
+            nonlocal lost
+            try:
+                return once()
+            except Trouble as trouble:
+                lost = lost or not trouble.refused
+                raise
+
+        def once() -> Answer:
             begun = time.monotonic()
             asked = {"Accept-Encoding": "gzip", **(headers or {})}
             with closing(self.attempt(url, params=params, headers=asked, body=body, also=also)) as download:
@@ -190,7 +202,11 @@ class Web:
                 elif whole and coding not in ("", "identity"):
                     raise SourceError(f"{self.shown(url)}: sent as {coding!r}, which was not asked for")
                 answer = Answer(
-                    url=download.url, status=download.status, headers=download.headers, body=whole
+                    url=download.url,
+                    status=download.status,
+                    headers=download.headers,
+                    body=whole,
+                    repeated=lost,
                 )
             check(answer)
             return answer
@@ -262,7 +278,8 @@ class Web:
         if status in self._missing:
             raise SourceMissing(f"{what}: nothing is there; correct the URL, or see whether it has moved")
         if status in PASSING:
-            raise Trouble(f"the server said {status}{said}", waits_for(response.headers))
+            refused = status in _NOT_DONE
+            raise Trouble(f"the server said {status}{said}", waits_for(response.headers), refused=refused)
         if status in REFUSED:
             if self._headers and not urls.may_be_told(url, response.url):
                 raise SourceRefused(

@@ -22,11 +22,13 @@ class Trouble(Exception):
     Args:
         reason: what went wrong; holds no secret.
         wait: the seconds that the server asks to wait at least.
+        refused: whether the server said that it did nothing.
     """
 
-    def __init__(self, reason: str, wait: float = 0.0) -> None:
+    def __init__(self, reason: str, wait: float = 0.0, *, refused: bool = False) -> None:
         super().__init__(reason)
         self.wait = wait
+        self.refused = refused
 
 
 class Short(Trouble):
@@ -55,12 +57,14 @@ class Answer:
         status: 200 to 299.
         headers: its headers; names in any case.
         body: the content, decompressed if the server compressed it.
+        repeated: whether it was asked for before, and the server may have answered that, too.
     """
 
     url: str
     status: int
     headers: Mapping[str, str]
     body: bytes
+    repeated: bool = False
 
 
 class Download:

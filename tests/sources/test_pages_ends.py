@@ -14,7 +14,7 @@ from pulling import assert_resumes_everywhere, last_cursor, pull, taken, values
 from etl.errors import SourceChanged, SourceError, SourceMissing
 from etl.records import Mark
 from etl.sources import Pages
-from tests.web import Answer, Request
+from tests.web import Answer, Request, cut
 
 CURSOR = {"style": "cursor", "cursor_param": "c", "cursor_path": "next", "records": "rows"}
 SCROLL = {"style": "cursor", "cursor_path": "id", "records": "rows"}
@@ -169,6 +169,34 @@ class TestScrolls:
                         assert taken(pages, item.cursor) == values(items[index:])
                     outcomes.add("stays" in item.cursor)
             assert outcomes == ({True, False} if key else {True})
+
+    @pytest.mark.parametrize("param", ["c", "scroll_id"])
+    @pytest.mark.parametrize("number", [1, 2, 3])
+    def test_an_answer_that_is_lost_on_its_way_is_no_page_that_is_left_out(
+        self, param: str, number: int
+    ) -> None:
+        """The server has gone on when it is asked again; the last page of all is no exception."""
+        with Api([]) as api:
+            self.serve(api, 25)
+            serve = api.faults
+
+            def fault(request: Request) -> Answer | None:
+                answer = serve(request)
+                assert answer is not None
+                return cut(answer, 20) if request.number == number else answer
+
+            api.faults = fault
+            with pytest.raises(SourceChanged, match="lost on its way"):
+                taken(source(api, **SCROLL, cursor_param=param))
+
+    def test_a_server_that_is_busy_has_not_gone_on(self) -> None:
+        with Api([]) as api:
+            self.serve(api, 25)
+            serve = api.faults
+            api.faults = lambda request: Answer(status=503) if request.number == 2 else serve(request)
+            pages = source(api, **SCROLL, cursor_param="c")
+            pages._first_wait = 0.001
+            assert taken(pages) == rows_of(25)
 
 
 class TestLoops:

@@ -39,6 +39,7 @@ def source(api: Api, **arguments: Any) -> Pages:
         ({"errors": [{"message": "one"}, "two"]}, "errors: one; two"),
         ({"message": "API rate limit exceeded"}, "message: API rate limit exceeded"),
         ({"success": False}, "success: false"),
+        ({"error": True, "message": "no results"}, "message: no results"),
         ({"status": "error", "message": "no results"}, "message: no results"),
         ({"code": 429}, "code: 429"),
         ({"data": {"rows": [], "error": "below"}}, r"data\.error: below"),

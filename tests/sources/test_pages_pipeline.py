@@ -7,11 +7,11 @@ from typing import Any
 
 import duckdb
 import pytest
-from paged_api import STYLES, Api, rows_of
+from paged_api import STYLES, Api, rows_of, said
 
 import etl
-from etl.errors import SourceError
-from tests.web import Answer
+from etl.errors import SourceChanged, SourceError
+from tests.web import Answer, Request
 
 
 def pipeline(tmp_path: Path, api: Api, path: str = "offset", **changes: Any) -> etl.Pipeline:
@@ -91,3 +91,27 @@ def test_a_row_without_its_key_is_a_dead_letter_with_the_reason(tmp_path: Path) 
         [letters] = tmp_path.glob("rows-rejects*")
         assert "it has no 'id', which is of the key" in letters.read_text()
         assert pipeline(tmp_path, api).run().rejects == 0
+
+
+def test_a_scroll_that_was_interrupted_is_refused_until_it_begins_anew(tmp_path: Path) -> None:
+    at = 0
+
+    def scroll(request: Request) -> Answer:
+        nonlocal at
+        at = at + 20 if "scroll_id" in request.query else 0
+        if at == broken:
+            return Answer(status=400)
+        return said({"_scroll_id": "DnF1", "items": rows_of(100)[at : at + 20]})
+
+    with Api([]) as api:
+        api.faults = scroll
+        changes = {"cursor_param": "scroll_id", "cursor_path": "_scroll_id"}
+        broken = 80
+        with pytest.raises(SourceError, match="400"):
+            pipeline(tmp_path, api, "cursor", **changes).run()
+        assert ids(tmp_path) == list(range(37 * 2))
+        broken = -1
+        with pytest.raises(SourceChanged, match="--full-refresh"):
+            pipeline(tmp_path, api, "cursor", **changes).run()
+        pipeline(tmp_path, api, "cursor", **changes).run(full_refresh=True)
+        assert ids(tmp_path) == list(range(100))

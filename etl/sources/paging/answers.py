@@ -37,6 +37,7 @@ class Page:
         links: the fields `Link` of its header.
         total: how many rows there are on all pages; None: it does not say.
         more_than_total: whether the API says that there may be more than that.
+        repeated: whether it was asked for before, and the server may have answered that, too.
         where: names the page for people.
     """
 
@@ -47,6 +48,7 @@ class Page:
     links: str
     total: int | None
     more_than_total: bool
+    repeated: bool
     where: str
 
 

@@ -153,6 +153,7 @@ class Asker:
             links=answer.headers.get("Link", ""),
             total=total,
             more_than_total=more,
+            repeated=answer.repeated,
             where=where,
         )
 

@@ -78,10 +78,11 @@ def said_beside(document: Any, records: str | None) -> tuple[str, Any] | None:
         records: the path of the rows.
     """
     for prefix, table in _tables(document, records):
+        flags = [name for name in _NAMES if table.get(name) is True]
         for name in _NAMES:
-            if found := table.get(name):
+            if (found := table.get(name)) and found is not True:
                 return prefix + name, found
-        refused = [name for name in _SAYS_NO if table.get(name) is False]
+        refused = flags + [name for name in _SAYS_NO if table.get(name) is False]
         refused += [name for name in _STATES if _is_failure(table.get(name))]
         for name in _MESSAGES:
             found = table.get(name)

@@ -13,7 +13,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from etl.errors import SourceError
+from etl.errors import SourceChanged, SourceError
 from etl.records import is_json
 from etl.sources.paging import links
 from etl.sources.paging.answers import Page
@@ -88,6 +88,18 @@ class Cursor:
                 f"{page.where}: there is more, says {self.more_path}, but "
                 + ("no rows come, and the same cursor" if found is not None else f"no cursor at {self.path}")
                 + (f" but {given!r}, which is taken for the end; see end_cursors" if ends else "")
+            )
+        known = place.stays or self.scroll
+        if (
+            page.repeated
+            and place.at is not None
+            and (known or (_same(found, current) and more is not False))
+        ):
+            raise SourceChanged(
+                f"{page.where}: the answer was lost on its way and asked for again, but the API's cursor stays the "
+                "same: the server may have gone on, so that the rows of a page would be missing. Run again; where that "
+                "is refused, begin anew with --full-refresh; where the API has a cursor that names its place "
+                "(Elasticsearch: search_after), use that"
             )
         count = place.rows + len(page.rows)
         if ends and self.guessed and more is None and page.total is not None and page.total > count:
