@@ -300,7 +300,10 @@ class Content:
         member = Place(file=place.file, member=name)
         if head.startswith(_WORKBOOKS):
             return member_heads.shape_of("workbook", head, member, self._options)
-        found = recognition.recognise(head, name, self.format, self._options)
+        try:
+            found = recognition.recognise(head, name, self.format, self._options)
+        except Refused as error:
+            return Shape(error.kind, None)  # met again where it is read, unless it is refused among others
         head, encoding = head[found.reading.mark :], found.reading.encoding
         if found.reading.in_stream:
             head, encoding = encodings.decoded(head, found.reading._replace(mark=0)).encode(), "utf-8"

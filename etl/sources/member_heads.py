@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from etl.errors import SourceError
 from etl.sources import csv_head
 from etl.sources.csv_dialect import is_tsv
 from etl.sources.csv_lines import CsvBlocks, find_line_end
@@ -31,13 +32,13 @@ def shape_of(kind: str, head: bytes, place: Place, options: Options) -> Shape:
         head: its first bytes, without a byte order mark; more may follow where there are `HEAD_BYTES`.
         place: the member, for messages.
         options: how CSV is read.
-
-    Raises:
-        SourceError: its header is no good.
     """
     columns = None
     if kind == "csv":
-        columns = _columns(head, place, options)
+        try:
+            columns = _columns(head, place, options)
+        except SourceError:
+            return Shape("CSV with a header that cannot be read", None)  # it is met again where it is read
     elif kind in ("json", "ndjson", "json-seq"):
         columns = _keys(head) or None
     return Shape(_KINDS.get(kind, kind), columns)

@@ -39,10 +39,13 @@ _ABOUT = re.compile(
 )
 _NO_DATA = re.compile(
     r"\.(?:pdf|md|rst|rtf|docx?|pptx?|odt|html?|xml|xsd|xslt?|dtd|css|js|py|r|sh|sql|png|jpe?g|gif|svg|ico|bmp|webp"
-    r"|tiff?|md5|sha\d+|asc|sig|url|lnk)$",
+    r"|tiff?|md5|sha\d+|crc|asc|sig|url|lnk)$",
     re.IGNORECASE,
 )
 _COLUMNS_TOLD = 3
+_TABLES_TOLD = 5
+# An archive may have a million members.
+_REMEMBERED = 1000
 
 
 def checked_members(members: str | Sequence[str] | None) -> list[str] | None:
@@ -87,7 +90,7 @@ class Choice:
         taken = self._takes(member)
         if taken:
             self._taken += 1
-        elif len(self._left) < 1000:  # no more is told, and an archive may have a million members
+        elif len(self._left) < _REMEMBERED:
             self._left.append(member.name)
         return taken
 
@@ -159,11 +162,12 @@ class Shapes:
             return
         for kind, columns, names in self._tables:
             if kind == shape.kind and self._alike(kind, columns, shape.columns):
-                columns.update(dict.fromkeys(shape.columns or ()))
-                if len(names) < 1000:
+                if len(names) < _REMEMBERED:
+                    columns.update(dict.fromkeys(shape.columns or ()))
                     names.append(name)
                 return
-        self._tables.append((shape.kind, dict.fromkeys(shape.columns or ()), [name]))
+        if len(self._tables) < _TABLES_TOLD:
+            self._tables.append((shape.kind, dict.fromkeys(shape.columns or ()), [name]))
 
     def check(self, *, begun: bool) -> None:
         """See that there is one table.
@@ -177,12 +181,12 @@ class Shapes:
         if len(self._tables) < 2:
             return
         tables = "; ".join(
-            f"{shortened(names)} ({_said(kind, list(columns))})" for kind, columns, names in self._tables[:5]
+            f"{shortened(names)} ({_said(kind, list(columns))})" for kind, columns, names in self._tables
         )
         again = ", and start the job anew: those before the last of these were read" if begun else ""
         raise SourceError(
             f"{self._archive}: its members hold different tables, or one has no header: {tables}; choose those of one "
-            f'table with `members`, a glob, a name, or a list of them, such as members = "{self._tables[-1][2][0]}"'
+            f'table with `members`, a glob, a name, or a list of them, such as members = "{self._tables[0][2][0]}"'
             f"{again}"
         )
 

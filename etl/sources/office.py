@@ -47,6 +47,11 @@ _OLE_STREAMS = {
     "__properties_version1.0": "an Outlook message",
 }
 _CELL = re.compile(rb'<(?:\w+:)?c\s[^>]*?\br="([A-Z]{1,3})([0-9]{1,7})"([^>]*)>')
+# OpenDocument 1.3, part 3, 9.1: cells and rows that are the same as the one before are not written again, but counted.
+_REPEATED = re.compile(
+    rb"<table:(?:(table)|(table-row)|(?:covered-)?(table-cell))(?=[\s/>])([^>]*)>|</table:(?:(table)|(table-row))>"
+)
+_TIMES = re.compile(rb"number-(?:rows|columns)-repeated=[\"']([0-9]{1,9})[\"']")
 # [MS-XLS] 2.4.90: the record 0x0200, 14 bytes long: first row, row after the last, first column, column after the last.
 _DIMENSIONS = re.compile(rb"\x00\x02\x0e\x00(....)(....)(..)(..)\x00\x00", re.DOTALL)
 
@@ -154,6 +159,8 @@ def extent(data: bytes) -> Extent:
             if info.filename.startswith("xl/worksheets/") and info.filename.endswith(".xml"):
                 found = _sheet_extent(archive, info)
                 cells, errors = max(cells, found.cells), errors + found.errors
+            elif info.filename == "content.xml":
+                cells = max(cells, _tables_cells(archive, info))
     return Extent(cells, errors)
 
 
@@ -198,6 +205,37 @@ def _sheet_extent(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Extent:
                 errors += b't="e"' in match[0]
             rest = text[max(end, len(text) - 512) :]
     return Extent(rows * columns, errors)
+
+
+def _tables_cells(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> int:
+    """Return how many cells the rectangle of the largest OpenDocument table has, up to its last cell with a value."""
+    most = rows = columns = above = times = width = at = 0
+    rest = b""
+    with archive.open(info) as content:
+        while piece := content.read(_PIECE):
+            text = rest + piece
+            end = 0
+            for match in _REPEATED.finditer(text):
+                end = match.end()
+                table, row, cell, attributes, table_ends, row_ends = match.groups()
+                found = _TIMES.search(attributes or b"")
+                count = int(found[1]) if found else 1
+                if table:
+                    rows = columns = above = 0
+                elif row:
+                    times, width, at = count, 0, 0
+                    if attributes.endswith(b"/"):
+                        above += count
+                elif cell:
+                    at += count
+                    width = at if b"value-type" in attributes else width
+                elif row_ends:
+                    above += times
+                    rows, columns = (above if width else rows), max(columns, width)
+                elif table_ends:
+                    most = max(most, rows * columns)
+            rest = text[max(end, len(text) - 1024) :]
+    return most
 
 
 def _has_stream(ole: bytes, name: str) -> bool:

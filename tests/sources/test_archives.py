@@ -111,6 +111,19 @@ REFUSED: dict[str, tuple[dict[str, bytes], str]] = {
     "one without a header": ({"a.csv": A, "b.csv": b"3,c\n4,d\n"}, r"one has no header: a\.csv.*b\.csv"),
     "two formats": ({"a.csv": A, "a.ndjson": b'{"id":1}\n'}, r"a\.csv \(CSV.*a\.ndjson \(JSON"),
     "objects of two kinds": ({"a.json": b'[{"id":1}]', "b.json": b'[{"stop":2}]'}, r"a\.json.*b\.json"),
+    "one whose header cannot be read": (
+        {"a.csv": A, "b.csv": b"Data Source,World Development Indicators,\n\nCountry,Code,2020\n"},
+        r"a\.csv.*b\.csv \(CSV with a header that cannot be read\); choose",
+    ),
+    "headers that cannot be read": (
+        {"a.csv": b"a,,\n1,2,3\n", "b.csv": b"a,,\n1,2,3\n"},
+        r"a\.csv.*has no name",
+    ),
+    "what is not read": (
+        {"a.csv": A, "b.dat": bytes(range(256))},
+        r"a\.csv.*b\.dat \(binary\).*choose",
+    ),
+    "nothing that is read": ({"b.dat": bytes(range(256)) * 20}, r"member b\.dat\): it is binary"),
     "no data at all": (
         {"meta.xml": b"<a/>", "README": b""},
         r"no member is data.*meta\.xml, README; name the",
@@ -128,7 +141,7 @@ def test_what_is_not_one_table_is_refused(pack: Any, case: str) -> None:
 
 def test_a_zip_of_different_tables_is_refused_before_its_first_record(tmp_path: Path) -> None:
     path = write(tmp_path / "a.zip", zipped({"a.csv": A, "b.csv": OTHER}))
-    with pytest.raises(SourceError, match=r"different tables.*\"b\.csv\"$"):
+    with pytest.raises(SourceError, match=r"different tables.*\"a\.csv\"$"):
         next(Files(path).pull(None))
 
 

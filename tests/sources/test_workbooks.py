@@ -234,6 +234,14 @@ def test_workbooks_are_read_at_other_places_and_over_http(tmp_path: Path) -> Non
         assert_resumes_everywhere(made())
 
 
+ROWS = "<table:table-row table:number-rows-repeated='1000000'>"
+CELLS = "<table:table-cell table:number-columns-repeated='16000'"
+
+
+def test_empty_cells_that_are_repeated_take_no_memory(tmp_path: Path) -> None:
+    assert read(tmp_path, ods({"S": TABLE}, extra=f"{ROWS}{CELLS}/></table:table-row>")) == RECORDS
+
+
 # What is no workbook, and what is said of it.
 REFUSED: dict[str, tuple[bytes, str]] = {
     "docx": (zipped({"[Content_Types].xml": "", "word/document.xml": ""}), "a Word document"),
@@ -261,6 +269,13 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "a stray cell": (
         xlsx(TABLE, extra='<row r="1048576"><c r="XFD1048576"><v>1</v></c></row>'),
         "17,179,869,184",
+    ),
+    "cells that are repeated": (
+        ods(
+            {"S": TABLE},
+            extra=f"{ROWS}{CELLS} office:value-type='float' office:value='1'/></table:table-row>",
+        ),
+        "16,000,048,000 cells",
     ),
     "a zip in a gzip": (gzip.compress(zipped({"a.csv": "a\n1\n"})), "a zip file inside of another"),
 }

@@ -94,8 +94,8 @@ def _cell(row: int, column: int, value: Any) -> str:
     return f'<c r="{where}" s="{style}"><v>{number!r}</v></c>'
 
 
-def ods(sheets: Mapping[str, Rows]) -> bytes:
-    """Write an OpenDocument spreadsheet."""
+def ods(sheets: Mapping[str, Rows], *, extra: str = "") -> bytes:
+    """Write an OpenDocument spreadsheet; `extra` is put behind the rows of each sheet, as it is."""
 
     def cell(value: Any) -> str:
         tag = "table:table-cell office:value-type"
@@ -114,7 +114,7 @@ def ods(sheets: Mapping[str, Rows]) -> bytes:
     tables = "".join(
         f'<table:table table:name="{escape(name)}">'
         + "".join(f"<table:table-row>{''.join(map(cell, row))}</table:table-row>" for row in rows)
-        + "</table:table>"
+        + f"{extra}</table:table>"
         for name, rows in sheets.items()
     )
     spaces = " ".join(f'xmlns:{name}="{_ODF}:{name}:1.0"' for name in ("office", "table", "text"))
