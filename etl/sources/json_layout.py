@@ -55,7 +55,7 @@ def _over_lines(head: bytes, whole: bool) -> bool:
         elif kind in (b"}", b"]"):
             opened.pop()
             if not opened:
-                return _is_json(text[: token.end()])
+                return token.end() > len(first) and _is_json(text[: token.end()])
         elif kind != b",":
             continue
         upto, closers = (token.start() if kind == b"," else token.end()), b"".join(reversed(opened))
