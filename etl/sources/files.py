@@ -1,4 +1,4 @@
-"""Files, here or at another place: NDJSON, CSV, a JSON array or Parquet; plain, compressed or packed."""
+"""Files, here or at another place: NDJSON, CSV, JSON or Parquet; plain, compressed or packed."""
 
 from __future__ import annotations
 

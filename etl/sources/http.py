@@ -1,4 +1,4 @@
-"""Files on web servers: NDJSON, CSV, a JSON array or Parquet; plain, gzip, zip or zstd."""
+"""Files on web servers: NDJSON, CSV, JSON or Parquet; plain, gzip, zip or zstd."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Http:
 
     The order is that of `urls`. A later run goes on after the URL that was read last; one that was read, or
     skipped, is not looked at again. Plain NDJSON and CSV and Parquet are entered by a range, gzip, zstd and
-    a JSON array within them are read again up to the cursor. zip and Parquet are read by ranges; of a server that
+    JSON within them are read again up to the cursor. zip and Parquet are read by ranges; of a server that
     sends none they are stored in a temporary file (`stored_bytes`).
 
     A body that is shorter or longer than its Content-Length is an error; one without a length and chunks ends when

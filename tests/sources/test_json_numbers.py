@@ -13,6 +13,7 @@ from pulling import taken, write
 from etl import Pipeline
 from etl.errors import WarehouseError
 from etl.sources import Files, json_numbers
+from etl.sources.paging import answers
 from etl.warehouses.base import Misfit
 from etl.warehouses.bigquery.gate import RecordGate
 from etl.warehouses.bigquery.schema import declared
@@ -167,3 +168,10 @@ def test_a_number_that_no_double_holds_passes_the_gate_of_bigquery_with_all_digi
             gate.admit({"v": value})
     else:
         assert str(gate.admit({"v": value})["v"]) == written
+
+
+def test_numbers_of_a_page_are_exact() -> None:
+    body = (
+        b'\xef\xbb\xbf{"rows":[{"n":1234567890123456.78}]}'  # RFC 8259, section 8.1: the mark may be ignored
+    )
+    assert answers.decode(body, "page 1", str) == {"rows": [{"n": Decimal("1234567890123456.78")}]}

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from pulling import assert_resumes_everywhere, compress, small_blocks, taken, write
 
+from etl.cli import main
 from etl.errors import SourceError
 from etl.sources import Files, json_text
 
@@ -221,3 +223,20 @@ def test_an_object_that_holds_all_rows_is_one_row_and_is_told(
     messages = [record.getMessage() for record in caplog.records]
     assert len(messages) == (said is not None)  # once, as many files may be alike
     assert all(said in message and "a.json holds one object" in message for message in messages if said)
+
+
+def test_etl_check_names_the_option_that_makes_rows_of_an_object(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "a.json", '{"meta": {"n": 2}, "results": [{"id": 1}, {"id": 2}]}')
+    job = 'name = "j"\n[source]\ntype = "files"\npaths = "a.json"\n'
+    sink = '[sink]\ntype = "reused_file"\npath = "j.ndjson"\n[warehouse]\ntype = "duckdb"\npath = "o"\ntable = "t"\n'
+    write(tmp_path / "job.toml", job + sink)
+    result = CliRunner().invoke(main, ["check", "job.toml"], prog_name="etl")
+    assert "warning: a.json holds one object, which is loaded as one row" in result.stderr
+    assert "set records = 'results'" in result.stderr
+    write(tmp_path / "job.toml", job + 'records = "results"\n' + sink)
+    result = CliRunner().invoke(main, ["check", "job.toml"], prog_name="etl")
+    assert "warning" not in result.stderr
+    assert result.stdout == '{"id":1}\n{"id":2}\n'

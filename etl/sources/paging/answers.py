@@ -7,9 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
 from etl.errors import ErrorPage, SourceError
+from etl.sources import json_numbers
 from etl.sources.lines import why_not_json
 from etl.sources.paging.paths import MISSING, elements, lookup, parted
 
@@ -60,14 +59,14 @@ def decode(body: bytes, where: str, hide: Callable[[str], str]) -> Any:
         where: names the page, for the message.
         hide: takes secrets out of what is shown of it.
 
-    A byte order mark before it is ignored (RFC 8259, section 8.1).
+    A byte order mark before it is ignored (RFC 8259, section 8.1). Numbers are exact, see `json_numbers`.
 
     Raises:
         ErrorPage: it is no JSON.
     """
     try:
-        return msgspec.json.decode(body.removeprefix(BOM))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return json_numbers.loads(body.removeprefix(BOM))
+    except json_numbers.NOT_JSON as error:
         raise ErrorPage(
             f"{where}: the answer of {len(body)} bytes is {why_not_json(body, error)}: {_shown(body, hide)}; it was "
             "cut short, or the URL is that of a page for people. Run again: the job goes on with this page"
