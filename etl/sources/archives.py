@@ -54,7 +54,8 @@ def opened(file: IO[bytes]) -> Iterator[zipfile.ZipFile]:
     try:
         archive = zipfile.ZipFile(file)
     except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError) as error:
-        raise _without_directory(error) from error
+        file.seek(0)
+        raise _without_directory(error, file.read(4)) from error
     with archive:
         yield archive
 
@@ -103,8 +104,13 @@ class Zip:
             raise compressions.damaged(error, "zip") from error
 
 
-def _without_directory(error: Exception) -> Damaged:
+def _without_directory(error: Exception, head: bytes) -> Damaged:
     """Say what is wrong with a zip file that cannot be opened."""
+    if compressions.compression_of(head) != "zip":
+        return Damaged(
+            f"it is no zip file, as `compression` says it is: it begins with {head!r}",
+            "Leave `compression` out, or correct it",
+        )
     if isinstance(error, zipfile.BadZipFile) and "not a zip file" in str(error):
         return Damaged(
             "it is no whole zip file: it is cut short, for its directory, which stands at the end, is not there",

@@ -104,7 +104,7 @@ def decompressed(
     Args:
         file: a binary file at its beginning that can `peek`; it stays open.
         compression: how it is compressed; None: as its first bytes say. What is compressed within that is always
-            told by its first bytes; `none` is left as it is, and so is a zip file.
+            told by its first bytes. A zip file is left as it is.
         within: what kind of archive it is a member of; None: of none.
 
     Raises:
@@ -124,6 +124,10 @@ def decompressed(
             raise Damaged(
                 f"it is no {compression} file, as `compression` says it is: it begins with {head[:4]!r}",
                 "Leave `compression` out, or correct it",
+            )
+        if kind != "zip":
+            raise Refused(
+                kind, f"it is {kind}, and `compression` says that it is not", "leave `compression` out"
             )
         kind = "none"
     plain = kind in ("none", "zip") and within is None

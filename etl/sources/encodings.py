@@ -21,6 +21,7 @@ _MARKS = {
     codecs.BOM_UTF32_BE: "utf-32-be",
     codecs.BOM_UTF16_LE: "utf-16-le",
     codecs.BOM_UTF16_BE: "utf-16-be",
+    b"\x84\x31\x95\x33": "gb18030",  # GB 18030-2022 has all of Unicode, the mark as well
 }
 _ORDERS = {
     "utf-16": ("utf-16-le", "utf-16-be"),

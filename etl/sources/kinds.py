@@ -29,12 +29,17 @@ class Kind(NamedTuple):
 
 
 # Compressions without a sign of their own, or that may lack it, by the end of a file's name: RFC 7932; snappy's
-# format_description.txt; lz4_Block_format.md.
+# format_description.txt; lz4_Block_format.md; RFC 1951.
 BY_SUFFIX = {
-    ".br": Kind(b"", "compressed with brotli, as its name says", f"{_UNPACK} (brotli -d)"),
+    ".br": Kind(
+        b"",
+        "compressed with brotli, as its name says",
+        "unpack it (brotli -d), or compress it with gzip, zstd, bzip2 or xz",
+    ),
     ".snappy": Kind(b"", "compressed with snappy, as its name says", _UNPACK),
     ".sz": Kind(b"", "compressed with snappy, as its name says", _UNPACK),
     ".lz4": Kind(b"", "compressed with lz4, as its name says", _UNPACK),
+    ".deflate": Kind(b"", "compressed with deflate, as its name says", _UNPACK),
     ".lzo": Kind(b"", "compressed with lzo, as its name says", _UNPACK),
 }
 

@@ -29,6 +29,7 @@ CONTENT = {
     "a.json": json.dumps(RECORDS, ensure_ascii=False, indent=1),
 }
 ORDERS = ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"]
+MARKED = [*ORDERS, "gb18030"]
 MARK = "\ufeff"
 
 
@@ -37,7 +38,7 @@ def read(path: Path, block: int, **options: Any) -> Files:
 
 
 @pytest.mark.parametrize("name", CONTENT)
-@pytest.mark.parametrize("encoding", ORDERS)
+@pytest.mark.parametrize("encoding", MARKED)
 def test_utf_16_and_32_are_read_by_their_mark_and_go_on_at_every_mark(
     tmp_path: Path, name: str, encoding: str
 ) -> None:

@@ -355,8 +355,13 @@ def test_an_encrypted_zip_member_is_a_named_error(tmp_path: Path) -> None:
 def test_a_compression_that_is_asked_for_must_be_there(tmp_path: Path) -> None:
     path = write(tmp_path / "a.gz", DATA)
     assert taken(Files(path)) == RECORDS
-    with pytest.raises(SourceError, match=re.escape("a.gz: it is no gzip file, as `compression` says")):
-        taken(Files(path, compression="gzip"))
+    for compression in ("gzip", "bzip2", "xz", "zstd", "zip"):
+        with pytest.raises(SourceError, match=rf"a\.gz: it is no {compression} file, as `compression` says"):
+            taken(Files(path, compression=compression))  # type: ignore[arg-type]
+        whole = write(tmp_path / "whole", compress(DATA, compression, "a.ndjson"))
+        assert taken(Files(whole, compression=compression)) == RECORDS  # type: ignore[arg-type]
+    with pytest.raises(SourceError, match="it is gzip, and `compression` says that it is not: leave"):
+        taken(Files(write(tmp_path / "a.gz", gzip.compress(DATA)), compression="none"))
 
 
 def test_a_compressed_file_that_became_shorter_is_named(tmp_path: Path) -> None:
