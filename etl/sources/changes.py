@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import IO, Literal, NamedTuple
+from typing import IO, Any, Literal, NamedTuple
 
+from etl.sources.compressions import compression_of
+from etl.sources.decoding import first_bytes
 from etl.sources.identity import Comparison
 from etl.sources.place import Place, Version
 from etl.sources.storage import same
 
 OnChanged = Literal["fail", "restart"]
+NOT_READ_ON = "it is longer, and only plain NDJSON and CSV are read on"
 
 
 class Verdict(NamedTuple):
@@ -58,6 +61,24 @@ def judge(file: IO[bytes], place: Place, now: Version | None) -> Generator[None,
     if not comparison.same:
         return Verdict("changed", "the bytes that were read of it are others now")
     return Verdict("grown" if grown else "same")
+
+
+def stepping(judging: Generator[None, None, Verdict], place: Place) -> Generator[list[Any], None, Verdict]:
+    """Yield the mark of `place` at each step of a judgement; return that."""
+    while True:
+        try:
+            next(judging)
+        except StopIteration as ended:
+            verdict: Verdict = ended.value
+            return verdict
+        yield [place.mark()]
+
+
+def may_grow(file: IO[bytes], place: Place, compression: str | None) -> bool:
+    """Say whether a file is a plain text, which is read on when it has grown."""
+    if place.offset is None or place.member is not None:
+        return False
+    return (compression or compression_of(first_bytes(file))) == "none"
 
 
 def restarting(place: Place) -> str:

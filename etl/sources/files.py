@@ -12,9 +12,8 @@ import msgspec
 
 from etl.errors import SourceChanged, SourceError
 from etl.records import Declarations, Restart
-from etl.sources import decoding, remote
-from etl.sources.changes import OnChanged, Verdict, judge, restarting
-from etl.sources.compressions import compression_of
+from etl.sources import remote
+from etl.sources.changes import NOT_READ_ON, OnChanged, Verdict, judge, may_grow, restarting, stepping
 from etl.sources.content import Content, ContentOptions, one_of
 from etl.sources.identity import Seen
 from etl.sources.listing import Listed, Listing, listing
@@ -48,11 +47,16 @@ class Files:
     new ones come last. When more files lie before it than did, so that some must have come too late, a warning
     says so, or `on_late = "fail"` stops the run. Files that were read may be deleted.
 
+    A file that is another one under its name is `SourceChanged`, whether it is longer, shorter or as long: the one
+    that was read last, when a run begins, and each while it is read. Its bytes tell (`etl.sources.changes` says which
+    are compared), so that the same bytes may be put in its place, as on another machine. Files before it are not
+    looked at.
+
     They are on this machine, or at one other place, by their URIs: `s3://bucket/…`, `gs://bucket/…`,
     `az://container/…`, `sftp://host/…`, `ftp://host/…`, each by an extra of that name, through fsspec. There a file
     is read in pieces of 4 MiB at most, a connection that breaks is made again, and a file that is not what it was
-    (by its ETag, generation, time or size) is noticed when it is gone on with, and while it is read. A prefix in a
-    bucket is a directory, and may be empty when it ends in `/`.
+    (by its ETag or generation, else by its bytes) is noticed when it is gone on with, and while it is read. A
+    prefix in a bucket is a directory, and may be empty when it ends in `/`.
 
     Plain files are entered with a seek. Compressed ones, and those in UTF-16 and the like, are decoded up to the
     cursor. A Parquet file is read as it is, not out of a compressed one, which cannot be entered in the middle.
@@ -223,22 +227,10 @@ class Files:
         self, file: IO[bytes], place: FilePlace, now: Version | None
     ) -> Generator[list[Any], None, Verdict]:
         """Say what became of a file; only a plain text may have grown."""
-        judging = judge(file, place, now)
-        while True:
-            try:
-                next(judging)
-            except StopIteration as ended:
-                verdict: Verdict = ended.value
-                break
-            yield [place.mark()]
-        if verdict.state == "grown" and not self._may_grow(file, place):
-            return Verdict("changed", "it is longer, and only plain NDJSON and CSV are read on")
+        verdict = yield from stepping(judge(file, place, now), place)
+        if verdict.state == "grown" and not may_grow(file, place, self._content.compression):
+            return Verdict("changed", NOT_READ_ON)
         return verdict
-
-    def _may_grow(self, file: IO[bytes], place: FilePlace) -> bool:
-        if place.offset is None or place.member is not None:
-            return False
-        return (self._content.compression or compression_of(decoding.first_bytes(file))) == "none"
 
     def _again(
         self, storage: Storage, listed: Listed, place: FilePlace, why: str, progress: Share

@@ -3,47 +3,39 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, Unpack, get_args
 from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from etl.errors import SourceChanged, SourceError, SourceMissing
-from etl.records import Declarations
+from etl.errors import SourceChanged, SourceError, SourceMissing, SourceRefused, SourceUnavailable
+from etl.records import Declarations, Restart
 from etl.sources import urls as urls_
+from etl.sources.changes import NOT_READ_ON, OnChanged, Verdict, may_grow, restarting, stepping
 from etl.sources.content import Content, ContentOptions, one_of
+from etl.sources.error_pages import PAGES
+from etl.sources.http_again import is_as_it_was, judge
 from etl.sources.http_file import STORED_BYTES, HttpFile
+from etl.sources.http_opening import LEAST_SPEED, Checksum, ErrorPage, Opening
 from etl.sources.origin import Origin
 from etl.sources.place import Place
-from etl.sources.refusals import Damaged
+from etl.sources.refusals import Damaged, Refused
 from etl.sources.share import Share
 from etl.sources.url_patterns import Moment, Named, Patterns, open_ended
 from etl.sources.waiting import Waiting
 from etl.sources.web import MISSING, READ_TIMEOUT, Web
-from etl.sources.web_checksums import sha256_of
+from etl.sources.web_session import secrets_of
+from etl.sources.web_version import told
 
 LOG = logging.getLogger("etl.sources")
 
 OnMissing = Literal["fail", "skip", "wait"]
-Checksum = Literal["none", "sha256"]
+OnErrorPage = Literal["fail", "wait", "read"]
 
-# A connection that is slower than that, in bytes a second, over so many seconds, is made anew: curl's own
-# suggestion for --speed-time is 30 s, and a modem of 1995 was faster.
-LEAST_SPEED = 1024.0
-_SPEED_SECONDS = 30.0
-
-_SHA256_BYTES = 1 << 20
 _CLOCKS_DIFFER = timedelta(days=1)
-_AT_RANDOM = (".parquet", ".zip")
-# Headers that hold no secret, whose values may be in a message.
-_OPEN = frozenset(
-    {"accept", "accept-language", "cache-control", "content-type", "from", "origin", "pragma", "referer"}
-    | {"user-agent", "x-requested-with"}
-)
 
 
 def _utc_now() -> datetime:
@@ -56,14 +48,17 @@ class Http:
     The content is streamed. A connection that breaks, hangs or is too slow is made again and goes
     on at its byte, tried for `deadline` seconds since the last byte came. A server without ranges is read again
     from the beginning, and what was read is skipped. A content that changes while it is read, or between two runs,
-    is `SourceChanged`, never a mixture of both: told by a strong ETag, else by a weak one, by Last-Modified and
-    length, else, within a run, by comparing the bytes. A server that says nothing of these is not caught between two
-    runs, nor between two ranges of a zip or Parquet file.
+    is `SourceChanged`, never a mixture of both. Told by its ETag or date another content, the bytes that were read
+    are compared, as servers behind one name may each have tags of their own; told nothing, too: the first and last
+    64 KiB at least, all of them up to 8 MiB. A zip or Parquet file is known by its tag, date and length alone.
 
-    The order is that of `urls`. A later run goes on after the URL that was read last; one that was read, or
-    skipped, is not looked at again. Plain NDJSON and CSV and Parquet are entered by a range, gzip, zstd and
-    JSON within them are read again up to the cursor. zip and Parquet are read by ranges; of a server that
-    sends none they are stored in a temporary file (`stored_bytes`).
+    The order is that of `urls`. A later run goes on after the URL that was read last, which it asks for again with
+    a condition (`If-None-Match`, `If-Modified-Since`): where it is another content, see `on_changed`; what plain
+    NDJSON or CSV has grown by is taken. URLs before it, and those left out, are not asked for again.
+
+    Plain NDJSON and CSV and Parquet are entered by a range, gzip, zstd and JSON within them are read again up to
+    the cursor. zip and Parquet are read by ranges; of a server that sends none they are stored in a temporary file
+    (`stored_bytes`).
 
     A body that is shorter or longer than its Content-Length is an error; one without a length and chunks ends when
     the connection does, so that a cut cannot be seen unless its format (gzip, JSON, Parquet) shows it. A checksum
@@ -85,6 +80,13 @@ class Http:
             `skip`: leave it out, for good. `wait`: end the run here, in order; the next one begins with it.
         missing_statuses: what says that a URL is not there. Amazon's S3, and what stands before it, say 403 of
             what is not there to whoever may not list the bucket: `[403, 404, 410]`.
+        on_changed: what to do about the URL that was read last where it is not what it was: it is asked for again
+            by each run, with a condition, and by its bytes where the server tells nothing. `fail`: stop with an
+            error. `restart`: read it again from its beginning; the records that were taken of it stay. That is for
+            jobs that merge by a key: one URL that is written anew each day, say. URLs before it are not asked for.
+        on_error_page: what to do about an answer with status 200 that is an error in place of data: JSON that tells of
+            one, HTML, XML, a sentence. `fail`: stop with an error, before it. `wait`: end the run here, in order; the
+            next one begins with it. `read`: take it for data.
         checksum: `sha256`: a file beside each URL, whose name ends in `.sha256`, says what its content has; then
             each content is read front to back, even when only its rest is wanted.
         file_column: the name of a column for the URL that a record came from, without credentials; of a member,
@@ -113,6 +115,8 @@ class Http:
         end: Moment | None = None,
         on_missing: OnMissing = "fail",
         missing_statuses: Sequence[int] = MISSING,
+        on_changed: OnChanged = "fail",
+        on_error_page: OnErrorPage = "fail",
         checksum: Checksum = "none",
         file_column: str | None = None,
         hive_partitions: bool = False,
@@ -130,6 +134,8 @@ class Http:
         self._content = Content(**content)
         self._origin = Origin(file_column, hive_partitions=hive_partitions)
         self._on_missing: OnMissing = one_of("on_missing", on_missing, get_args(OnMissing))
+        self._on_changed: OnChanged = one_of("on_changed", on_changed, get_args(OnChanged))
+        self._on_error_page: OnErrorPage = one_of("on_error_page", on_error_page, get_args(OnErrorPage))
         self._checksum: Checksum = one_of("checksum", checksum, get_args(Checksum))
         if self._checksum == "sha256" and (
             self._content.format == "parquet" or self._content.compression == "zip"
@@ -147,11 +153,18 @@ class Http:
         self._requests_per_second = requests_per_second
         self._deadline = deadline
         self._read_timeout = read_timeout
-        self._least_speed = least_speed
         if stored_bytes < 0:
             raise ValueError(f"stored_bytes: {stored_bytes} is less than 0")
-        self._stored_bytes = stored_bytes
-        self._speed_seconds = _SPEED_SECONDS
+        self._opening = Opening(
+            self._content,
+            checksum=self._checksum,
+            least_speed=least_speed,
+            patience=deadline,
+            stored_bytes=stored_bytes,
+            # what has no header has no names of columns in its first line
+            header=content.get("header", True) is True and not content.get("skip_lines"),
+            skips=self._on_missing == "skip",
+        )
         self._first_wait = 0.5
         self._waiting = Waiting()
         self._now: Callable[[], datetime] = _utc_now
@@ -215,7 +228,7 @@ class Http:
             requests_per_second=self._requests_per_second,
             deadline=self._deadline,
             read_timeout=self._read_timeout,
-            secrets=[*_secrets(self._headers)],
+            secrets=[*secrets_of(self._headers)],
             missing=self._missing,
             first_wait=self._first_wait,
             waiting=self._waiting,
@@ -234,9 +247,6 @@ class Http:
                     progress.passed(1)
                     continue
                 resumed, behind = behind, None
-                if resumed.done:
-                    progress.passed(1)
-                    continue
             elif named.over > now:
                 return
             after = yield from self._url(web, named, resumed, known, progress)
@@ -255,9 +265,12 @@ class Http:
         """Read one URL; returns what is known of CSV after it, None to end the run here."""
         shown = urls_.without_credentials(named.url)
         place = resumed or Place(file=shown, entry=named.entry, offset=0, **known)
-        name = unquote(urlsplit(named.url).path)
+        if place.done and not self._is_to_be_read(web, named.url, place):
+            progress.passed(1)
+            return place.known()
+        upto = place.seen.upto if place.seen is not None else 0
         try:
-            file = self._opened(web, named.url, name, place)
+            file = self._opening.open(web, named.url, place)
         except SourceMissing:
             # where a cursor is in it, even at its beginning, records may have been taken since
             if resumed is not None or self._on_missing == "fail":
@@ -268,79 +281,98 @@ class Http:
                 )
                 return None
             LOG.info("%s is not there: left out, for good", shown)
-            file = None
-        if file is not None:
+        else:
             with file:
                 progress.reads(file, 1, lambda: file.length)
                 try:
-                    called = f"{name}.tsv" if file.is_tsv() else name
-                    batches = self._content.read(file, place, called, progress.reached)  # type: ignore[arg-type]  # it reads and seeks, which is what is asked of it
-                    yield from self._origin.added(batches, place, urlsplit(named.url).path)
-                except Damaged as error:
-                    raise SourceError(
-                        error.told(place, "Look whether it is whole where it comes from")
-                    ) from error
-                file.finish()
+                    if self._on_error_page != "read":
+                        self._opening.refuse_errors(file, place)
+                    verdict = yield from self._judged(web, named.url, file, place, upto)
+                    if verdict.state != "changed" and not (place.done and verdict.state == "same"):
+                        yield from self._records(file, place, named.url)
+                except ErrorPage as page:
+                    self._at_error_page(shown, page, web)
+                    return None
+                place.version = file.version()
+            if verdict.state == "changed":
+                yield [self._again(place, verdict.why)]
+                return (yield from self._url(web, named, None, place.known(), progress))
         progress.passed(1)
         place.done = True
         yield [place.mark()]
         return place.known()
 
-    def _opened(self, web: Web, url: str, name: str, place: Place) -> HttpFile:
-        """Open a URL, and see that it is what it was.
+    def _records(self, file: HttpFile, place: Place, url: str) -> Generator[list[Any], None, None]:
+        place.done, place.version = False, file.version()
+        path = urlsplit(url).path
+        try:
+            name = f"{unquote(path)}.tsv" if file.is_tsv() else unquote(path)
+            batches = self._content.read(file, place, name, self._reached)  # type: ignore[arg-type]  # it reads and seeks, which is what is asked of it
+            yield from self._origin.added(batches, place, path)
+        except Damaged as error:
+            told = error.told(place, "Look whether it is whole where it comes from")
+            if (
+                isinstance(error, Refused)
+                and error.kind in PAGES
+                and not place.record
+                and self._on_error_page != "read"
+            ):
+                raise ErrorPage(told) from error
+            raise SourceError(told) from error
+        file.finish()
 
-        Raises:
-            SourceMissing: it is not there; nor, where the run is to wait for it, is its `.sha256` file.
-        """
-        sha256 = None
-        if self._checksum == "sha256":
-            beside = urls_.beside(url, ".sha256")
-            try:
-                text = web.fetch(beside, limit=_SHA256_BYTES).body.decode("utf-8", "replace")
-            except SourceMissing as error:
-                if self._on_missing == "skip":
-                    self._see_that_it_is_missing_too(web, url, error)
-                raise
-            sha256 = sha256_of(text, name.rpartition("/")[2], web.shown(beside))
-        file = HttpFile(
-            web,
-            url,
-            known=place.version,
-            least_speed=self._least_speed,
-            window=self._speed_seconds,
-            patience=self._deadline,
-            at_random=name.lower().endswith(_AT_RANDOM)
-            or self._content.format == "parquet"
-            or self._content.compression == "zip",
-            sha256=sha256,
-            stored_bytes=self._stored_bytes,
+    def _reached(self, share: float) -> None:
+        if self._progress is not None:
+            self._progress.reached(share)
+
+    def _is_to_be_read(self, web: Web, url: str, place: Place) -> bool:
+        """Ask whether a URL that was read to its end is another one by now, or may be."""
+        was = place.version
+        if was is None:
+            return False  # it was left out, for good
+        if not told(was, was):
+            return True
+        try:
+            return not is_as_it_was(web, url, was)
+        except (SourceMissing, SourceRefused) as error:
+            LOG.info("%s; it was read to its end, and is not needed any more", error)
+            return False
+
+    def _judged(
+        self, web: Web, url: str, file: HttpFile, place: Place, upto: int
+    ) -> Generator[list[Any], None, Verdict]:
+        """Say what became of a content; only a plain text that was read to its end may have grown."""
+        now = file.version()
+        if place.version is None:
+            return Verdict("same")  # nothing was read of it
+        # what is to be compared with a SHA-256 is read front to back, once
+        with (
+            nullcontext(file) if self._checksum == "none" else self._opening.open(web, url, None) as compared
+        ):
+            verdict = yield from stepping(judge(compared, place, upto, now), place)
+        if verdict.state == "grown" and not may_grow(file, place, self._content.compression):  # type: ignore[arg-type]  # it can peek
+            return Verdict("changed", NOT_READ_ON)
+        return verdict
+
+    def _again(self, place: Place, why: str) -> Restart:
+        """Take a URL from its beginning that is not what it was, if the job says so."""
+        said = f"{place}: it is not what it was: {why}"
+        if self._on_changed == "fail":
+            raise SourceChanged(f"{said}; {place.record} records of it were read: {restarting(place)}")
+        LOG.warning(
+            "%s; it is read again from its beginning, and the %s records that were read of it before stay",
+            said,
+            place.record,
         )
-        try:
-            place.version = file.version()
-            if file.is_page():
-                raise SourceError(
-                    f"{web.shown(url)}: the server sends a page (text/html), not data: a login or an error, perhaps; "
-                    "look at it in a browser, and correct the URL or the credentials"
-                )
-        except BaseException:
-            file.close()
-            raise
-        return file
+        fresh = Place(file=place.file, entry=place.entry, offset=0, **place.known())
+        return Restart(fresh.mark().cursor)
 
-    def _see_that_it_is_missing_too(self, web: Web, url: str, error: SourceMissing) -> None:
-        """Keep a content that lacks nothing but its checksum from being skipped."""
-        try:
-            web.open(url).close()
-        except SourceMissing:
-            return
-        raise SourceError(
-            f"{error}; the file itself is there. Leave `checksum` out, or name the URLs that have one"
-        ) from error
-
-
-def _secrets(headers: Mapping[str, str]) -> Iterator[str]:
-    """Yield what no message may hold: the values of headers, and what follows `Bearer` or `Basic` in them."""
-    for name, value in headers.items():
-        if name.lower() not in _OPEN:
-            yield value.strip()
-            yield from (word for word in re.split(r"[\s,;=]+", value) if len(word) >= 8)
+    def _at_error_page(self, shown: str, page: ErrorPage, web: Web) -> None:
+        """Fail, or end the run before a URL in place of which the server tells of an error."""
+        said = web.shown(str(page))
+        if self._on_error_page == "fail":
+            raise SourceUnavailable(
+                f"{said}; run again when the server gives it: the job goes on with this URL. With "
+                'on_error_page = "wait" a run ends before it, in order; with "read" it is taken for data'
+            ) from page
+        LOG.info("%s; the run ends before %s, and the next one begins with it", said, shown)

@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, SupportsIndex
 
 from etl.errors import SourceError
+from etl.sources.identity import Seen, Trace
 from etl.sources.place import Version
 from etl.sources.stored import Stored
 from etl.sources.web import Web
 from etl.sources.web_answers import Download
 from etl.sources.web_checksums import Checksums
-from etl.sources.web_leg import Content, Leg, NoRanges, Pace
+from etl.sources.web_content import Content, NoRanges, Pace
+from etl.sources.web_leg import Leg
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -52,7 +54,7 @@ class HttpFile(io.BufferedIOBase):
     Args:
         web: makes the requests.
         url: what is read.
-        known: what it was when an earlier run read it.
+        seen: what earlier runs read of it; it is moved on.
         least_speed: the bytes a second that the server must send, over `window` seconds; 0: any.
         window: over how many seconds that is measured.
         patience: after how many slow seconds in a row to give up.
@@ -66,7 +68,7 @@ class HttpFile(io.BufferedIOBase):
         web: Web,
         url: str,
         *,
-        known: Version | None,
+        seen: Seen,
         least_speed: float,
         window: float,
         patience: float,
@@ -76,10 +78,11 @@ class HttpFile(io.BufferedIOBase):
     ) -> None:
         super().__init__()
         pace = Pace(least_speed=least_speed, window=window, patience=patience)
-        self._content = Content(web, url, known, pace)
+        self._content = Content(web, url, seen, pace)
         self._content.first_answer = self._look_at_headers
         self._checksums = Checksums()
-        self._media = ""
+        self._trace = Trace(seen)
+        self._content_type = ""
         self._in_order = sha256 is not None
         if sha256 is not None:
             self._checksums.expect("the .sha256 file beside", "sha256", sha256)
@@ -102,19 +105,19 @@ class HttpFile(io.BufferedIOBase):
 
         Raises:
             SourceError: it cannot be had.
-            SourceChanged: it is not what it was when an earlier run read it.
         """
         self.peek(1)
         assert self._content.found is not None
         return self._content.found.version
 
-    def is_page(self) -> bool:
-        """Say whether it is a page for people: of a login, an error, a portal, in place of data."""
-        return "html" in self._media and self.peek(64).lstrip().startswith(b"<")
+    @property
+    def content_type(self) -> str:
+        """What the server says that it is."""
+        return self._content_type
 
     def is_tsv(self) -> bool:
         """Say whether its Content-Type is that of tab-separated values (IANA, text/tab-separated-values)."""
-        return self._media.partition(";")[0].strip() == "text/tab-separated-values"
+        return self._content_type.partition(";")[0].strip().lower() == "text/tab-separated-values"
 
     def readable(self) -> bool:
         """Say that it can be read."""
@@ -209,7 +212,7 @@ class HttpFile(io.BufferedIOBase):
 
     def _look_at_headers(self, download: Download) -> None:
         self._checksums.expect_told(download.headers)
-        self._media = download.headers.get("Content-Type", "").lower()
+        self._content_type = download.headers.get("Content-Type", "")
 
     def _next(self, wanted: int) -> bytes:
         """Return what comes next, `wanted` bytes or less or more; nothing: the end."""
@@ -261,7 +264,7 @@ class HttpFile(io.BufferedIOBase):
 
     def _pieces(self, leg: Leg) -> Iterator[bytes]:
         while piece := leg.read(_LARGEST_WINDOW):
-            self._checksums.add(leg.at - len(piece), piece)
+            self._taken_in(leg.at - len(piece), piece)
             yield piece
 
     def _on(self, at: int, wanted: int) -> bytes:
@@ -269,7 +272,7 @@ class HttpFile(io.BufferedIOBase):
         while (leg := self._leg) is not None:
             begin = leg.at
             piece = leg.read(max(wanted, _PIECE) if begin == at else min(at - begin, _PIECE))
-            self._checksums.add(begin, piece)
+            self._taken_in(begin, piece)
             if begin == at and piece:
                 return piece
             if not piece:
@@ -278,6 +281,10 @@ class HttpFile(io.BufferedIOBase):
                     self._jump(at, wanted)
                     return self._held_at(at) or self._on(at, wanted)
         return b""
+
+    def _taken_in(self, position: int, data: bytes) -> None:
+        self._checksums.add(position, data)
+        self._trace.add(position, data)
 
     def _keep_the_head(self, at: int, piece: bytes) -> None:
         """Hold what stands at the beginning: whoever looks there first often comes back."""
@@ -327,7 +334,7 @@ class HttpFile(io.BufferedIOBase):
         else:
             leg.close()
         data = b"".join(parts)
-        self._checksums.add(at, data)
+        self._taken_in(at, data)
         self._held.append((at, data))
         while len(self._held) > 1 and sum(len(held) for _, held in self._held) > _HELD:
             del self._held[0]

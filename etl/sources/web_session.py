@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -12,6 +13,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import requests
+
+# Headers that hold no secret, whose values may be in a message.
+_OPEN = frozenset(
+    {"accept", "accept-language", "cache-control", "content-type", "from", "origin", "pragma", "referer"}
+    | {"user-agent", "x-requested-with"}
+)
 
 
 def open_session(headers: Mapping[str, str], *, own_credentials: bool = False) -> requests.Session:
@@ -71,3 +78,11 @@ def moment(text: str) -> datetime | None:
     except (TypeError, ValueError, IndexError):
         return None
     return read if read.tzinfo else read.replace(tzinfo=UTC)
+
+
+def secrets_of(headers: Mapping[str, str]) -> Iterator[str]:
+    """Yield what no message may hold: the values of headers, and what follows `Bearer` or `Basic` in them."""
+    for name, value in headers.items():
+        if name.lower() not in _OPEN:
+            yield value.strip()
+            yield from (word for word in re.split(r"[\s,;=]+", value) if len(word) >= 8)

@@ -69,6 +69,18 @@ def changed(before: Version, now: Version) -> str:
     return ""
 
 
+def told(before: Version, now: Version) -> bool:
+    """Say whether a server tells by more than the length whether two contents are one."""
+    return any(
+        (one and other)
+        for one, other in (
+            (before.tag, now.tag),
+            (before.weak_tag, now.weak_tag),
+            (before.modified, now.modified),
+        )
+    )
+
+
 def _extent(download: Download) -> tuple[int, int | None]:
     """Return where the body begins in the content, and how long the content is, as far as the answer says."""
     if download.status in (206, 416):

@@ -5,9 +5,11 @@ Producers overwrite files in place, put others in their place, copy them to othe
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import os
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -42,14 +44,22 @@ def parquet(records: Rows) -> bytes:
     return made.getvalue()
 
 
+def zipped(records: Rows) -> bytes:
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(zipfile.ZipInfo("a.ndjson"), ndjson(records))
+    return made.getvalue()
+
+
+# The same bytes whenever they are made.
 FORMATS: dict[str, Callable[[Rows], bytes]] = {
     "a.ndjson": ndjson,
     "a.csv": csv,
     "a.json": lambda records: json.dumps(records).encode(),
-    "a.ndjson.gz": lambda records: compress(ndjson(records), "gzip"),
+    "a.ndjson.gz": lambda records: gzip.compress(ndjson(records), mtime=0),
     "a.ndjson.xz": lambda records: compress(ndjson(records), "xz"),
     "a.csv.zst": lambda records: compress(csv(records), "zstd"),
-    "a.zip": lambda records: compress(ndjson(records), "zip", "a.ndjson"),
+    "a.zip": zipped,
     "a.parquet": parquet,
 }
 PLAIN = ["a.ndjson", "a.csv"]

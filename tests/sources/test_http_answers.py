@@ -409,7 +409,7 @@ def test_a_file_of_certificates_that_is_not_there_is_a_named_error(
 
 def test_a_page_in_place_of_data_is_a_named_error() -> None:
     page = Answer(headers={"Content-Type": "text/html; charset=utf-8"}, body=b"\n<!DOCTYPE html><p>Log in")
-    with WebServer(lambda _: page) as server, pytest.raises(SourceError, match="sends a page"):
+    with WebServer(lambda _: page) as server, pytest.raises(SourceError, match=r"a page \(text/html\)"):
         taken(source(server.url + "/data.csv"))
 
 

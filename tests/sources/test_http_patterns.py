@@ -226,7 +226,7 @@ def test_a_missing_url_is_waited_for_by_the_next_run() -> None:
         items = pull(made)
         assert [item["path"] for item in items if not isinstance(item, Mark)] == ["/1", "/2"]
         cursor = last_mark(items)
-        assert pull(made, cursor) == []
+        assert taken(made, cursor) == []
         published.add("/3")
         items = pull(made, cursor)
         assert [item["path"] for item in items if not isinstance(item, Mark)] == ["/3"]
@@ -252,7 +252,7 @@ def test_a_later_run_takes_the_hours_that_came() -> None:
             "/2024-03-02-4",
         ]
         cursor = last_mark(items)
-        assert pull(made, cursor) == []
+        assert taken(made, cursor) == []
         made._now = lambda: NOW + timedelta(hours=2)
         assert [item["path"] for item in taken(made, cursor)] == ["/2024-03-02-5", "/2024-03-02-6"]
 

@@ -25,6 +25,7 @@ from pulling import assert_resumes_everywhere, compress, ndjson, pull, taken
 from etl.errors import SourceChanged, SourceCorrupt, SourceError
 from etl.records import Mark
 from etl.sources.http_file import HttpFile
+from etl.sources.identity import Seen
 from etl.sources.web import Web
 from tests.web import Answer, Request, WebServer, ranged
 
@@ -340,7 +341,7 @@ def test_any_steps_read_what_they_read_of_a_file(
         file = HttpFile(
             web,
             content_server.url + path,
-            known=None,
+            seen=Seen(),
             least_speed=0.0,
             window=30.0,
             patience=60.0,

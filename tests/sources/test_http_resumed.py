@@ -71,42 +71,6 @@ def test_each_format_resumes_everywhere_over_connections_that_break(name: str) -
         assert_resumes_everywhere(small_blocks(source(server.url + name), 100))
 
 
-@pytest.mark.parametrize("name", CONTENTS)
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [
-        ({"etag": '"1"'}, {"etag": '"2"'}),
-        ({"etag": 'W/"1"'}, {"etag": 'W/"2"'}),
-        (
-            {"last_modified": "Mon, 01 Jan 2024 00:00:00 GMT"},
-            {"last_modified": "Mon, 01 Jan 2024 00:00:01 GMT"},
-        ),
-    ],
-)
-def test_a_content_that_changed_since_is_a_named_error_from_any_mark(
-    name: str, before: dict[str, str], after: dict[str, str]
-) -> None:
-    with WebServer(lambda request: ranged(request, CONTENTS[name], **before)) as server:
-        made = small_blocks(source(server.url + name), 100)
-        marks = [item.cursor for item in pull(made) if isinstance(item, Mark)]
-        server.answer = lambda request: ranged(request, CONTENTS[name], **after)
-        for cursor in marks[:-1]:
-            with pytest.raises(SourceChanged, match="it is not what it was"):
-                taken(made, cursor)
-        assert taken(made, marks[-1]) == []  # it was read to its end, and is not looked at again
-
-
-def test_a_content_that_grew_since_is_a_named_error() -> None:
-    with WebServer(lambda request: ranged(request, ndjson(MANY))) as server:
-        made = small_blocks(source(server.url), 100)
-        cursor = next(
-            item.cursor for item in pull(made) if isinstance(item, Mark) and item.cursor.get("record")
-        )
-        server.answer = lambda request: ranged(request, ndjson(MANY * 2))
-        with pytest.raises(SourceChanged, match=r"it had \d+ bytes and has \d+"):
-            taken(made, cursor)
-
-
 def test_the_same_etag_counts_more_than_the_date() -> None:
     with WebServer(
         lambda r: ranged(r, ndjson(MANY), etag='"1"', last_modified="Mon, 01 Jan 2024 00:00:00 GMT")
