@@ -6,6 +6,7 @@ What each type takes is DuckDB's documentation ("Data Types") and BigQuery's ("D
 from __future__ import annotations
 
 import csv
+import pickle
 from contextlib import closing
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
@@ -214,3 +215,9 @@ def test_values_that_are_no_numbers_as_they_stand_are_left_to_a_transform(tmp_pa
 
     made = pipeline(tmp_path, {"v": ["$1.50", "2"]}, in_duckdb(tmp_path, {"v": "DOUBLE"}), transforms=[mend])
     assert [record["v"] for record in made.check()] == [1.5, 2.0]
+
+
+def test_a_source_that_was_told_what_is_declared_can_be_pickled(tmp_path: Path) -> None:
+    made = pipeline(tmp_path, {"v": ["1.10"]}, in_duckdb(tmp_path, {"v": "VARCHAR"}))
+    made.check()
+    assert pickle.loads(pickle.dumps(made.source)).fingerprint() == made.source.fingerprint()

@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from etl.errors import SourceError
-from etl.sources import csv_types
 from etl.sources.csv_form import Form
 from etl.sources.csv_options import Options
+from etl.sources.csv_titles import may_be_header
 from etl.sources.place import Place
 
 # What comments begin with in tables that are found in the field: R and gnuplot, TeX and Matlab, C++.
@@ -81,6 +81,8 @@ def before_header(text: str, place: Place, form: Form, options: Options) -> int:
     if not number or options.comment is not None:
         return number
     comment = form.unquoted(lines[number - 1])
+    if number == 1 and not options.types.keys().isdisjoint(comment):
+        return 0  # the job knows it for the header
     try:
         first = next(filter(None, form.reader(form.prepared("".join(lines[number:])))), [])
     except csv.Error:
@@ -88,7 +90,7 @@ def before_header(text: str, place: Place, form: Form, options: Options) -> int:
     first = form.restored(first)
     if len(comment) != len(first) and len(first) > 1:
         return number
-    if number == 1 and _NAME.fullmatch(comment[0]) and not _may_be_header(first) and _may_be_header(comment):
+    if number == 1 and _NAME.fullmatch(comment[0]) and not may_be_header(first) and may_be_header(comment):
         return 0
     sign = next(sign for sign in SIGNS if lines[number - 1].startswith(sign))
     raise SourceError(
@@ -96,10 +98,3 @@ def before_header(text: str, place: Place, form: Form, options: Options) -> int:
         f'would; if it is a comment, say comment = "{sign}"; if it names the columns, say skip_lines = '
         f"{number} and header = [names]"
     )
-
-
-def _may_be_header(row: Sequence[str]) -> bool:
-    """Say whether fields look like names: each another, none of them a number, a date or nothing."""
-    if len(set(row)) < len(row) or not all(name.strip() for name in row):
-        return False
-    return all(csv_types.infer([name]) == "string" and ":" not in name for name in row)

@@ -19,13 +19,16 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
+from etl.sources import csv_types
 from etl.sources.csv_options import Options
 
 TAB = "\t"
 _ROWS = 100
 _USUAL = ",;\t|"
-# Taken where they divide all rows alike and no usual one does. A colon or a blank is not: times and names have them.
+# Taken where they divide all rows alike and no usual one does.
 _RARE = "^~\x01\x1f"
+# Never taken, as times and names have them; but told, where they divide all rows alike and nothing else does.
+_IN_TEXT = ": "
 _DECIMAL_COMMA = re.compile(r"\s*[+-]?(?:[0-9]+|[0-9]{1,3}(?:[. ][0-9]{3})+),[0-9]+\s*")
 _TSV = re.compile(r"\.(?:tsv|tab)(?:\.(?:gz|gzip|bz2|xz|zst|zstd))*$", re.IGNORECASE)
 _NAMES = {TAB: "tabs", "\x01": r"'\x01'", "\x1f": r"'\x1f'"}
@@ -39,12 +42,14 @@ class Found(NamedTuple):
         quote: what stands around them; nothing: quotes are text; None: as the job says, or `"`.
         why: the reason, for people.
         divides: whether rows have more than one field by it.
+        perhaps: what else may divide them, so that nobody can say; None: nothing.
     """
 
     delimiter: str
     quote: str | None
     why: str
     divides: bool
+    perhaps: str | None = None
 
 
 @dataclass(frozen=True)
@@ -111,7 +116,7 @@ def find(text: str, options: Options, *, tabs: bool, before: str | None) -> Foun
     best = max(looks, key=lambda look: look.share)
     share, width = best.share
     if not width:
-        return Found(_USUAL[0], None, "no delimiter divides the first row", False)
+        return Found(_USUAL[0], None, "no delimiter divides the first row", False, _perhaps(text, options))
     why = f"{round(share * len(best.rows))} of the first {len(best.rows)} rows have {width} fields, as the first"
     return Found(best.delimiter, None, why, True)
 
@@ -147,6 +152,17 @@ def _best(looks: list[_Look], before: str | None) -> tuple[_Look, str]:
             if len(looks) == 1:
                 return looks[0], f" ({others} divide them alike; {why})"
     return looks[0], f" ({others} divide them alike: say `delimiter`)"
+
+
+def _perhaps(text: str, options: Options) -> str | None:
+    """Return what may divide rows that seem to have one field: into three or more, or into numbers below the names."""
+    for sign in _IN_TEXT:
+        look = _look(text, sign, options)
+        below = [field for row in look.rows[1:] for field in row]
+        numbers = bool(below) and all(csv_types.fit([field], "float") for field in below)
+        if look.is_uniform and len(look.rows) > 1 and (look.width > 2 or numbers):
+            return sign
+    return None
 
 
 def _look(text: str, delimiter: str, options: Options, quote: str | None = None) -> _Look:

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Any
 
 from etl.errors import SourceError
-from etl.sources import csv_columns, csv_comments, csv_dialect, encodings
+from etl.sources import csv_columns, csv_comments, csv_dialect, csv_titles, encodings
 from etl.sources.belonging import see_that_it_belongs
 from etl.sources.csv_columns import UNKNOWN
 from etl.sources.csv_dialect import named
@@ -68,11 +68,17 @@ def read_head(
     reader = csv.reader(lines, **form.format)
     first = _first_row(reader, place, form)
     lines.between = True
+    rows: list[list[str]] = []
     if first:
         if options.header is True:
             header = b"".join(split(sample, any_line_end=any_line_end)[: lines.handed + lines.passed])
             _check_text(header, place, options)
             place.columns = _names(first, place)
+            rows = _rows(lines, reader, form)
+            if not any(
+                name in place.types or name in options.types or options.declared(name) for name in first
+            ):
+                csv_titles.see_that_it_is_no_title(place, first, rows)
             _pass(header, place)
             sample = sample[len(header) :]
             first = []
@@ -86,7 +92,7 @@ def read_head(
     blocks.give_back(sample)
     if place.columns is not None:
         place.types = {**dict.fromkeys(place.columns, UNKNOWN), **place.types}
-        infer([first, *_rows(lines, reader, form)], place, options)
+        infer([first, *(rows or _rows(lines, reader, form))], place, options)
 
 
 def take_sample(blocks: Blocks, size: int) -> bytes:
@@ -119,7 +125,8 @@ def infer(rows: list[Any], place: Place, options: Options) -> None:
         options: how CSV is read.
     """
     columns = place.columns or []
-    rows = [row for row in rows if type(row) is list and len(row) == len(columns) and row]
+    again = columns if options.header is True and len(columns) > 1 else []
+    rows = [row for row in rows if type(row) is list and len(row) == len(columns) and row and row != again]
     if not rows:
         return  # the file, or the block, that brings the first row shows them
     types = dict(place.types)
@@ -159,13 +166,18 @@ def _divide(
     text: str, place: Place, options: Options, *, said: str | None, tabs: bool, tell: Callable[[str], None]
 ) -> None:
     """Find what divides the fields, and see that the files before are divided so."""
-    before = place.split
+    before = None if place.split is None or place.split.file == str(place) else place.split
     if said is not None and options.delimiter is None:
         found = csv_dialect.Found(said, None, "as its first line says", False)
     else:
         lines = text.splitlines(keepends=True)
         bare = "".join(lines[csv_comments.leading(lines, options) :])
         found = csv_dialect.find(bare, options, tabs=tabs, before=before.delimiter if before else None)
+    if found.perhaps is not None:
+        raise SourceError(
+            f"{place}: it has one column, or columns divided by {named(found.perhaps)}, which divides all of its first "
+            f'rows alike; say delimiter = "{found.perhaps}", or delimiter = "," if it is one column'
+        )
     if options.delimiter is None and found.divides:
         if before is None:
             place.split = Split(file=str(place), delimiter=found.delimiter)
@@ -179,7 +191,8 @@ def _divide(
     place.delimiter, place.quote = found.delimiter, found.quote
     quote = options.quote if found.quote is None else found.quote
     quoted = f", quoted by {quote or chr(34)}" if quote != "" else ", quotes are text"
-    tell(f"{place}: CSV, fields divided by {named(found.delimiter)} ({found.why}){quoted}")
+    divided = f"fields divided by {named(found.delimiter)}" if found.divides or said else "one column"
+    tell(f"{place}: CSV, {divided} ({found.why}){quoted}")
 
 
 def _first_row(reader: Any, place: Place, form: Form) -> list[str]:

@@ -56,6 +56,9 @@ class Table:
             ]
         self._converters = [known.converter() for known in self._readings]
         self._unknown = [number for number, known in enumerate(self._readings) if known.type == UNKNOWN]
+        # of one column of text, it may be a value
+        self._header = self._names if options.header is True and len(self._names) > 1 else None
+        self._all_text = all(known.type == "string" for known in self._readings)
         self._trusts_quotes = options.quote is not None or options.delimiter is not None
 
     def shows_a_value(self, rows: Sequence[Row]) -> bool:
@@ -72,7 +75,7 @@ class Table:
     def records(self, rows: Rows) -> list[Any]:
         """Return a record, or an `Unreadable`, for each row that is not blank."""
         doubtful = self._doubtful(rows)
-        if not rows.broken and not doubtful:
+        if not rows.broken and not doubtful and not (self._all_text and self._header in rows.rows):
             try:
                 return self._convert(rows.rows)
             except (ValueError, TypeError):  # TypeError: what stands for a row is an error
@@ -128,6 +131,8 @@ class Table:
         ended, raw = raw, raw.removesuffix(b"\n").removesuffix(b"\r")
         if isinstance(row, csv.Error):
             hint = _NOT_CLOSED if str(row).startswith("unexpected end") else ""
+            if b'\\"' in raw and self._form.format["escapechar"] is None:
+                hint += _ESCAPED
             return [unreadable(raw, where, f"no CSV row ({row}){hint}")]
         try:
             text = raw.decode(self._encoding)
@@ -139,6 +144,8 @@ class Table:
                     f"no valid {self._encoding} ({raw[error.start]:#04x} at its byte {error.start})",
                 )
             ]
+        if row == self._header:
+            return [unreadable(text, where, _HEADER_AGAIN)]
         if len(row) != len(self._names):
             said = f"{len(row)} fields where the table has {len(self._names)} columns"
             return self._lines_within(ended) or [unreadable(text, where, said)]
@@ -197,6 +204,10 @@ def _key(name: str) -> str:
 
 
 _NOT_CLOSED = ': a quote is not closed; where quotes are text, say quote = ""'
+_ESCAPED = '; where backslashes take the meaning from quotes, say escape = "\\\\"'
+_HEADER_AGAIN = (
+    'the row is the header again, as where files were put together; on_error = "reject" leaves such rows out'
+)
 _SEVERAL_ROWS = (
     "a quoted field goes over several lines, each of which would be a row by itself: its quote may be text; say "
     'quote = "" if it is, or quote = \'"\' if the field has these lines'

@@ -159,6 +159,34 @@ def test_a_line_that_may_be_a_comment_or_the_header_is_refused(tmp_path: Path, t
 
 
 @pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("Report, 2024\nid,v\n1,2\n", r"line 1 .* it may be a title, .*say skip_lines = 1"),
+        ("a:b:c\nx:y:z\n", r'columns divided by .:., .*say delimiter = ":", or delimiter = ","'),
+        ("a b\n1 2\n3 4\n", r'say delimiter = " ", or'),
+    ],
+)
+def test_what_may_be_another_table_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    path = write(tmp_path / "a.csv", text)
+    with pytest.raises(SourceError, match=said):
+        taken(Files(path))
+
+
+@pytest.mark.parametrize("text", ["country, 2024\nDE,5\nFR,6\n", "time\n12:30\n", "full name\nJohn Smith\n"])
+def test_what_looks_like_that_and_is_none_is_read(tmp_path: Path, text: str) -> None:
+    assert len(taken(Files(write(tmp_path / "a.csv", text)))) == text.count("\n") - 1
+
+
+@pytest.mark.parametrize("text", ["id,v\n1,a\nid,v\n2,b\n", "id,v\nx,a\nid,v\ny,b\n"])
+def test_a_header_that_comes_again_is_no_row(tmp_path: Path, text: str) -> None:
+    files = Files(write(tmp_path / "a.csv", text))
+    first, (raw, reason), last = taken(files)
+    assert (raw, first["v"], last["v"]) == ("id,v", "a", "b")
+    assert "line 3 (byte 9): the row is the header again" in reason
+    assert_resumes_everywhere(small_blocks(files, 4))
+
+
+@pytest.mark.parametrize(
     "text", ['n,t\n1,"a\n2,b"\n3,c\n', 'n,t,y\n1,"Alien,1979\n2,Blade,1982\n3,X",1990\n4,Ok,1991\n']
 )
 def test_a_quote_that_may_have_eaten_rows_is_told(tmp_path: Path, text: str) -> None:
