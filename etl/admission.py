@@ -8,10 +8,11 @@ from math import isnan
 from etl import drift, formats
 from etl.checkpoint import Checkpoint
 from etl.columns import Columns
+from etl.field_types import FieldTypes, no_types
 from etl.job import Settings
-from etl.records import Record
-from etl.shapes import Fields, Shapes
-from etl.warehouses.base import ChecksRecords, Gate, Job, KnowsColumns, MergesByKey, Misfit
+from etl.records import DescribesFields, Record
+from etl.shapes import Fields, Shapes, WideObjects
+from etl.warehouses.base import ChecksRecords, Gate, Job, KnowsColumns, MergesByKey, Misfit, TakesFieldTypes
 
 # Takes a record, the reason why it is refused, and who refused it; raises, or keeps a dead letter.
 Refuse = Callable[[Record, str, str], None]
@@ -25,24 +26,39 @@ class Admission:
         document: the checkpoint, as it is before the part.
         table: what `table_columns` returned when the run began.
         refuse: takes the records that are not let in.
+        wide: knows the objects that are no columns, from the parts of the run before.
 
     Attributes:
         gate: knows which records do not fit; None: that is told when they are loaded.
     """
 
-    def __init__(self, job: Settings, document: Checkpoint, table: Columns | None, refuse: Refuse) -> None:
+    def __init__(
+        self, job: Settings, document: Checkpoint, table: Columns | None, refuse: Refuse, wide: WideObjects
+    ) -> None:
         self._job = job
         self._refuse = refuse
         own = _gate(job, document)
         self.gate = drift.gate_of(
             job.drift, own, table=table, pinned=document.columns, needed=_merged_by(job.warehouse)
         )
-        self._shapes = Shapes() if job.warehouse is not None and own is None else None
+        self._wide = wide
+        source: object = job.source
+        self._known = source.field_types if isinstance(source, DescribesFields) else no_types
+        if own is not None and isinstance(own, TakesFieldTypes):
+            own.expect_types(self._known)
+        if own is None and isinstance(job.format, formats.TakesTypes):
+            job.format.assume(self._known, wide.fields)
+        self._shapes = Shapes(wide) if job.warehouse is not None and own is None else None
 
     @property
     def fields(self) -> Fields | None:
         """The kinds of the values that were let in, for a warehouse that has no gate."""
         return self._shapes.fields() if self._shapes else None
+
+    @property
+    def types(self) -> FieldTypes | None:
+        """The types that the source gives the values that were let in, for a warehouse that has no gate."""
+        return (self._shapes.types(self._known()) or None) if self._shapes else None
 
     @property
     def columns(self) -> Columns | None:
@@ -70,7 +86,27 @@ class Admission:
             records = self._with_key(records, warehouse.key)
         if self.gate is not None:
             records = self._through(self.gate, records)
-        return records if self._shapes is None else self._shapes.note(records)
+        if self._shapes is None:
+            return records
+        records = self._shapes.note(records)
+        return self._as_text(records) if self._job.format.name == "parquet" else records
+
+    def _as_text(self, records: Iterator[Record]) -> Iterator[Record]:
+        """Make text of the objects that are no columns, which Parquet has no other form for.
+
+        Raises:
+            SchemaWidened: one was found after the part was begun without it.
+        """
+        wide = self._wide.fields
+        known = set(wide)
+        for record in records:
+            if len(wide) > len(known):
+                raise formats.SchemaWidened
+            if wide and not wide.isdisjoint(record):
+                record = {
+                    name: formats.as_json(value) if name in wide else value for name, value in record.items()
+                }
+            yield record
 
     def _with_key(self, records: Iterator[Record], key: Sequence[str]) -> Iterator[Record]:
         """Refuse records that cannot be merged: null is equal to nothing, so they would be added again each time.

@@ -19,6 +19,7 @@ import msgspec
 
 from etl.columns import Columns
 from etl.errors import CheckpointCorrupt, CheckpointTooNew
+from etl.field_types import FieldTypes
 from etl.records import Position
 from sinks.base import Hygiene, SealedPart
 
@@ -93,12 +94,14 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
         records: how many records it holds.
         after: the job's state after it, but for `tail`, which is this part; see `state`.
         fields: the kinds of the values of its fields (see `etl.shapes`); None: they are not known.
+        types: the types that the source gives to fields (see `etl.field_types`); None: it knows none.
     """
 
     sealed: SealedPart
     records: int
     after: State
     fields: dict[str, tuple[str, ...]] | None = None
+    types: FieldTypes | None = None
 
     @property
     def sequence(self) -> int:
@@ -112,10 +115,17 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(
-        cls, sealed: SealedPart, records: int, after: State, fields: dict[str, tuple[str, ...]] | None
+        cls,
+        sealed: SealedPart,
+        records: int,
+        after: State,
+        fields: dict[str, tuple[str, ...]] | None,
+        types: FieldTypes | None = None,
     ) -> Part:
         """Make a part; thousands of them may wait in one document, so nothing stands in it twice."""
-        return cls(sealed=sealed, records=records, after=replace(after, tail=None), fields=fields)
+        return cls(
+            sealed=sealed, records=records, after=replace(after, tail=None), fields=fields, types=types
+        )
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):

@@ -33,6 +33,7 @@ from etl.part_sizes import PartSizes
 from etl.reader import Reader
 from etl.records import Record, Unreadable, describe
 from etl.repeating import repeated
+from etl.shapes import MOST_KEYS, WideObjects
 from etl.transforms import Stages
 from etl.warehouses.base import KeepsLedger
 from sinks import PartWriter, SealedPart, SinkError, SinkFull, TakesFacts
@@ -67,6 +68,7 @@ class Engine:
         self._pressed = 0  # the working set at which the open part was cut; 0: it was not
         self._hygiene = Housekeeping(settings.pipeline, emit)
         self._table = table_columns(settings, lease.document)
+        self._wide = WideObjects(self._is_wide)
         self._widened: Admission | None = None  # of a part that has to be begun again with a wider schema
         self._open_part = (0, 0)  # the records and the bytes of the part that is being written
         self.stopped: str | None = None
@@ -170,7 +172,9 @@ class Engine:
             self._describe(
                 writer, epoch=document.epoch, part=sequence, first_position=document.state.position
             )
-            admission = self._widened or Admission(self._job, document, self._table, self._refuse_record)
+            admission = self._widened or Admission(
+                self._job, document, self._table, self._refuse_record, self._wide
+            )
             records = self._encode(writer, admission)
             letters = self._dead_letters.seal()
             self._describe(writer, records=records, last_position=self._reader.position)
@@ -186,6 +190,8 @@ class Engine:
             if isinstance(error, formats.SchemaWidened):
                 # its gate knows the columns that the format has learned
                 self._widened = admission if admission and admission.gate else None
+                if str(error):
+                    self._notice(str(error))
             else:
                 self._sizes.shrink(error, writer.bytes if writer is not None else None)
             return
@@ -261,7 +267,7 @@ class Engine:
             # Where nothing is loaded, a sealed part is the result.
             document = replace(document.committed(after, None), loaded=after)
         else:
-            part = Part.of(sealed, records, after, admission.fields) if sealed else None
+            part = Part.of(sealed, records, after, admission.fields, admission.types) if sealed else None
             document = document.committed(after, part)
         if sealed and admission.columns is not None:
             document = replace(document, columns=admission.columns)
@@ -380,6 +386,12 @@ class Engine:
         if isinstance(warehouse, KeepsLedger):
             self._lease.write(self._lease.document.rewound())
             self._roll_back(None)
+
+    def _is_wide(self, field: str) -> None:
+        self._notice(
+            f"the objects in the field {field!r} have more than {MOST_KEYS} different keys, which are data and no "
+            f'columns: it is loaded as JSON. Declare it so: [warehouse.schema] {field} = "JSON"'
+        )
 
     def _notice(self, message: str) -> None:
         self._emit(progress.Notice(pipeline=self._job.pipeline, message=message))

@@ -11,6 +11,7 @@ integers past 64 bits                  a string of decimal digits; up to 2**64 -
 bytes, bytearray, memoryview           a string: base64 (RFC 4648, section 4)
 decimal.Decimal                        a string, exact: "12.50"
 datetime, date, time                   a string: RFC 3339; a naive datetime gets no offset
+timedelta                              a string: ISO 8601, P1DT2H3M4.5S
 uuid.UUID                              a string
 enum.Enum                              its value
 tuples, dataclasses                    an array, an object
@@ -18,7 +19,8 @@ keys that are no strings, sets, others refused: the record cannot be encoded
 =====================================  =================================================================
 
 Parquet (`etl.parquet`) keeps NaN, bytes, Decimal, date and time types as they are; integers past 64 bits and UUIDs
-become strings, an empty object becomes null.
+become strings, an empty object becomes null. It has no durations (parquet-format, LogicalTypes.md; what Arrow calls
+one is a plain number there): timedelta is a string, too.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ import importlib
 import math
 import re
 import zlib
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -39,6 +42,7 @@ import msgspec
 import orjson
 
 from etl.errors import ConfigError
+from etl.field_types import FieldTypes, interval
 from etl.records import Record, describe
 
 if TYPE_CHECKING:
@@ -93,6 +97,19 @@ class TakesSchema(Protocol):
 
         Args:
             schema: the columns. Values must fit those that are not nullable, and need no wider types.
+        """
+
+
+@runtime_checkable
+class TakesTypes(Protocol):
+    """A format with types of its own, which can begin with those that the source knows."""
+
+    def assume(self, types: Callable[[], FieldTypes], text: Collection[str]) -> None:
+        """Write fields with the types that the source gives them, or wider ones, in all parts from now on.
+
+        Args:
+            types: returns the types; those of fields whose values are of another kind by now do not count.
+            text: the names of fields that are text, whatever they were before; there may be more of them later.
         """
 
 
@@ -226,6 +243,8 @@ def portable(value: Any) -> Any:
         return base64.b64encode(value).decode("ascii")
     if isinstance(value, Decimal):
         return str(value) if value.is_finite() else number_word(value)
+    if isinstance(value, timedelta):
+        return interval(value)
     if isinstance(value, Mapping):
         return dict(value)
     raise TypeError(
@@ -259,6 +278,15 @@ def number_word(value: float | Decimal) -> str:
     if value.is_nan() if isinstance(value, Decimal) else math.isnan(value):
         return "NaN"
     return "Infinity" if value > 0 else "-Infinity"
+
+
+def as_json(value: Any) -> str | None:
+    """Return a value as JSON in text, as the formats write it within a record; None for None.
+
+    Raises:
+        TypeError: it cannot be encoded.
+    """
+    return None if value is None else orjson.dumps(portable_numbers(value), portable).decode()
 
 
 def _holds_no_number(record: Record) -> bool:

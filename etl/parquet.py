@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, time, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from etl.arrow_types import arrow_type, is_exact_time, typed, with_times
+from etl.field_types import FieldTypes, interval, is_of, no_types
 from etl.formats import BATCH_BYTES, Refuse, SchemaWidened, Write, number_word
 from etl.records import Record, describe
 
@@ -31,6 +34,8 @@ class Parquet:
         self._schema: pyarrow.Schema | None = None
         self._expected: pyarrow.Schema | None = None
         self._begun_again = False
+        self._types: Callable[[], FieldTypes] = no_types
+        self._text: Collection[str] = ()
         self._rows = 100  # then as many as fit the batch: the size of a record is known after the first
 
     def expect(self, schema: pyarrow.Schema) -> None:
@@ -40,6 +45,12 @@ class Parquet:
         self._expected = self._schema = schema
         if wider is not None:
             self._widen(wider)
+
+    def assume(self, types: Callable[[], FieldTypes], text: Collection[str]) -> None:
+        """Write fields with the types that the source gives them; see `etl.formats.TakesTypes`."""
+        self._types, self._text = types, text
+        if self._schema is not None:
+            self._schema = _with_text(self._schema, text)
 
     def encode(
         self, records: Iterator[Record], write: Write, refuse: Refuse, batch_bytes: int
@@ -106,9 +117,9 @@ class Parquet:
         """Make an array of the records that fit, and widen the schema to hold it."""
         import pyarrow as arrow
 
-        for rows in (records, [parquet_ready(record) for record in records]):
+        for make in (self._inferred, self._by_column):
             try:
-                array = arrow.array(rows)
+                array = make(records)
                 self._widen(array.type)
             except (arrow.ArrowException, TypeError, ValueError, OverflowError):
                 continue
@@ -116,25 +127,67 @@ class Parquet:
         # One record at a time finds the ones that are at fault.
         fitting = []
         for record in records:
-            ready = parquet_ready(record)
             try:
-                self._widen(arrow.array([ready]).type)
+                self._widen(self._by_column([record]).type)
             except (arrow.ArrowException, TypeError, ValueError, OverflowError) as error:
                 refuse(record, describe(error))
             else:
-                fitting.append(ready)
+                fitting.append(record)
         if not fitting:
             return arrow.array([], arrow.struct([]))
-        type_ = arrow.struct(list(self._schema or []))
         try:
-            return arrow.array(fitting, type_)
+            array = self._by_column(fitting)
+            self._widen(array.type)
         except (arrow.ArrowException, TypeError, ValueError, OverflowError):
             # One that came before the schema was widened no longer fits it: a large integer, then floats.
-            fitting = [record for record in fitting if _fits(record, type_, refuse)]
-            return arrow.array(fitting, type_)
+            type_ = arrow.struct(list(self._schema or []))
+            ready = [parquet_ready(record) for record in fitting]
+            array = arrow.array([record for record in ready if _fits(record, type_, refuse)], type_)
+        return array
+
+    def _inferred(self, records: Sequence[Record]) -> pyarrow.StructArray:
+        """Make an array with the types that the values have."""
+        import pyarrow as arrow
+
+        array = arrow.array(records)
+        if not all(_has_form(field.type) for field in array.type):
+            return self._by_column(records)
+        return with_times(array, self._types())
+
+    def _by_column(self, records: Sequence[Record]) -> pyarrow.StructArray:
+        """Make an array column by column; what Arrow does not take as it is becomes what it does."""
+        import pyarrow as arrow
+
+        columns = {}
+        for name in dict.fromkeys(name for record in records for name in record):
+            if not isinstance(name, str):
+                raise TypeError(f"the name of a field must be text, found {name!r}")
+            columns[name] = self._column(name, [record.get(name) for record in records])
+        array = arrow.StructArray.from_arrays(list(columns.values()), list(columns))
+        return with_times(array, self._types())
+
+    def _column(self, name: str, values: list[Any]) -> pyarrow.Array:
+        import pyarrow as arrow
+
+        type_ = self._types().get(name)
+        known = arrow_type(type_) if type_ is not None and is_of(type_, map(type, values)) else None
+        exact = type_ is not None and is_exact_time(type_)
+        for given in (None, None if exact else known):
+            try:
+                array = arrow.array(values, given)
+            except (arrow.ArrowException, TypeError, ValueError, OverflowError):
+                continue
+            if _has_form(array.type):
+                return array
+        if exact:
+            values = [value.isoformat() if isinstance(value, (datetime, time)) else value for value in values]
+        return arrow.array([parquet_ready(value) for value in values])
 
     def _widen(self, found: Iterable[pyarrow.Field]) -> None:
         """Widen the schema so that it holds these fields, too."""
+        types = self._types()
+        if types:
+            found = [typed(field, types[field.name]) if field.name in types else field for field in found]
         schema = _unified(self._schema, found)
         self._schema = schema if self._expected is None else _with_required(schema, self._expected)
 
@@ -165,6 +218,8 @@ def parquet_ready(value: Any) -> Any:
         return float(number_word(value))
     if isinstance(value, uuid.UUID):
         return str(value)
+    if isinstance(value, timedelta):
+        return interval(value)
     if isinstance(value, Mapping):
         return {key: parquet_ready(item) for key, item in value.items()} or None
     if isinstance(value, (list, tuple)):
@@ -250,6 +305,26 @@ def _fitted(array: pyarrow.StructArray, schema: pyarrow.Schema) -> pyarrow.Recor
         else:
             columns.append(column.cast(field.type))
     return arrow.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _has_form(type: pyarrow.DataType) -> bool:
+    """Say whether a type that Arrow found is written as it is: durations, UUIDs and objects without fields are not."""
+    import pyarrow as arrow
+
+    if arrow.types.is_struct(type) and not type.num_fields:
+        return False
+    if arrow.types.is_duration(type) or isinstance(type, arrow.BaseExtensionType):
+        return False
+    return all(_has_form(type.field(number).type) for number in range(type.num_fields))
+
+
+def _with_text(schema: pyarrow.Schema, names: Collection[str]) -> pyarrow.Schema:
+    """Return a schema with some columns as text."""
+    import pyarrow as arrow
+
+    return arrow.schema(
+        [field.with_type(arrow.string()) if field.name in names else field for field in schema]
+    )
 
 
 def _holds_required(type: pyarrow.DataType) -> bool:

@@ -9,6 +9,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
+from etl.field_types import FieldTypes
+
 # How much of a cursor a message shows, in characters.
 SHOWN = 160
 
@@ -93,6 +95,18 @@ class Source(Protocol):
 
         A source that yields no marks is read from the beginning when a job resumes, and the records already
         taken are skipped. The iterator is closed (`close`) when the run ends early.
+        """
+
+
+@runtime_checkable
+class DescribesFields(Protocol):
+    """A source that knows the types of the fields of its records, as Parquet does."""
+
+    def field_types(self) -> FieldTypes:
+        """Return the types of all records that the pull under way has given, and of more where it knows them.
+
+        Asked between two records, and at the end of each part. What one field was in one file and in another one is
+        the type that holds both, or `mixed`.
         """
 
 

@@ -2,16 +2,20 @@
 
 A warehouse that has to know the types in a part would otherwise read it twice. Kinds are those of JSON, as the
 formats write them; where the Python types do not tell, nothing is said, and the warehouse looks for itself.
+
+An object with data as keys (the words of a text, the ids of rows) has a name for every one of them, and no table has
+columns for all: from `MOST_KEYS` different names on its field is JSON, as a whole, until the run ends.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
-from datetime import date, datetime, time
+from collections.abc import Callable, Iterator
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
+from etl.field_types import FieldTypes, is_of
 from etl.records import Record
 
 # Python's types and the kinds that every value of them is written as.
@@ -26,8 +30,15 @@ KINDS: dict[type, str] = {
     datetime: "string",
     date: "string",
     time: "string",
+    timedelta: "string",
     uuid.UUID: "string",
+    dict: "object",
+    list: "array",
 }
+
+# What is said of a field that is JSON, and of one whose Python types do not tell.
+JSON = "json"
+UNKNOWN = "unknown"
 
 # More shapes are folded into fields, so that sparse records take no more memory than they have fields.
 MOST_SHAPES = 1000
@@ -35,39 +46,112 @@ MOST_SHAPES = 1000
 # A part with more fields is not described: the description is kept in the checkpoint.
 MOST_FIELDS = 500
 
+# An object with more different names than this has data as keys. DuckDB reserves some 32 KiB a field while it reads.
+MOST_KEYS = 300
+# The same for all objects within one field.
+MOST_NAMES = 3000
+
+# So many records are looked into, then one of `SELDOM`: a look takes as long as to encode the record three times over.
+LOOKED_INTO = 1000
+SELDOM = 16
+
 Fields = dict[str, tuple[str, ...]]
 
 
-class Shapes:
-    """Notes the shapes of records: their names and the types of their values, of the top level only."""
+class WideObjects:
+    """Finds the fields whose objects have data as keys; one is made for a run.
 
-    def __init__(self) -> None:
-        self._shapes: set[tuple[Any, ...]] = set()
-        self._types: dict[str, set[type]] = {}
+    Args:
+        tell: called with the name of each field that is found.
+
+    Attributes:
+        fields: their names.
+    """
+
+    def __init__(self, tell: Callable[[str], None] = lambda _: None) -> None:
+        self.fields: set[str] = set()
+        self._tell = tell
+        self._seen = 0
+        # The names of the objects in each field, and within these the names of the objects there.
+        self._names: dict[str, dict[str, Any]] = {}
+        self._counts: dict[str, int] = {}
+
+    def look(self, record: Record, nested: tuple[str, ...]) -> None:
+        """Look into the fields of a record that hold objects or lists, or into those of every 16th record."""
+        self._seen += 1
+        if self._seen > LOOKED_INTO and self._seen % SELDOM:
+            return
+        for name in nested:
+            if name in self.fields:
+                continue
+            self._counts.setdefault(name, 0)
+            if self._is_wide(name, self._names.setdefault(name, {}), record[name]):
+                del self._names[name]
+                self.fields.add(name)
+                self._tell(name)
+
+    def _is_wide(self, field: str, names: dict[str, Any], value: Any) -> bool:
+        if value.__class__ is list:
+            return any(self._is_wide(field, names, item) for item in value if item.__class__ in (dict, list))
+        for name, item in value.items():
+            below = names.get(name)
+            if below is None:
+                below = names[name] = {}
+                self._counts[field] += 1
+            if item.__class__ in (dict, list) and self._is_wide(field, below, item):
+                return True
+        return len(names) > MOST_KEYS or self._counts[field] > MOST_NAMES
+
+
+class Shapes:
+    """Notes the shapes of records: their names and the types of their values, of the top level only.
+
+    Args:
+        wide: finds the objects that are no columns.
+    """
+
+    def __init__(self, wide: WideObjects | None = None) -> None:
+        self._wide = wide or WideObjects()
+        # Each with the names of the fields that hold objects or lists.
+        self._shapes: dict[tuple[Any, ...], tuple[str, ...]] = {}
+        self._types: dict[Any, set[type]] = {}
 
     def note(self, records: Iterator[Record]) -> Iterator[Record]:
         """Pass records on, and note the shape of each."""
-        shapes = self._shapes
+        shapes, look = self._shapes, self._wide.look
         for record in records:
             shape = (*record, *map(type, record.values()))
-            if shape not in shapes:
-                shapes.add(shape)
-                if len(shapes) > MOST_SHAPES:
+            nested = shapes.get(shape)
+            if nested is None:
+                nested = tuple(name for name, value in record.items() if value.__class__ in (dict, list))
+                if len(shapes) >= MOST_SHAPES:
                     self._fold()
+                shapes[shape] = nested
+            if nested:
+                look(record, nested)
             yield record
 
     def fields(self) -> Fields | None:
-        """Return each field's name and the kinds of its values; None: they cannot be told, or are too many."""
+        """Return each field's name and the kinds of its values; None: they are too many, or a name is no text."""
         self._fold()
         if len(self._types) > MOST_FIELDS:
             return None
         fields: Fields = {}
         for name, types in self._types.items():
-            kinds = {KINDS.get(type_) for type_ in types}
-            if None in kinds or not isinstance(name, str):
+            if not isinstance(name, str):
                 return None
-            fields[name] = tuple(sorted(kind for kind in kinds if kind))
+            kinds = {KINDS.get(type_, UNKNOWN) for type_ in types}
+            fields[name] = (JSON,) if name in self._wide.fields else tuple(sorted(kinds))
         return fields
+
+    def types(self, known: FieldTypes) -> FieldTypes:
+        """Return of the types that the source knows those that the values still are of."""
+        self._fold()
+        return {
+            name: known[name]
+            for name, kinds in self._types.items()
+            if name in known and name not in self._wide.fields and is_of(known[name], kinds)
+        }
 
     def _fold(self) -> None:
         for shape in self._shapes:

@@ -54,6 +54,7 @@ LAYERS = [
     {"etl.dead_letters", "etl.words", "etl.tables", "etl.advice", "etl.places"},
     {
         "etl.columns",
+        "etl.arrow_types",
         "etl.formats",
         "etl.parquet",
         "etl.shapes",
@@ -68,6 +69,7 @@ LAYERS = [
     },
     {"etl.reader"},
     {"etl.records"},
+    {"etl.field_types"},
     {"etl.errors"},
     {"sinks"},
 ]

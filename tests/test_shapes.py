@@ -10,7 +10,7 @@ import duckdb
 import pytest
 
 import etl
-from etl.shapes import MOST_FIELDS, MOST_SHAPES, Shapes
+from etl.shapes import LOOKED_INTO, MOST_FIELDS, MOST_KEYS, MOST_SHAPES, SELDOM, Shapes, WideObjects
 from tests import jobs
 
 
@@ -33,9 +33,44 @@ def test_what_is_written_as_a_string_is_one():
     assert set(fields(record).values()) == {("string",)}
 
 
-@pytest.mark.parametrize("value", [[1], {"x": 1}, object(), (1,)])
-def test_where_the_type_does_not_tell_nothing_is_said(value):
-    assert fields({"a": 1}, {"a": value}) is None
+@pytest.mark.parametrize(
+    ("value", "kind"), [([1], "array"), ({"x": 1}, "object"), (object(), "unknown"), ((1,), "unknown")]
+)
+def test_where_the_type_does_not_tell_that_is_said(value, kind):
+    assert fields({"a": 1}, {"a": value}) == {"a": tuple(sorted(["integer", kind]))}
+
+
+def wide(*records):
+    found = []
+    objects = WideObjects(found.append)
+    list(Shapes(objects).note(iter(records)))
+    return found
+
+
+@pytest.mark.parametrize(
+    "value_of",
+    [
+        lambda words: words,
+        lambda words: [words, 1, None],
+        lambda words: {"a": {"b": [[words]]}, "c": 1},
+        lambda words: {word: {"x": 1} for word in words},
+    ],
+)
+def test_an_object_with_data_as_keys_is_found_wherever_it_is(value_of):
+    words = [dict.fromkeys(f"w{number * 7 + word}" for word in range(7)) for number in range(50)]
+    assert wide(*({"id": 1, "v": value_of(each)} for each in words)) == ["v"]
+    assert wide(*({"id": 1, "v": value_of(each)} for each in words[:40])) == []
+
+
+def test_many_different_names_are_no_columns_whichever_object_they_are_in():
+    records = [{"v": {f"a{number}": {f"b{field}": 1 for field in range(100)}}} for number in range(40)]
+    assert wide(*records) == ["v"]
+
+
+def test_few_records_are_looked_into_when_there_were_many():
+    few = [{"v": {"a": 1}}] * (LOOKED_INTO + 1)
+    many = [{"v": {f"k{number}": 1}} for number in range(SELDOM * (MOST_KEYS + 2))]
+    assert wide(*few, *many) == ["v"]
 
 
 def test_many_shapes_are_folded_and_none_is_forgotten():

@@ -7,6 +7,7 @@ the columns are learned as JSON has them.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,10 +16,13 @@ from msgspec.structs import replace
 from etl import drift
 from etl.columns import Columns
 from etl.errors import EtlError
+from etl.field_types import FieldTypes
+from etl.formats import SchemaWidened
+from etl.records import DescribesFields
 from etl.schemas.learning import Learner
 from etl.schemas.proposals import Path as Names
 from etl.schemas.proposals import Proposals
-from etl.warehouses.base import ChecksRecords, Gate, Job, KnowsColumns, Misfit
+from etl.warehouses.base import ChecksRecords, Gate, Job, KnowsColumns, Misfit, TakesFieldTypes
 
 if TYPE_CHECKING:
     from etl.config import Job as Definition
@@ -62,11 +66,18 @@ def _job(pipeline: Pipeline) -> Job:
 
 def _by_gate(own: Gate, pipeline: Pipeline, records: list[Record]) -> Inferred:
     proposals = Proposals(own.columns)
+    if isinstance(pipeline.source, DescribesFields) and isinstance(own, TakesFieldTypes):
+        own.expect_types(pipeline.source.field_types)
     gate = drift.gate_of(pipeline.drift, own, table=None, pinned=None) or own
     warnings = []
     for number, record in enumerate(records, 1):
         try:
-            proposals.note(gate.admit(record))
+            try:
+                admitted = gate.admit(record)
+            except SchemaWidened as widened:
+                warnings.append(str(widened))
+                admitted = gate.admit(record)
+            proposals.note(admitted)
         except Misfit as misfit:
             warnings.append(f"record {number} would not fit the table: {misfit}")
     return Inferred(gate.columns, proposals.of(gate.columns), warnings)
@@ -91,7 +102,7 @@ def _by_trial(table: dict[str, Any], pipeline: Pipeline, records: list[Record]) 
         suffix = {"parquet": ".parquet", "ndjson.gz": ".ndjson.gz"}.get(pipeline.format, ".ndjson")
         trial = Trial(
             pipeline.name,
-            source=lambda: iter(records),
+            source=_Taken(records, pipeline.source),
             sink={"type": "numbered_chunks", "path": str(directory / f"trial{suffix}"), "keep": False},
             warehouse={**table, "path": str(directory / "trial.duckdb")},
             checkpoint=directory / "trial.checkpoint.json",
@@ -118,6 +129,22 @@ def _by_trial(table: dict[str, Any], pipeline: Pipeline, records: list[Record]) 
             return learned._replace(warnings=[f"these records would not load: {error}".replace(name, "…")])
     # A column that held nothing but null is in the table, and has no type yet.
     return Inferred(_those_of(loaded, drift.union(learned.columns, declared)), {}, [])
+
+
+class _Taken:
+    """A source of records that were taken already, which knows of their types what their own source does."""
+
+    def __init__(self, records: list[Record], source: object) -> None:
+        self._records = records
+        self._source = source
+
+    def pull(self, _cursor: Any) -> Iterator[Record]:
+        """Yield them; see `etl.records.Source`."""
+        return iter(self._records)
+
+    def field_types(self) -> FieldTypes:
+        """Return their types; see `etl.records.DescribesFields`."""
+        return self._source.field_types() if isinstance(self._source, DescribesFields) else {}
 
 
 def _those_of(columns: Columns, wanted: Columns) -> Columns:

@@ -11,7 +11,7 @@ import enum
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import date, datetime, time
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from types import NoneType
 from typing import Any
@@ -26,7 +26,7 @@ from etl.schemas.types import Unfit, found
 # What has a rule of its own; other values are made into one of these, if they can be.
 PLAIN: frozenset[type] = frozenset(
     {NoneType, bool, int, float, str, dict, list, Decimal, datetime, date, time, uuid.UUID}
-    | {bytes, bytearray, memoryview}
+    | {bytes, bytearray, memoryview, timedelta}
 )
 # The type of a column for values of a Python type that tells it.
 INFERRED: dict[type, str] = {
@@ -36,6 +36,7 @@ INFERRED: dict[type, str] = {
     str: "STRING",
     date: "DATE",
     time: "TIME",
+    timedelta: "INTERVAL",
     uuid.UUID: "STRING",
     bytes: "BYTES",
     bytearray: "BYTES",
@@ -75,6 +76,26 @@ def columns_of(nodes: tuple[Node, ...]) -> Columns:
 def count(nodes: tuple[Node, ...]) -> int:
     """Return how many columns these are, the fields of RECORDs counted, too."""
     return sum(1 + count(node.fields) if node.fields else 1 for node in nodes)
+
+
+def narrowed(nodes: tuple[Node, ...], most: int, path: str = "") -> tuple[tuple[Node, ...], list[str]]:
+    """Return the columns with JSON in place of RECORDs of this part that have more than `most` fields, and their paths.
+
+    Such names are data: the words of a text, the ids of rows.
+    """
+    result, found = [], []
+    for node in nodes:
+        where = f"{path}.{node.column.name}" if path else node.column.name
+        if node.learned and len(node.fields) > most:
+            column = msgspec.structs.replace(node.column, type="JSON", mode="NULLABLE")
+            node = Node(column, learned=True)
+            found.append(where)
+        elif node.fields:
+            fields, within = narrowed(node.fields, most, where)
+            node = replace(node, fields=fields) if within else node
+            found += within
+        result.append(node)
+    return (tuple(result) if found else nodes), found
 
 
 def plain(value: Any) -> Any:

@@ -6,7 +6,7 @@ there, and so are bytes; numbers of several kinds are the widest of them; what i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -15,6 +15,7 @@ from etl.columns import Column, Columns
 from etl.schemas.growth import INFERRED, plain
 from etl.schemas.numbers import least_type
 from etl.schemas.types import Unfit
+from etl.shapes import MOST_KEYS
 
 # Shapes of flat records that are remembered; then they are forgotten.
 MOST_CELLS = 50_000
@@ -39,6 +40,11 @@ class Learner:
         self._fields: dict[str, _Field] = {}
         self._shapes: set[tuple[Any, ...]] = set()
         self._cells = 0
+
+    @property
+    def names(self) -> Collection[str]:
+        """The names that there were."""
+        return self._fields.keys()
 
     def note(self, record: Mapping[Any, Any]) -> None:
         """Learn from one record; names that are no text are passed over."""
@@ -127,7 +133,9 @@ class _Field:
         """Return the column; None: nothing tells its type."""
         type_, mode = self._type(), "REPEATED" if self._lists and not self._single else "NULLABLE"
         fields: Columns = ()
-        if type_ == "RECORD" and self.fields is not None:
+        if type_ == "RECORD" and self.fields is not None and len(self.fields.names) > MOST_KEYS:
+            type_ = "JSON"
+        elif type_ == "RECORD" and self.fields is not None:
             fields = self.fields.columns(without_type=without_type)
             type_ = type_ if fields else None
         if type_ is None:

@@ -9,6 +9,7 @@ from typing import IO, Any, TypedDict, get_args
 import msgspec
 
 from etl.errors import SourceChanged
+from etl.field_types import FieldTypes, merged
 from etl.records import Declarations
 from etl.sources import (
     archives,
@@ -121,6 +122,9 @@ class ContentOptions(TypedDict, total=False):
 class Content:
     """How the content of files is decoded; `ContentOptions` documents the arguments.
 
+    Attributes:
+        field_types: what the files that were read since `begin` say of the types of their fields.
+
     Raises:
         ValueError: an argument is wrong.
     """
@@ -170,6 +174,15 @@ class Content:
         self.told: list[str] = []
         self._envelopes: set[str] = set()
         self._block_bytes = _BLOCK_BYTES
+        self.field_types: FieldTypes = {}
+
+    def begin(self) -> None:
+        """Forget what was said of fields: a pull begins."""
+        self.field_types = {}
+
+    def _describe(self, types: FieldTypes) -> None:
+        """Note what a file says of its fields, beside what those before it said."""
+        self.field_types = merged(self.field_types, types)
 
     def fingerprint(self) -> dict[str, Any]:
         """Return what gives cursors their meaning. Types and null words do not: changing them mends a job."""
@@ -365,7 +378,7 @@ class Content:
                     "Parquet compresses itself: store it plain",
                 )
             place.offset = None
-            records = parquet.read(file, place, advance)
+            records = parquet.read(file, place, advance, self._describe)
         else:
             if reading.in_stream:
                 stream = Stream(Utf8(stream, reading), "none", (), plain=stream.plain)

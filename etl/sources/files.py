@@ -11,6 +11,7 @@ from typing import IO, Any, Literal, Unpack, cast, get_args
 import msgspec
 
 from etl.errors import SourceChanged, SourceError
+from etl.field_types import FieldTypes
 from etl.records import Declarations, Restart
 from etl.sources import remote
 from etl.sources.changes import NOT_READ_ON, OnChanged, Verdict, judge, may_grow, restarting, stepping
@@ -137,6 +138,10 @@ class Files:
         """Take what is declared of CSV's columns outside of the source; see `etl.records.TakesDeclared`."""
         self._content.declare(declared)
 
+    def field_types(self) -> FieldTypes:
+        """Return what the files say of the types of their fields; see `etl.records.DescribesFields`."""
+        return self._content.field_types
+
     def leave(self) -> None:
         """Let a pull that waits for a connection end; see `etl.records.Leaves`."""
         self._waiting.leave()
@@ -152,6 +157,7 @@ class Files:
             SourceChanged: a file is not what it was when the cursor was taken.
         """
         self._waiting.begin()
+        self._content.begin()
         storage: Storage = Local()
         if self._elsewhere:
             storage = remote.Remote.of(self.paths, self._storage_options, self._deadline, self._waiting)

@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 
 from etl.errors import SourceChanged, SourceError, SourceMissing, SourceRefused, SourceUnavailable
+from etl.field_types import FieldTypes
 from etl.records import Declarations, Restart
 from etl.sources import urls as urls_
 from etl.sources.changes import NOT_READ_ON, OnChanged, Verdict, may_grow, restarting, stepping
@@ -201,6 +202,10 @@ class Http:
         """Take what is declared of CSV's columns outside of the source; see `etl.records.TakesDeclared`."""
         self._content.declare(declared)
 
+    def field_types(self) -> FieldTypes:
+        """Return what the files say of the types of their fields; see `etl.records.DescribesFields`."""
+        return self._content.field_types
+
     def leave(self) -> None:
         """Let a pull that waits for a server end; see `etl.records.Leaves`."""
         self._waiting.leave()
@@ -216,6 +221,7 @@ class Http:
             SourceChanged: a content is not what it was when the cursor was taken.
         """
         self._waiting.begin()
+        self._content.begin()
         with closing(self._web()) as web, closing(self._batches(web, Place.of(cursor))) as batches:
             for batch in batches:
                 yield from batch

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 from etl.errors import SourceChanged, SourceError
+from etl.field_types import FieldTypes
 from etl.records import describe
+from etl.sources.parquet_types import field_types, readable
 from etl.sources.place import Place, unreadable
 from etl.sources.refusals import Damaged
 
@@ -16,16 +18,23 @@ _BATCH_ROWS = 10_000
 _READ_BYTES = 1 << 18
 
 
-def read(file: IO[bytes], place: Place, advance: Callable[[float], None]) -> Iterator[list[Any]]:
+def read(
+    file: IO[bytes],
+    place: Place,
+    advance: Callable[[float], None],
+    describe_fields: Callable[[FieldTypes], None] = lambda _: None,
+) -> Iterator[list[Any]]:
     """Decode a file from `place`; yields lists of records, with a mark after each row group.
 
-    Values are what pyarrow makes of them: `datetime`, `Decimal`, `bytes` … Times in nanoseconds that Python
-    cannot hold become text, exact. A row with another value that it cannot hold, as a year past 9999, is unreadable.
+    Values are what pyarrow makes of them: `datetime`, `Decimal`, `bytes` … A map is a list of `key` and `value`. Times
+    in nanoseconds that Python cannot hold become text, exact. A row with another value that it cannot hold, as a year
+    past 9999, is unreadable.
 
     Args:
         file: what is read; it stays open.
         place: where to begin; moved on with what was read.
         advance: told the share of the file that has been read.
+        describe_fields: told the types of the fields, before the first record.
 
     Raises:
         Damaged: the file cannot be decoded.
@@ -48,6 +57,7 @@ def read(file: IO[bytes], place: Place, advance: Callable[[float], None]) -> Ite
                     f"two of its columns, or of the fields of one, are called {twice!r}, so that a record could hold "
                     "but one of them; give them other names"
                 )
+            describe_fields(field_types(opened.schema_arrow))
             groups = opened.metadata.num_row_groups
             if place.row_group > groups:
                 raise SourceChanged(
@@ -75,7 +85,7 @@ def read(file: IO[bytes], place: Place, advance: Callable[[float], None]) -> Ite
 def _records(batch: Any, place: Place) -> list[Any]:
     import pyarrow
 
-    columns = [_without_nanoseconds(column) for column in batch.columns]
+    columns = [readable(column) for column in batch.columns]
     batch = pyarrow.RecordBatch.from_arrays(columns, names=batch.schema.names)
     try:
         return batch.to_pylist()  # type: ignore[no-any-return]  # pyarrow has no types
@@ -92,45 +102,6 @@ def _record(row: Any, where: str) -> Any:
     except (ValueError, OverflowError) as error:
         raw = " ".join(str(row.to_string(preview_cols=0)).split())
         return unreadable(raw, where, f"a value that Python cannot hold ({describe(error)})")
-
-
-def _without_nanoseconds(column: Any) -> Any:
-    """Return a column, also one with fields, in microseconds where that loses nothing, with times as text otherwise.
-
-    What Python makes of nanoseconds depends on whether pandas is installed.
-    """
-    import pyarrow
-
-    in_microseconds = _retyped(column.type, "us")
-    if in_microseconds == column.type:
-        return column
-    try:
-        return column.cast(in_microseconds)
-    except pyarrow.ArrowInvalid:
-        return column.cast(_retyped(column.type, None))
-
-
-def _retyped(type_: Any, unit: str | None) -> Any:
-    """Return an Arrow type with nanoseconds in another unit; None: as text."""
-    import pyarrow
-    from pyarrow import types
-
-    if getattr(type_, "unit", None) == "ns":
-        if unit is None:
-            return pyarrow.string()
-        if types.is_timestamp(type_):
-            return pyarrow.timestamp(unit, type_.tz)
-        return pyarrow.time64(unit) if types.is_time(type_) else pyarrow.duration(unit)
-    if types.is_struct(type_):
-        fields = (type_.field(number) for number in range(type_.num_fields))
-        return pyarrow.struct([field.with_type(_retyped(field.type, unit)) for field in fields])
-    if types.is_map(type_):
-        return pyarrow.map_(_retyped(type_.key_type, unit), _retyped(type_.item_type, unit))
-    if types.is_large_list(type_):
-        return pyarrow.large_list(type_.value_field.with_type(_retyped(type_.value_type, unit)))
-    if types.is_list(type_):
-        return pyarrow.list_(type_.value_field.with_type(_retyped(type_.value_type, unit)))
-    return type_
 
 
 def _named_twice(fields: Any) -> str | None:

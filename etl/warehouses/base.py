@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import msgspec
 
 from etl.checkpoint import Checkpoint, Plan, State
 from etl.columns import Columns
+from etl.field_types import FieldTypes
 from etl.memory import Budget
 from etl.records import Record
 
@@ -244,6 +246,18 @@ class Gate(Protocol):
 
     def arrow_schema(self) -> pyarrow.Schema:
         """Return the columns that are known now as Arrow's, for formats that have types of their own."""
+
+
+@runtime_checkable
+class TakesFieldTypes(Protocol):
+    """A gate that gives new columns the types that the source knows."""
+
+    def expect_types(self, types: Callable[[], FieldTypes]) -> None:
+        """Give new columns these types, where the values are of that kind.
+
+        Args:
+            types: returns what the source knows by now.
+        """
 
 
 @runtime_checkable

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from etl import formats
 from etl.columns import Columns
+from etl.formats import SchemaWidened
 from etl.schemas.types import shown
 from etl.warehouses.base import Gate, Misfit
 from etl.warehouses.bigquery import fields as bigquery_fields
@@ -173,11 +174,28 @@ def test_a_record_that_is_nested_without_end_is_a_misfit(deep):
 
 def test_a_table_has_no_more_columns_than_bigquery_allows():
     gate = gate_for()
-    gate.admit({"map": {f"k{number}": 1 for number in range(9_999)}})
+    gate.admit({f"k{number}": 1 for number in range(10_000)})
     with pytest.raises(
         Misfit, match=r"more than 10,000 columns; declare objects whose names are data as JSON"
     ):
-        gate.admit({"map": {"one more": 1}})
+        gate.admit({"one more": 1})
+
+
+def test_objects_with_data_as_keys_are_json_after_the_part_is_begun_again():
+    words = [{"id": 1, "v": {"in": [{f"w.{n * 30 + word}": 1 for word in range(30)}]}} for n in range(20)]
+    gate = gate_for()
+    with pytest.raises(SchemaWidened, match=r"the objects in v\.in have more than 300 different keys"):
+        for record in words:
+            gate.admit(record)
+    assert [gate.admit(record) for record in words] == words
+    assert [shown(column) for column in gate.columns] == ["INTEGER", "RECORD"]
+    assert [shown(column) for column in gate.columns[1].fields] == ["JSON"]
+
+
+def test_a_record_of_the_table_stays_one_whatever_its_fields_are():
+    gate = gate_for({"v": {"a": "INTEGER"}})
+    gate.admit({"v": {f"k{number}": 1 for number in range(400)}})
+    assert gate.columns[0].type == "RECORD"
 
 
 def test_types_widen_until_they_are_pinned():

@@ -16,18 +16,26 @@ at before it is encoded, with the rules of `values` for values, and these for th
   without columns a row: a record that holds nothing does not fit before another has brought some;
 - REQUIRED does not take null, nor a missing field.
 
+A RECORD that this part brought becomes JSON when it has more than `MOST_KEYS` fields: such names are data, and BigQuery
+takes 10,000 columns ("Quotas and limits"). What the source knows of a field's type (Parquet) a new column is made of.
+
 What a value needs is found out once for each shape of records (their names, and the types of their values): most
 values need no look, and integers one comparison.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from etl.columns import Columns
+from etl.field_types import FieldTypes, no_types
+from etl.formats import SchemaWidened
 from etl.records import Record
-from etl.schemas.growth import columns_of, count, grown, nodes_of
+from etl.schemas.growth import Node, columns_of, count, grown, narrowed, nodes_of
+from etl.schemas.sourced import with_known
 from etl.schemas.types import Unfit
+from etl.shapes import MOST_KEYS
 from etl.warehouses.base import Misfit
 from etl.warehouses.bigquery.fields import Fields, Unknown
 from etl.warehouses.bigquery.types import BIGQUERY, MOST_COLUMNS, arrow_schema
@@ -53,6 +61,7 @@ class RecordGate:
         self._typed = format == "parquet"
         self._nodes = nodes_of(columns)
         self._fields = Fields(self._nodes, self._typed)
+        self._types: Callable[[], FieldTypes] = no_types
 
     @property
     def columns(self) -> Columns:
@@ -64,6 +73,7 @@ class RecordGate:
 
         Raises:
             Misfit: BigQuery would refuse it, or lose something of it.
+            SchemaWidened: objects of this part have data as keys, and are JSON from now on; it must be begun again.
         """
         try:
             admitted = self._fields.fit(record)
@@ -79,10 +89,37 @@ class RecordGate:
         """Return the columns that are known now as Arrow's; JSON and INTERVAL, which Parquet cannot bring, are not."""
         return arrow_schema(self.columns)
 
+    def expect_types(self, types: Callable[[], FieldTypes]) -> None:
+        """Give new columns the types that the source knows; see `etl.warehouses.base.TakesFieldTypes`."""
+        self._types = types
+
     def _learn(self, record: Record) -> Record:
         """Let a record through that needs more columns than there are, or wider ones."""
+        if types := self._types():
+            try:
+                return self._grow(with_known(self._nodes, record, types, self.dialect, self._fits), record)
+            except Unfit as error:
+                raise _misfit(error) from error
+        return self._grow(self._nodes, record)
+
+    def _fits(self, node: Node, name: str, value: Any) -> bool:
         try:
-            nodes = grown(self._nodes, record, self.dialect)
+            Fields((node,), self._typed).fit({name: value})
+        except Unfit as error:
+            return isinstance(error, Unknown)  # which only asks for more
+        return True
+
+    def _grow(self, before: tuple[Node, ...], record: Record) -> Record:
+        try:
+            nodes = grown(before, record, self.dialect)
+            wide, paths = narrowed(nodes, MOST_KEYS)
+            if paths:
+                # What was written of them so far has the names of columns, and lacks what had none.
+                self._nodes, self._fields = wide, Fields(wide, self._typed)
+                raise SchemaWidened(
+                    f"the objects in {', '.join(paths)} have more than {MOST_KEYS} different keys, which are data and "
+                    'no columns: they are loaded as JSON. Declare them so: [warehouse.schema] … = "JSON"'
+                )
             if count(nodes) > MOST_COLUMNS:
                 raise Unfit(
                     f"the table would have more than {MOST_COLUMNS:,} columns; declare objects whose names are data "

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from etl.columns import Columns
+from etl.field_types import FieldTypes
 from etl.records import Record
 from etl.schemas.growth import plain
 from etl.schemas.types import Unfit
-from etl.warehouses.base import Gate, Misfit
+from etl.warehouses.base import Gate, Misfit, TakesFieldTypes
 from etl.warehouses.bigquery.merge import ORDER, Merge, column_of
 from etl.warehouses.bigquery.types import BIGQUERY, arrow_schema
 
@@ -45,6 +47,11 @@ class MergeGate:
     def columns(self) -> Columns:
         """The table's columns; see `etl.warehouses.base.Gate`."""
         return self._gate.columns
+
+    def expect_types(self, types: Callable[[], FieldTypes]) -> None:
+        """Give new columns the types that the source knows; see `etl.warehouses.base.TakesFieldTypes`."""
+        if isinstance(self._gate, TakesFieldTypes):
+            self._gate.expect_types(types)
 
     def admit(self, record: Record) -> Record:
         """Return `record` as it is to be encoded, with its place in the order.

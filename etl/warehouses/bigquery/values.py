@@ -22,7 +22,7 @@ DATE            a date; YYYY-MM-DD
 DATETIME        a datetime without a zone; YYYY-MM-DD HH:MM:SS[.ffffff], T in place of the blank
 TIME            a time without a zone; HH:MM:SS[.ffffff]
 GEOGRAPHY       text (WKT, GeoJSON, WKB in hexadecimal digits), which is not looked into
-INTERVAL        text: P1Y2M3DT4H5M6.5S. NDJSON only
+INTERVAL        a timedelta; text: P1Y2M3DT4H5M6.5S. NDJSON only
 JSON            anything. NDJSON only
 ==============  ======================================================================================================
 
@@ -37,11 +37,12 @@ import math
 import re
 import uuid
 from collections.abc import Callable
-from datetime import date, datetime, time
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
 from etl.columns import Column
+from etl.field_types import interval
 from etl.formats import number_word
 from etl.schemas.numbers import NOT_FINITE, NUMBER, SAFE
 from etl.schemas.types import Unfit, found, short
@@ -314,7 +315,7 @@ _MAKERS: dict[str, dict[type, Maker]] = {
     "DATETIME": {datetime: times.datetime_of_datetime, str: times.datetime_of_text},
     "TIME": {time: times.time_of_time, str: times.time_of_text},
     "GEOGRAPHY": {str: _geography},
-    "INTERVAL": {str: _interval},
+    "INTERVAL": {timedelta: _string_by(interval), str: _interval},
 }
 _TAKES = {
     "INTEGER": "whole numbers",
@@ -329,5 +330,5 @@ _TAKES = {
     "DATETIME": "a datetime without a zone, or text such as 2024-01-31T12:00:00",
     "TIME": "a time without a zone, or text such as 12:00:00",
     "GEOGRAPHY": "WKT, GeoJSON or WKB as text",
-    "INTERVAL": "text such as P1Y2M3DT4H5M6.5S",
+    "INTERVAL": "a timedelta or text such as P1Y2M3DT4H5M6.5S",
 }

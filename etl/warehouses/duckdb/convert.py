@@ -185,7 +185,8 @@ class Conversion:
             or (target == VARCHAR and path[0] in self._declared and _is_plain(found))
         ):
             fits = never
-        return self._checked(found, Check(path, target, fits), cast)
+        guessed: Instead | None = "text" if found == VARCHAR and path in self._guessed else None
+        return self._checked(found, Check(path, target, fits, None, guessed), cast)
 
     def _checked(self, read: Kind, check: Check, cast: Callable[[str], str]) -> Reading:
         number = len(self.checks)
@@ -240,6 +241,8 @@ def text_rule(target: Kind) -> tuple[Callable[[str], str], Callable[[str], str]]
     if name == "BLOB":
         base64 = "(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?"
         return lambda x: f"regexp_full_match({x}, '{base64}')", lambda x: f"from_base64({x})"
+    if name == "INTERVAL":
+        return _is_interval, _interval
     pattern = _text_pattern(name)
     if pattern:
         return (
@@ -249,11 +252,37 @@ def text_rule(target: Kind) -> tuple[Callable[[str], str], Callable[[str], str]]
     return lambda x: f"lower(CAST(TRY_CAST({x} AS {target}) AS VARCHAR)) = lower({x})", cast_to(target)
 
 
+# As `etl.field_types.interval` writes them; what DuckDB reads itself is "1 day 02:03:04".
+_ISO_INTERVAL = r"P-?\d+DT-?\d+H-?\d+M-?\d+(\.\d{1,6}0*)?S"
+
+
+def _interval(x: str) -> str:
+    """Write how ISO 8601 in text becomes an INTERVAL, to the microsecond."""
+
+    def digits(unit: str) -> str:
+        return f"regexp_extract({x}, '(-?[0-9.]+){unit}', 1)"
+
+    microseconds = (
+        f"CAST({digits('H')} AS BIGINT) * 3600000000 + CAST({digits('M')} AS BIGINT) * 60000000 + "
+        f"CAST(CAST({digits('S')} AS DECIMAL(38, 6)) * 1000000 AS BIGINT)"
+    )
+    iso = f"to_days(CAST({digits('D')} AS INTEGER)) + to_microseconds({microseconds})"
+    return f"CASE WHEN regexp_full_match({x}, '{_ISO_INTERVAL}') THEN {iso} ELSE CAST({x} AS INTERVAL) END"
+
+
+def _is_interval(x: str) -> str:
+    """Write the condition that a text is an INTERVAL to its last digit, as ISO 8601 or DuckDB writes it."""
+    own = f"lower(CAST(TRY_CAST({x} AS INTERVAL) AS VARCHAR)) = lower({x})"
+    return f"(regexp_full_match({x}, '{_ISO_INTERVAL}') OR coalesce({own}, false))"
+
+
 def _text_pattern(name: str) -> str | None:
     """Return what a string must look like for a type of date or time to keep all of it (RFC 3339, ISO 8601)."""
     day = r"\d{4}-\d{2}-\d{2}"
     if name == "DATE":
         return day
+    if name == "TIME_NS":
+        return r"\d{2}:\d{2}(:\d{2}(\.\d{1,9}0*)?)?"
     if name == "TIME":
         return r"\d{2}:\d{2}(:\d{2}(\.\d{1,6}0*)?)?"
     if name == "TIMESTAMP WITH TIME ZONE":

@@ -5,24 +5,28 @@ from __future__ import annotations
 import gzip
 import io
 import re
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from etl import shapes
 from etl.checkpoint import Part
 from etl.errors import SchemaMismatch
 from etl.records import kind_of
-from etl.warehouses.duckdb.convert import TEXTS, Check, is_float, text_rule
+from etl.warehouses.duckdb.convert import INTEGERS, TEXTS, Check, is_float, text_rule
 from etl.warehouses.duckdb.part_files import Location
+from etl.warehouses.duckdb.source_types import MOST_DIGITS
 from etl.warehouses.duckdb.types import (
     BIGINT,
     BOOLEAN,
     DOUBLE,
+    HUGEINT,
     JSON,
     NULL,
+    UBIGINT,
     VARCHAR,
     Columns,
     Kind,
@@ -86,23 +90,76 @@ class PartReader:
         """Return the table function that reads each record as JSON, in a column `json`; not for Parquet."""
         return self._json("read_json_objects")
 
-    def told(self) -> dict[str, Kind] | None:
-        """Return the columns that the part was said to hold when it was written; None: it must be sniffed.
+    def told(self, columns: Columns) -> tuple[dict[str, Kind], list[str]] | None:
+        """Return the columns that the part was said to hold when it was written, and those that must be sniffed.
 
         What is said is true of the Python types. A value that JSON has another form for (an integer past 64
         bits is a string) fails when it is read with the kind that stands here, and never passes as another.
+
+        Args:
+            columns: of the table, as they are to be: what is JSON there is read as JSON, whatever it holds.
+
+        Returns:
+            None: all of them must be sniffed.
         """
         if self.typed or not self.part.fields or "" in self.part.fields:
             return None
-        columns = {}
+        told: dict[str, Kind] = {}
+        unknown = []
+        types = self.part.types or {}
         for name, kinds in self.part.fields.items():
             values = {kind for kind in kinds if kind != "null"}
             if values == {"float", "integer"}:
                 values = {"float"}
-            if len(values) > 1:
-                return None
-            columns[name] = KINDS[values.pop()] if values else NULL
-        return columns
+            there = columns.get(name, NULL)
+            if there == JSON or (values == {shapes.JSON} and there.fields is None):
+                told[name] = JSON
+            elif not values:
+                told[name] = NULL
+            elif name in types and types[name].name == "unsigned":
+                told[name] = UBIGINT
+            elif len(values) == 1 and (kind := KINDS.get(next(iter(values)))):
+                told[name] = kind
+            else:
+                unknown.append(name)
+        return told, unknown
+
+    def check_json(self, columns: Columns) -> None:
+        """See that objects with data as keys have a column that takes them.
+
+        Args:
+            columns: of the table, as they are to be.
+
+        Raises:
+            SchemaMismatch: it has a field for each of them so far.
+        """
+        for name in self.wanted():
+            fields = columns.get(name, NULL).fields
+            if fields is not None and len(fields) <= shapes.MOST_KEYS:
+                raise SchemaMismatch(
+                    f"{self}: the objects in {name!r} have more than {shapes.MOST_KEYS} different keys, which are data "
+                    f"and no columns, and the table's column is a STRUCT of those that came first; load into a new "
+                    f'table, with {name} = "JSON" under [warehouse.schema]'
+                )
+
+    def wanted(self) -> dict[str, Kind]:
+        """Return the types that new columns get, whatever their values look like."""
+        return {name: JSON for name, kinds in (self.part.fields or {}).items() if kinds == (shapes.JSON,)}
+
+    def sniffed(self, names: Sequence[str]) -> dict[str, Kind]:
+        """Return the types of the values of some columns, all of them looked at; not for Parquet.
+
+        Raises:
+            SchemaMismatch: two names in an object differ in case only.
+        """
+        structures = (f"json_group_structure(json -> {literal(_pointer(name))})" for name in names)
+        row = self.connection.execute(f"SELECT {', '.join(structures)} FROM {self.objects()}").fetchone()  # noqa: S608
+        columns = {
+            name: _of_structure(orjson.loads(text)) for name, text in zip(names, row or (), strict=True)
+        }
+        if any(map(_has_names_alike, columns.values())):
+            self._report_names_alike()
+        return self._with_floats(columns)
 
     def found(self) -> dict[str, Kind]:
         """Return the columns that the part holds and the types of their values, all of them looked at.
@@ -128,7 +185,22 @@ class PartReader:
             return self._without_columns()
         columns = {str(name): Kind.of(kind) for name, kind, *_ in description}
         self._check_renamed(columns)
+        if self.typed:  # what is to be JSON is text there
+            self._check_digits()
+            columns |= {name: kind for name, kind in self.wanted().items() if name in columns}
         return columns if self.typed else self._with_floats(columns)
+
+    def _check_digits(self) -> None:
+        """Make sure that DuckDB reads no decimal as a DOUBLE, which it does without a word past 38 digits."""
+        row = self.connection.execute(
+            f"SELECT name FROM parquet_schema({literal(self.name)}) WHERE converted_type = 'DECIMAL' "  # noqa: S608
+            f"AND precision > {MOST_DIGITS} LIMIT 1"
+        ).fetchone()
+        if row:
+            raise SchemaMismatch(
+                f"{self}: {row[0]!r} holds decimals of more than {MOST_DIGITS} digits, which DuckDB reads out of "
+                'Parquet as floating-point numbers; use format = "ndjson.gz", where they are text'
+            )
 
     def _with_floats(self, columns: dict[str, Kind]) -> dict[str, Kind]:
         """Return columns with DOUBLE where the sniffer found strings among numbers, all of which stand for a number."""
@@ -180,8 +252,7 @@ class PartReader:
         if self.typed:
             query = f"SELECT count(*) FROM parquet_schema({literal(self.name)}) WHERE name = {literal(name)}"  # noqa: S608
         else:
-            pointer = "/" + name.replace("~", "~0").replace("/", "~1")
-            where = f"json_exists(json, {literal(pointer)})"
+            where = f"json_exists(json, {literal(_pointer(name))})"
             query = f"SELECT count(*) FROM {self.objects()} WHERE {where}"  # noqa: S608
         row = self.connection.execute(query).fetchone()
         return bool(row and row[0])
@@ -341,6 +412,33 @@ def _leaves(kind: Kind, path: Path, names: Set[str]) -> Iterator[Path]:
         yield from _leaves(kind.element, (*path, None), names)
     elif kind.scalar in names:
         yield path
+
+
+def _pointer(name: str) -> str:
+    """Write a JSON Pointer to a field (RFC 6901)."""
+    return "/" + name.replace("~", "~0").replace("/", "~1")
+
+
+def _of_structure(found: Any) -> Kind:
+    """Make a type of what `json_group_structure` returns, as the sniffer would."""
+    if isinstance(found, dict):
+        fields = tuple((name, _of_structure(inner)) for name, inner in found.items())
+        return Kind(fields=fields) if fields else JSON
+    if isinstance(found, list):
+        return Kind(element=_of_structure(found[0]) if found else NULL)
+    if found in INTEGERS:
+        return HUGEINT  # it tells only whether some are negative; see `table.inferring`
+    return NULL if found == "NULL" else Kind(str(found))
+
+
+def _has_names_alike(kind: Kind) -> bool:
+    """Say whether two fields of an object differ in case only."""
+    if kind.element:
+        return _has_names_alike(kind.element)
+    fields = kind.fields or ()
+    return len({lower(name) for name, _ in fields}) < len(fields) or any(
+        _has_names_alike(inner) for _, inner in fields
+    )
 
 
 def _replaced(kind: Kind, path: Path, leaf: Kind) -> Kind:

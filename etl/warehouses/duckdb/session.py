@@ -23,7 +23,7 @@ from etl.warehouses.duckdb.part_files import PartFiles, location
 from etl.warehouses.duckdb.parts import PartReader, in_order
 from etl.warehouses.duckdb.refreshes import Refreshes, destination_of, table_of
 from etl.warehouses.duckdb.table import Decisions, Misfit, Table
-from etl.warehouses.duckdb.types import Columns, Kind, lower
+from etl.warehouses.duckdb.types import JSON, Columns, Kind, lower
 from sinks.errors import SinkError
 
 if TYPE_CHECKING:
@@ -138,14 +138,21 @@ class Session:
             )
         with ExitStack() as stack:
             readers = [self._reader(part, plan.format, stack) for part in plan.parts]
-            told = [(reader, columns) for reader in readers if (columns := reader.told()) is not None]
+            columns = self._columns(target)
+            told: list[tuple[PartReader, Columns]] = []
+            for reader in readers:
+                self.at = reader
+                reader.check_json(columns)
+                said = reader.told(columns)
+                if said is not None and not said[1]:
+                    told.append((reader, said[0]))
             if len(told) == len(readers):
                 import duckdb
 
                 # Reading a part once is half the work; where that does not go well, the part is looked at.
                 with suppress(duckdb.InvalidInputException, duckdb.ConversionException):
                     return self._try(job, plan, target, told, newest, rewrite)
-            sniffed = [(reader, self._sniffed(reader)) for reader in readers]
+            sniffed = [(reader, self._sniffed(reader, columns)) for reader in readers]
             return self._try(job, plan, target, sniffed, newest, rewrite)
 
     def _try(
@@ -221,8 +228,12 @@ class Session:
         """Return the table's columns as they are to be; None: there is no table, and none is declared."""
         self.at = None
         target = self._target(job)
+        return self._columns(target) or None
+
+    def _columns(self, target: Target | None) -> Columns:
+        """Return the columns of a table as they are to be."""
         there = target.table.columns() if target and target.table.exists() else {}
-        return self._main.table.with_declared(there) or None
+        return self._main.table.with_declared(there)
 
     def begin_refresh(self, job: Job) -> None:
         """Make ready for a refresh; see `DuckDB.begin_refresh`."""
@@ -307,9 +318,16 @@ class Session:
             format=format,
         )
 
-    def _sniffed(self, reader: PartReader) -> Columns:
+    def _sniffed(self, reader: PartReader, columns: Columns) -> Columns:
+        """Look at a part, but for what is JSON: objects with data as keys take memory for each of them."""
         self.at = reader
-        return reader.found()
+        said = reader.told(columns)
+        if said is None or JSON not in said[0].values():
+            return reader.found()
+        told, unknown = said
+        # A string of digits is told as text, and an integer past 64 bits is one: the kinds are looked at again.
+        unknown += [name for name, kind in told.items() if kind != JSON]
+        return {**told, **reader.sniffed(unknown)} if unknown else told
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

@@ -11,6 +11,7 @@ from etl.errors import LoadMismatch, SchemaMismatch
 from etl.warehouses.duckdb.convert import Check, Conversion, Instead, failed_check, infer
 from etl.warehouses.duckdb.ledger import exists
 from etl.warehouses.duckdb.parts import GUESSES, PartReader
+from etl.warehouses.duckdb.source_types import refined
 from etl.warehouses.duckdb.types import (
     BIGINT,
     HUGEINT,
@@ -118,7 +119,7 @@ class Table:
         columns = self.with_declared(old or {})
         for part, found in parts:
             try:
-                columns = grown(columns, found, as_it_is if part.typed else inferring(part, found, decisions))
+                columns = grown(columns, found, inferring(part, found, decisions))
             except CaseClash as clash:
                 raise part.names_alike(clash.path, clash.other) from clash
         if old is None:
@@ -309,12 +310,14 @@ def as_it_is(kind: Kind, _: Path) -> Kind:
 
 
 def inferring(part: PartReader, columns: Columns, decisions: Decisions) -> Callable[[Kind, Path], Kind]:
-    """Return what gives types to new columns of a part of JSON.
+    """Return what gives types to new columns of a part.
 
-    Strings that are dates or timestamps as far as one looks become such, the load will see whether all are.
-    Times and UUIDs stay VARCHAR: a first part may look like one by chance.
+    Those that the source knows come first; a part of Parquet says what the others are. In JSON strings that are dates
+    or timestamps as far as one looks become such, the load will see whether all are. Times and UUIDs stay VARCHAR: a
+    first part may look like one by chance.
     """
     texts: dict[Path, Kind] = {}
+    wanted = part.wanted()
 
     def guess(found: Kind, path: Path) -> Kind:
         if path in decisions.instead:
@@ -328,4 +331,16 @@ def inferring(part: PartReader, columns: Columns, decisions: Decisions) -> Calla
             decisions.guessed.add(path)
         return kind
 
-    return lambda found, path: infer(found, path, guess)
+    def new(found: Kind, path: Path) -> Kind:
+        name = path[0] if len(path) == 1 else None
+        if name in wanted:
+            return wanted[name]
+        type_ = (part.part.types or {}).get(name or "")
+        if type_ is None or path in decisions.instead:
+            return plain(found, path)
+        return refined(found, type_, path, plain, decisions.guessed.add)
+
+    def plain(found: Kind, path: Path) -> Kind:
+        return found if part.typed else infer(found, path, guess)
+
+    return new
