@@ -199,9 +199,14 @@ def test_a_transform_gets_the_text_of_a_declared_decimal(tmp_path: Path) -> None
     assert found == ["1.10"]
 
 
-def test_a_later_value_that_is_no_number_names_its_line_and_what_to_say(tmp_path: Path) -> None:
-    texts = ["1.5"] * 10_001 + ["n.a."]
-    made = pipeline(tmp_path, {"v": texts}, in_duckdb(tmp_path, {"v": "DECIMAL(9, 2)"}))
+@pytest.mark.parametrize(
+    ("type_", "text"),
+    [("DECIMAL(9, 2)", "1.5"), ("DATE", "2024-02-29"), ("TIMESTAMP", "2024-02-29 12:00:00")],
+)
+def test_a_later_value_that_does_not_fit_names_its_line_and_what_to_say(
+    tmp_path: Path, type_: str, text: str
+) -> None:
+    made = pipeline(tmp_path, {"v": [text] * 10_001 + ["n.a."]}, in_duckdb(tmp_path, {"v": type_}))
     with pytest.raises(
         RecordError, match=r"a\.csv, line 10003 .*'n\.a\.' does not fit; .*types = \{ v = \"string\" \}"
     ):

@@ -15,8 +15,9 @@ from etl.sources.csv_types import Convert
 
 UNKNOWN = "unknown"
 
-# Neutral types whose values have a form of their own in records, as what those are converted, and what must have been
-# inferred for it: else the values are no such thing as they stand, and a transform or the warehouse is to see the text.
+# Neutral types whose values have a form of their own in records, or can be checked: as what they are read, and what
+# must have been inferred for it. Else the values are no such thing as they stand, and a transform or the warehouse is
+# to see the text.
 _CONVERTED = {
     "INTEGER": ("integer", frozenset({"integer"})),
     "FLOAT": ("float", frozenset({"integer", "float", "decimal"})),
@@ -24,9 +25,12 @@ _CONVERTED = {
     "BIGNUMERIC": ("decimal", frozenset({"integer", "float", "decimal"})),
     "BOOLEAN": ("boolean", frozenset({"boolean"})),
     "JSON": ("json", frozenset({"json"})),
+    "DATE": ("date", frozenset({"date"})),
+    "DATETIME": ("timestamp", frozenset({"date", "timestamp"})),
+    "TIMESTAMP": ("timestamp", frozenset({"date", "timestamp"})),
 }
 # Neutral types that are no text, so that words may mean that there is no value.
-_NO_TEXT = frozenset({*_CONVERTED, "DATE", "TIME", "TIMESTAMP", "DATETIME"}) - {"JSON"}
+_NO_TEXT = frozenset({*_CONVERTED, "TIME"}) - {"JSON"}
 
 
 @dataclass(frozen=True, slots=True)
