@@ -27,7 +27,7 @@ BIGQUERY = Path(__file__).parent.parent / ".venv-bigquery"
 BIGQUERY_PYTHON = BIGQUERY / "bin" / "python"
 
 # Seconds for one request: the servers are on this machine, and may be busy.
-TIMEOUT = 30.0
+TIMEOUT = 120.0
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ class Case:
 
     def pid(self, number: int = 0) -> int:
         """Return the id of a process, which may be about to start; they count from 0."""
-        return self.pids[number].result(timeout=60)
+        return self.pids[number].result(timeout=600)
 
     def disturb(self, nth: int, fault: Fault) -> None:
         """Let a fault strike at the nth request of the first process."""

@@ -118,7 +118,7 @@ def run(directory: Path, sink: str, *, under: tuple[str, ...] = ()) -> subproces
         cwd=Path(__file__).parent.parent,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
         check=False,
     )
 

@@ -149,6 +149,6 @@ def test_killed_between_burning_an_id_and_giving_its_plan_up_the_job_goes_on(goo
             1, burnt, of=lambda head: head.method == "POST" and head.path.startswith("/bigquery/")
         )
         made.start("second").join()
-        assert burnt.happened.wait(10)
+        assert burnt.happened.wait(60)
         made.finish(disk)
         assert_exactly_once(made)

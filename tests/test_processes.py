@@ -63,7 +63,7 @@ class Step:
 
     def end(self) -> int:
         """Wait for its end; return its exit code."""
-        self.out, self.err = self.process.communicate(timeout=60)
+        self.out, self.err = self.process.communicate(timeout=600)
         return self.process.returncode
 
 

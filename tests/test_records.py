@@ -347,7 +347,7 @@ class Waits:
             yield {"number": number}
 
 
-@pytest.mark.timeout(30)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("skip", [0, 1])
 def test_a_source_that_waits_is_left_at_an_exact_position(skip):
     source = Waits()
@@ -365,7 +365,7 @@ def test_a_source_that_waits_is_left_at_an_exact_position(skip):
     assert [record["number"] for record in reader.slice()] == [3, 4, 5]
 
 
-@pytest.mark.timeout(30)
+@pytest.mark.timeout(300)
 def test_a_source_is_left_while_it_is_on_its_way_to_the_position():
     source = Waits()
     reader = Reader(source, Position(cursor=None, skip=4, number=4), on_unreadable=lambda found, number: None)

@@ -134,7 +134,7 @@ class Nursery:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()
-        self._process.wait(timeout=10)
+        self._process.wait(timeout=60)
         self._process.stdout.close()
 
     def run(self, directory: Path, source: dict[str, Any], seconds: float) -> tuple[int, float]:

@@ -30,7 +30,7 @@ MEMORY = Path("/dev/shm")
 
 def lab(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [*ETL, "lab", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
 
 
 def groups() -> set[Path]:
@@ -88,7 +88,7 @@ def test_a_strategy_that_fails_is_a_row_and_a_failure(tmp_path: Path) -> None:
     command = [*ETL, "lab", "--quick", "--directory", str(tmp_path), "--json", "-"]
     command += ["--only", "naive_big_file", "--only", "big_file (drop)", "--only", "null"]
     limited = ["sh", "-c", 'ulimit -f 4096; exec "$@"', "sh", *command]
-    done = subprocess.run(limited, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(limited, capture_output=True, text=True, timeout=600, check=False)
     plain, sink, null = json.loads(done.stdout)["outcomes"]
     assert done.returncode == 1
     assert (plain["status"], sink["status"], null["status"]) == ("failed", "failed", "done")
@@ -153,12 +153,12 @@ def test_stopping_it_leaves_no_file_no_group_and_no_process(tmp_path: Path, numb
     before = groups()
     command = [*ETL, "lab", "--lines", "50000000", "--only", "naive_big_file", "--directory", str(tmp_path)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        until = time.monotonic() + 30
+        until = time.monotonic() + 120
         while not any(path.stat().st_size for path in tmp_path.glob("*/files/*")):
             assert process.poll() is None
             assert time.monotonic() < until
         process.send_signal(number)
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=120)
     assert process.returncode == 75
     assert said.endswith("interrupted\n")
     assert list(tmp_path.iterdir()) == []

@@ -16,7 +16,7 @@ from etl.lab.strategies import all_strategies, select
 
 def lab(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "etl", "lab", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
 
 
 @pytest.fixture(scope="module")

@@ -160,7 +160,7 @@ print(json.dumps([records, *samples]))
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_two_gibibytes_of_gzip_take_no_more_memory_than_a_hundred_mebibytes() -> None:
     chance = random.Random(5)
     lines = ndjson(
@@ -178,7 +178,7 @@ def test_two_gibibytes_of_gzip_take_no_more_memory_than_a_hundred_mebibytes() ->
     assert after < before * 1.05, f"{before} KiB after 100 MiB, {after} KiB after 2 GiB"
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("asked", ["Retry-After", "a pause"])
 def test_a_job_that_is_stopped_while_its_source_waits_ends_at_once(tmp_path: Path, asked: str) -> None:
     jobs: list[etl.Pipeline] = []
@@ -187,12 +187,12 @@ def test_a_job_that_is_stopped_while_its_source_waits_ends_at_once(tmp_path: Pat
         if request.path == "/4" and jobs:
             jobs.pop().stop("SIGTERM")
             if asked == "Retry-After":
-                return Answer(status=503, headers={"Retry-After": "90"})
+                return Answer(status=503, headers={"Retry-After": "3600"})
             return Answer(status=503)
         return ranged(request, CONTENTS[request.path], etag='"one"')
 
     with WebServer(answer) as server:
-        limits = {"deadline": 100.0} if asked == "Retry-After" else {"requests_per_second": 100.0}
+        limits = {"deadline": 4000.0} if asked == "Retry-After" else {"requests_per_second": 100.0}
         first = pipeline(tmp_path, server.url, **limits)
         jobs.append(first)
         result = first.run()

@@ -45,16 +45,16 @@ class Wire:
         return f"{self.url}/storage/v1/b/{BUCKET}/o/{quote(name, safe='')}"
 
     def call(self, method: str, path: str, resource: Any = None, **query: Any) -> requests.Response:
-        return self.session.request(method, f"{self.url}{path}", json=resource, params=query, timeout=10)
+        return self.session.request(method, f"{self.url}{path}", json=resource, params=query, timeout=60)
 
     def on(self, method: str, name: str, resource: Any = None, **query: Any) -> requests.Response:
-        return self.session.request(method, self.object_url(name), json=resource, params=query, timeout=10)
+        return self.session.request(method, self.object_url(name), json=resource, params=query, timeout=60)
 
     def download(
         self, name: str, *, headers: Mapping[str, str] | None = None, **query: Any
     ) -> requests.Response:
         url = self.object_url(name)
-        return self.session.get(url, params={"alt": "media", **query}, headers=headers, timeout=10)
+        return self.session.get(url, params={"alt": "media", **query}, headers=headers, timeout=60)
 
     def upload(
         self, name: str, data: bytes, *, headers: Mapping[str, str] | None = None, **query: Any
@@ -62,7 +62,7 @@ class Wire:
         """Upload in one request, without metadata."""
         url = f"{self.url}/upload/storage/v1/b/{BUCKET}/o"
         params = {"uploadType": "media", "name": name, **query}
-        return self.session.post(url, params=params, data=data, headers=headers, timeout=10)
+        return self.session.post(url, params=params, data=data, headers=headers, timeout=60)
 
     def multipart(
         self, resource: dict[str, Any], data: bytes, end: str = "", **query: Any
@@ -75,7 +75,7 @@ class Wire:
             params={"uploadType": "multipart", **query},
             data=head.encode() + data + f"\r\n--B--{end}".encode(),
             headers={"Content-Type": 'multipart/related; boundary="B"'},
-            timeout=10,
+            timeout=60,
         )
 
     def begin(
@@ -84,7 +84,7 @@ class Wire:
         """Begin a resumable upload."""
         url = f"{self.url}/upload/storage/v1/b/{BUCKET}/o"
         params = {"uploadType": "resumable", "name": name, **query}
-        return self.session.post(url, params=params, json=resource, headers=headers, timeout=10)
+        return self.session.post(url, params=params, json=resource, headers=headers, timeout=60)
 
     def location(self, name: str, resource: Any = None, **query: Any) -> str:
         answer = self.begin(name, resource, **query)
@@ -94,7 +94,7 @@ class Wire:
     def put(self, location: str, content_range: str, data: bytes = b"", **headers: str) -> requests.Response:
         """Send a chunk, or with no data a question; `x_goog_hash=…` is a header."""
         sent = {"Content-Range": content_range} | {k.replace("_", "-"): v for k, v in headers.items()}
-        return self.session.put(location, data=data, headers=sent, timeout=10)
+        return self.session.put(location, data=data, headers=sent, timeout=60)
 
 
 def send_and_break(location: str, content_range: str, promised: int, sent: bytes) -> None:
@@ -108,7 +108,7 @@ def begin_put(location: str, content_range: str, promised: int, sent: bytes) -> 
     """Send the head of a PUT and the start of its body; the connection stays open."""
     split = urlsplit(location)
     assert split.hostname is not None
-    connection = socket.create_connection((split.hostname, split.port or 80), timeout=10)
+    connection = socket.create_connection((split.hostname, split.port or 80), timeout=60)
     head = (
         f"PUT {split.path}?{split.query} HTTP/1.1\r\nHost: {split.netloc}\r\n"
         f"Content-Length: {promised}\r\nContent-Range: {content_range}\r\n\r\n"

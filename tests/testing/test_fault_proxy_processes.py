@@ -18,7 +18,7 @@ from tests.testing.http_target import Target, wait_until
 
 WORKER = """
 import http.client, sys
-connection = http.client.HTTPConnection(sys.argv[1], timeout=30)
+connection = http.client.HTTPConnection(sys.argv[1], timeout=60)
 for number in range(3):
     connection.request("PUT", f"/{number}", body=b"x")
     print(connection.getresponse().read().decode(), flush=True)
@@ -41,7 +41,7 @@ class Worker:
         self.started = threading.Event()
 
     def pid(self) -> int:
-        assert self.started.wait(10)
+        assert self.started.wait(60)
         assert self.process is not None
         return self.process.pid
 
@@ -64,9 +64,9 @@ def test_a_process_is_killed_at_its_second_request(
     fault = Kill(worker.pid, when)
     proxy.at(2, fault)
     process = worker.start()
-    printed, _ = process.communicate(timeout=20)
+    printed, _ = process.communicate(timeout=60)
     assert process.returncode == -signal.SIGKILL
-    assert fault.happened.wait(10)
+    assert fault.happened.wait(60)
     assert [path for _method, path in target.seen] == seen
     assert len(printed.splitlines()) == 1  # it never read the answer
 
@@ -75,7 +75,7 @@ def test_a_process_is_gone_when_the_fault_has_happened(proxy: FaultProxy, worker
     fault = Kill(worker.pid)
     proxy.at(1, fault)
     process = worker.start()
-    assert fault.happened.wait(20)
+    assert fault.happened.wait(60)
     assert thread_states(process.pid) <= {"Z"}
 
 
@@ -86,12 +86,12 @@ def test_a_stopped_process_goes_on_where_it_stood(
     fault = Stop(worker.pid, when)
     proxy.at(2, fault)
     process = worker.start()
-    assert fault.happened.wait(20)
+    assert fault.happened.wait(60)
     assert thread_states(process.pid) == {"T"}
     wait_until(lambda: len(target.seen) == 2)
     assert [path for _method, path in target.seen] == seen
     process.send_signal(signal.SIGCONT)
-    printed, _ = process.communicate(timeout=20)
+    printed, _ = process.communicate(timeout=60)
     assert (process.returncode, len(printed.splitlines())) == (0, 3)
 
 
@@ -104,7 +104,7 @@ def test_a_process_that_is_gone_already_is_no_error(
     fault: Fault = make(gone.pid, "after")
     proxy.at(1, fault)
     try:
-        session.get(proxy.url, timeout=10)
+        session.get(proxy.url, timeout=60)
     except requests.ConnectionError:
         assert make is Kill
     assert fault.happened.is_set()

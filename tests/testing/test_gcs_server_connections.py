@@ -14,7 +14,7 @@ from tests.testing.gcs_wire import BUCKET, Wire
 
 def connect(gcs: GcsServer) -> socket.socket:
     host, _, port = gcs.url.removeprefix("http://").partition(":")
-    return socket.create_connection((host, int(port)), timeout=10)
+    return socket.create_connection((host, int(port)), timeout=60)
 
 
 def receive(connection: socket.socket, end: bytes) -> bytes:
@@ -97,7 +97,7 @@ def test_what_is_listed_can_be_read_while_it_is_replaced(gcs: GcsServer) -> None
             session.post(
                 f"{gcs.url}/upload/storage/v1/b/{BUCKET}/o?uploadType=media&name=a",
                 data=b"%d" % number * 100_000,
-                timeout=10,
+                timeout=60,
             )
 
     def read(_: int) -> bool:

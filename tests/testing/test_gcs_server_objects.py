@@ -46,7 +46,7 @@ def test_a_multipart_body_that_is_not_whole_stores_nothing(
     gcs: GcsServer, wire: Wire, content_type: str, body: bytes
 ) -> None:
     url = f"{wire.url}/upload/storage/v1/b/{BUCKET}/o?uploadType=multipart&name=a"
-    answer = wire.session.post(url, data=body, headers={"Content-Type": content_type}, timeout=10)
+    answer = wire.session.post(url, data=body, headers={"Content-Type": content_type}, timeout=60)
     assert (answer.status_code, reason(answer)) == (400, "invalid")
     assert gcs.objects(BUCKET) == {}
 
@@ -190,9 +190,9 @@ def test_a_rewrite_keeps_the_description_unless_another_is_given(gcs: GcsServer,
 
 def test_a_reader_keeps_the_object_it_began_to_read(wire: Wire) -> None:
     wire.upload("a", b"old" * 10_000_000)
-    with wire.session.get(wire.object_url("a"), params={"alt": "media"}, stream=True, timeout=10) as answer:
+    with wire.session.get(wire.object_url("a"), params={"alt": "media"}, stream=True, timeout=60) as answer:
         with requests.Session() as other:
-            other.delete(wire.object_url("a"), timeout=10)
+            other.delete(wire.object_url("a"), timeout=60)
         assert answer.content == b"old" * 10_000_000
 
 

@@ -49,7 +49,7 @@ def test_the_process_prints_its_url_when_it_is_ready_and_ends_on_sigterm(tmp_pat
     with process(tmp_path / "gcs") as (child, wire):
         assert wire.upload("a", b"hello").status_code == 200
         child.send_signal(signal.SIGTERM)
-        assert child.wait(timeout=10) == 0
+        assert child.wait(timeout=60) == 0
     assert (tmp_path / "gcs" / BUCKET / "a").read_bytes() == b"hello"
 
 

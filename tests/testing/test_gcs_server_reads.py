@@ -57,7 +57,7 @@ def test_a_range_behind_the_end_cannot_be_satisfied(wire: Wire, header: str) -> 
 def test_gzip_is_served_as_it_is_stored(wire: Wire) -> None:
     data = gzip.compress(b"hello" * 100)
     wire.multipart({"name": "a", "contentEncoding": "gzip"}, data)
-    with wire.session.get(wire.object_url("a"), params={"alt": "media"}, stream=True, timeout=10) as answer:
+    with wire.session.get(wire.object_url("a"), params={"alt": "media"}, stream=True, timeout=60) as answer:
         assert answer.headers["Content-Encoding"] == "gzip"
         assert answer.headers["X-Goog-Stored-Content-Encoding"] == "gzip"
         assert answer.headers["X-Goog-Stored-Content-Length"] == str(len(data))

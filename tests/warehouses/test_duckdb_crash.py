@@ -97,7 +97,7 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     folder.mkdir(exist_ok=True)
     command = [sys.executable, "-c", script, str(Path(__file__).parent), str(folder), *arguments]
-    return subprocess.run([*trace, *command], capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run([*trace, *command], capture_output=True, text=True, timeout=600, check=False)
 
 
 def calls_on_the_database(

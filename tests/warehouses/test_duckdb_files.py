@@ -29,7 +29,7 @@ def run(code: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-W", "error", "-c", code, *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
         check=False,
     )
 
