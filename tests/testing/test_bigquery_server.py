@@ -67,9 +67,11 @@ def load(client: bigquery.Client, uri: str, table: str, job: str) -> bigquery.Lo
         schema=[bigquery.SchemaField("number", "INTEGER")],
         labels={"etl_plan": "p1"},
     )
-    return client.load_table_from_uri(
+    made = client.load_table_from_uri(
         uri, table, job_id=job, location=LOCATION, job_config=config, timeout=TIMEOUT, retry=None
     )
+    made.exception(timeout=TIMEOUT)  # waits: a load that takes a moment is answered before it is done
+    return made
 
 
 def count(client: bigquery.Client, table: str) -> int:
@@ -170,7 +172,8 @@ def test_a_job_whose_answer_was_lost_is_there(
         proxy.at(1, Drop("after"))
         with pytest.raises(OSError, match="aborted"):
             load(through, uri, table, job)
-        assert through.get_job(job, location=LOCATION, **ONCE).output_rows == 1
+        found = through.get_job(job, location=LOCATION, **ONCE)  # it may be running yet
+        assert found.result(**ONCE).output_rows == 1
         through.close()
     assert count(client, table) == 1
 
