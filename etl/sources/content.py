@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, Any, TypedDict, get_args
 
 import msgspec
 
-from etl.errors import SourceChanged
 from etl.field_types import FieldTypes, merged
 from etl.records import Declarations
 from etl.sources import (
@@ -32,11 +30,11 @@ from etl.sources.csv_dialect import is_tsv
 from etl.sources.decoding import Stream
 from etl.sources.encodings import Utf8
 from etl.sources.entering import enter
-from etl.sources.hidden import shortened
-from etl.sources.members import WITHIN, Choice, Shape, Shapes, checked_members
+from etl.sources.member_walk import Walk
+from etl.sources.members import Shape, checked_members
 from etl.sources.place import Place
 from etl.sources.recognition import HEAD_BYTES, UTF8, Format, Recognised
-from etl.sources.refusals import Damaged, Refused
+from etl.sources.refusals import Refused
 from etl.sources.tar import Tar, is_tar
 
 # Decoded at once. Small enough for the records of a block to stay in the processor's cache: with 128 KiB, nested
@@ -241,70 +239,7 @@ class Content:
                 yield from self._content(stream, place, name, file, advance)
 
     def _members(self, archive: Archive, place: Place, within: str | None) -> Iterator[list[Any]]:
-        """Read the members of an archive; `place` goes from one to the next.
-
-        Args:
-            archive: hands them out.
-            place: in a member, or at the beginning of the archive.
-            within: the member that the archive is; None: it is the file.
-        """
-        above = "" if within is None else within + WITHIN
-        began = place.member if place.member != within else None
-        called = place.file if within is None else f"{place.file} (member {within})"
-        choice = Choice(self._chosen, called)
-        shapes = Shapes(called, chosen=self._chosen is not None)
-        if archive.at_random and began is None:
-            self._look_at_all(archive, choice, shapes, above, place)
-        names: deque[str] = deque(maxlen=_NAMES)
-        resuming = began is not None
-        for member in archive.members():
-            if member is None:
-                yield [place.mark()]
-                continue
-            if not choice.takes(member) or member.open is None:
-                continue
-            name = above + member.name
-            is_it = began is not None and (began == name or began.startswith(name + WITHIN))
-            if resuming and not is_it and archive.at_random:
-                names.append(name)
-                continue
-            with member.open() as file, decoding.decompressed(file, None, within=archive.kind) as stream:
-                if not archive.at_random:
-                    try:
-                        shapes.add(name, self._shape(stream, place, name))
-                    except Damaged:
-                        place.member = name  # for the message: it is the end
-                        raise
-                    shapes.check(begun=True)
-                if resuming and not is_it:
-                    names.append(name)
-                    continue
-                if not is_it:
-                    place.begin(name)
-                resuming = False
-                yield from self._content(stream, place, name, None, None)
-        if resuming:
-            raise SourceChanged(
-                f"{place} is not there any more; the file's members are: {shortened([*names])}; put it back, or "
-                "start the job anew with another name and table"
-            )
-        if not (archive.at_random and began is None):
-            choice.end()
-        place.begin(within)
-        place.offset = None
-
-    def _look_at_all(
-        self, archive: Archive, choice: Choice, shapes: Shapes, above: str, place: Place
-    ) -> None:
-        """See that all members are one table, before the first record is taken."""
-        for member in archive.members():
-            if member is not None and choice.takes(member) and member.open is not None:
-                place.member = above + member.name  # for messages
-                with member.open() as file, decoding.decompressed(file, None, within=archive.kind) as stream:
-                    shapes.add(above + member.name, self._shape(stream, place, above + member.name))
-        place.member = above.removesuffix(WITHIN) or None
-        choice.end()
-        shapes.check(begun=False)
+        return Walk(archive, place, within, self._chosen, self._shape, self._content).read()
 
     def _shape(self, stream: Stream, place: Place, name: str) -> Shape | None:
         head = stream.peek(member_heads.HEAD_BYTES)

@@ -141,8 +141,9 @@ class Choice:
 class Shapes:
     """Sees that the members of an archive are one table.
 
-    Without a choice CSV is where each has more than half of its columns in common with others, or of the others'
-    columns, if those are fewer: yearly files of one table change a column or two, different tables share a key.
+    Without a choice CSV is where a member and those before it have more than half of the columns of whichever has fewer
+    in common, and a quarter of the others': yearly files of one table change a column or two, different tables share
+    a key, and a sample of answers has two columns of many.
     Objects need one key in common, as they leave out what they lack. Where a job names the members, one column in
     common is enough for CSV, and objects are not compared.
 
@@ -194,8 +195,10 @@ class Shapes:
         if not columns or not known or (self._chosen and kind != "CSV"):
             return True
         shared = sum(column in known for column in columns)
-        strict = not self._chosen and kind == "CSV"
-        return 2 * shared > min(len(known), len(columns)) if strict else shared > 0
+        if self._chosen or kind != "CSV":
+            return shared > 0
+        fewer, more = sorted((len(known), len(columns)))
+        return 2 * shared > fewer and 4 * shared >= more
 
 
 def _said(kind: str, columns: list[str]) -> str:

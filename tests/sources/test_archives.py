@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 import zstandard
+from http_sources import serving
+from place_servers import SERVERS
 from pulling import assert_resumes_everywhere, ndjson, pull, small_blocks, taken, write
 
 from etl.errors import SourceChanged, SourceError
@@ -101,12 +103,28 @@ def test_members_that_are_data_of_one_table_are_read(pack: Any, case: str) -> No
     assert_resumes_everywhere(source)
 
 
+def test_archives_are_read_at_other_places_and_over_http(tmp_path: Path) -> None:
+    for name, make in PACK.items():
+        data = make({"a.csv": A, "README": b"?", "b.csv": B})
+        with SERVERS["memory"](tmp_path) as place:
+            place.put(f"a.{name}", data)
+            assert [record["id"] for record in taken(place.files(f"a.{name}"))] == [1, 2, 3]
+            assert_resumes_everywhere(place.files(f"a.{name}"))
+        with serving(data, f"/a.{name}") as (_, made):
+            assert [record["id"] for record in taken(made())] == [1, 2, 3]
+            assert_resumes_everywhere(made())
+
+
 # What is in the archive, and what the refusal says.
 REFUSED: dict[str, tuple[dict[str, bytes], str]] = {
     "two tables": ({"routes.txt": A, "stops.txt": OTHER}, r"routes\.txt.*stops\.txt.*`members`"),
     "two tables that share a key": (
         {"people.csv": A, "orders.csv": b"id,amount,day\n1,2,3\n"},
         r"people\.csv \(CSV: id, name\); orders\.csv \(CSV: id, amount, day\); choose",
+    ),
+    "a table and two columns of it": (
+        {"train.csv": b"id,a,b,c,d,e,f,g,y\n1,1,1,1,1,1,1,1,1\n", "sample.csv": b"id,y\n1,0\n"},
+        r"train\.csv.*sample\.csv",
     ),
     "one without a header": ({"a.csv": A, "b.csv": b"3,c\n4,d\n"}, r"one has no header: a\.csv.*b\.csv"),
     "two formats": ({"a.csv": A, "a.ndjson": b'{"id":1}\n'}, r"a\.csv \(CSV.*a\.ndjson \(JSON"),

@@ -198,7 +198,7 @@ def test_a_file_that_vanished_in_the_middle_of_reading_is_named(place: Place) ->
 
 
 def test_no_secret_is_in_a_cursor_a_fingerprint_or_an_error(place: Place) -> None:
-    place.put("a.ndjson", b"no json\n")
+    place.put("a.ndjson", b'{"n": 1\n')
     source = place.files("a.ndjson", "missing.ndjson")
     with pytest.raises(SourceError) as raised:
         list(pull(source))
