@@ -83,7 +83,7 @@ def may_grow(file: IO[bytes], place: Place, compression: str | None) -> bool:
 
 def restarting(place: Place) -> str:
     """Say what may be done about a file that is another one."""
-    taken = "" if not place.record else f"; the {place.record} that were taken of it stay"
+    taken = "" if not place.record else f" (the {place.record} that were taken of it stay)"
     return (
         'put it back; or set on_changed = "restart", which reads it again from its beginning, as is right for a job '
         f"that merges by a key{taken}; or start the job anew with another name and table"

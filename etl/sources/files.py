@@ -201,6 +201,10 @@ class Files:
     ) -> Generator[list[Any], None, dict[str, Any]]:
         """Read one file from `place` on; returns what is known of CSV after it."""
         opened = storage.open(listed.path)
+        if place.nothing_was_there() and (opened.version is None or opened.version.length):
+            place = FilePlace(
+                file=listed.path, entry=listed.entry, offset=0, before=place.before, **place.known()
+            )
         place.seen = place.seen or Seen()
         with opened.watched(place.seen) as file:
             progress.reads(file, listed.size, lambda: listed.size)

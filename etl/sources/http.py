@@ -274,6 +274,8 @@ class Http:
         if place.done and not self._is_to_be_read(web, named.url, place):
             progress.passed(1)
             return place.known()
+        if place.nothing_was_there():
+            place = Place(file=shown, entry=named.entry, offset=0, **place.known())
         upto = place.seen.upto if place.seen is not None else 0
         try:
             file = self._opening.open(web, named.url, place)

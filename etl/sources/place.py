@@ -115,6 +115,10 @@ class Place(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fie
         self.columns = self.delimiter = self.quote = self.line_end = None
         self.within = []
 
+    def nothing_was_there(self) -> bool:
+        """Say whether the file had no bytes when it was read: what is there now is begun with."""
+        return self.done and self.seen is not None and not self.seen.upto
+
     def known(self) -> dict[str, Any]:
         """Return what a place in the next file is made with: what the files so far have shown of all."""
         return {"types": self.types, "split": self.split}

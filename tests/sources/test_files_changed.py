@@ -172,6 +172,16 @@ def test_a_plain_file_that_grew_gives_the_rest_and_what_is_new(
             assert taken(source, item.cursor) == values(items[index:]) + new
 
 
+@pytest.mark.parametrize("name", [name for name in FORMATS if name != "a.parquet"])
+def test_a_file_of_no_bytes_may_get_some(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path / name, b"")
+    source = source_of(path)
+    marks = cursors(source)
+    assert taken(source, marks[-1]) == []
+    write(path, FORMATS[name](BEFORE))
+    assert taken(source, marks[-1]) == BEFORE
+
+
 @pytest.mark.parametrize("name", [name for name in FORMATS if name not in PLAIN])
 def test_growth_of_what_is_not_read_on_is_named(tmp_path: Path, name: str) -> None:
     path = write(tmp_path / name, FORMATS[name](BEFORE))

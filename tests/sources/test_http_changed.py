@@ -92,6 +92,27 @@ def test_the_same_bytes_are_the_same_content_whatever_the_server_says(name: str,
                 assert taken(made, item.cursor) == values(items[index:])  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("name", ["a.ndjson", "a.csv", "a.ndjson.gz", "a.json"])
+@pytest.mark.parametrize("kind", ["a strong tag", "a weak tag", "a date"])
+def test_a_pull_goes_on_anywhere_where_each_answer_has_a_tag_of_its_own(name: str, kind: str) -> None:
+    content = FORMATS[name](BEFORE)
+    with WebServer(lambda request: conditional(request, content, SAID[kind][request.number % 2])) as server:
+        assert_resumes_everywhere(source_of(server, name))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["a strong tag", "a date"])
+def test_a_pull_of_a_longer_content_goes_on_where_each_answer_has_a_tag_of_its_own(kind: str) -> None:
+    """Longer than what is held of its beginning, so that there are ranges."""
+    content = ndjson([{"n": number, "text": "x" * 1000} for number in range(400)])
+    with WebServer(lambda request: conditional(request, content, SAID[kind][request.number % 2])) as server:
+        made = source(f"{server.url}/a.ndjson")
+        items = pull(made)  # type: ignore[arg-type]
+        marks = [index for index, item in enumerate(items) if isinstance(item, Mark)]
+        for index in marks[::4]:
+            assert taken(made, items[index].cursor) == values(items[index:])  # type: ignore[arg-type]
+        assert any("range" in request.headers for request in server.requests)
+
+
 @pytest.mark.parametrize(("kind", "condition"), [(kind, said[0]) for kind, said in SAID.items() if said[0]])
 def test_a_url_that_was_read_is_asked_for_once_with_a_condition(kind: str, condition: dict[str, str]) -> None:
     with WebServer(lambda request: conditional(request, ndjson(BEFORE), condition)) as server:
@@ -124,6 +145,18 @@ def test_a_plain_content_that_grew_gives_the_rest_and_what_is_new(name: str, kin
         for index, item in enumerate(items):
             if isinstance(item, Mark):
                 assert taken(made, item.cursor) == values(items[index:]) + new  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["a.ndjson", "a.csv.zst"])
+@pytest.mark.parametrize("kind", SAID)
+def test_a_content_of_no_bytes_may_get_some(name: str, kind: str) -> None:
+    before, now = SAID[kind]
+    with WebServer(lambda request: conditional(request, b"", before)) as server:
+        made = source_of(server, name)
+        cursor = cursors(made)[-1]
+        assert taken(made, cursor) == []  # type: ignore[arg-type]
+        server.answer = lambda request: conditional(request, FORMATS[name](BEFORE), now)
+        assert taken(made, cursor) == BEFORE  # type: ignore[arg-type]
 
 
 def test_growth_of_what_is_not_read_on_is_named() -> None:
