@@ -273,6 +273,7 @@ def test_a_name_that_says_another_format_than_the_content_is_an_error_that_says_
         ("a.parquet", CSV, "csv"),
         ("a.json", CSV, "csv"),
     ],
+    ids=["lines", "an array", "Parquet", "an array over lines", "CSV called Parquet", "CSV called JSON"],
 )
 def test_what_the_error_advises_works(tmp_path: Path, name: str, data: bytes, format: Any) -> None:
     path = write(tmp_path / name, data)
@@ -281,7 +282,11 @@ def test_what_the_error_advises_works(tmp_path: Path, name: str, data: bytes, fo
     assert taken(Files(path, format=format)) == ROWS
 
 
-@pytest.mark.parametrize("data", [b'{"error": 1}', b'[{"a": 1}]', NDJSON, PARQUET])
+@pytest.mark.parametrize(
+    "data",
+    [b'{"error": 1}', b'[{"a": 1}]', NDJSON, PARQUET],
+    ids=["an object", "an array", "lines", "Parquet"],
+)
 def test_a_format_that_cannot_be_is_refused_too(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(SourceError, match="`format` says that it is CSV, and its content is"):
         pull(Files(write(tmp_path / "a", data), format="csv"))
