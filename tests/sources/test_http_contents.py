@@ -76,6 +76,6 @@ def test_a_later_run_takes_what_an_error_stood_for() -> None:
 
 def test_parquet_that_is_none_is_told_from_its_first_bytes() -> None:
     with serving(b"<html>Gone</html>", "/a.parquet") as (server, made):
-        with pytest.raises(SourceError, match="HTML|a page"):
+        with pytest.raises(SourceError, match=r"HTML|a page"):
             list(made().pull(None))
         assert len(server.requests) == 1
