@@ -258,9 +258,18 @@ class Content:
         options = msgspec.structs.replace(self._options, encoding=encoding)
         return member_heads.shape_of(found.format, head, member, options)
 
+    def _expect_no_records(self, found: str) -> None:
+        if self._records is not None:
+            raise Refused(
+                found,
+                f"it is {found}, and `records` names the path of rows in JSON",
+                "leave `records` out, or name the right file",
+            )
+
     def _workbook(self, file: Readable, place: Place) -> Iterator[list[Any]]:
         """Read a workbook, or refuse what looks like one: a zip file or an OLE file at its beginning."""
         data = office.held(file)
+        self._expect_no_records("a workbook")
         if self.format is not None:
             raise Refused(
                 "workbook",
@@ -298,6 +307,8 @@ class Content:
             if not stream.plain:
                 stream.read(_BLOCK_OF_BZIP2)  # what is damaged is rubbish up to the checksum that says so
             raise
+        if kind in ("csv", "parquet"):
+            self._expect_no_records(recognition.NAMES[kind])
         if kind == "parquet" and file is not None:
             file.seek(0)  # it is not read from where it was looked at
         if place.offset == 0:

@@ -138,7 +138,10 @@ def _line_by_line(lines: bytes, place: Place, rows: Callable[[bytes, str], list[
 
 def _row_of_line(line: bytes, where: str) -> list[Any]:
     found = row_of(line, where)
-    text = line.strip()
+    text = line.strip(b" \t\r")
+    if text[:1] == b"\x1e" and type(found[0]) is not dict:
+        why = 'it begins with 0x1E, as the texts of a sequence do: set format = "json-seq"'
+        return [unreadable(line, where, f"no JSON ({why})")]
     if text[:1] == b"{" and text[-1:] in b"{[,:" and type(found[0]) is not dict:
         why = 'it ends within an object: where objects go over several lines, set format = "json"'
         return [unreadable(line, where, f"no JSON ({why})")]

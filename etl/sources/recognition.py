@@ -38,7 +38,7 @@ _BY_SUFFIX: dict[str, Format] = {
     ".parquet": "parquet",
 }
 _COMPRESSED = {".gz", ".gzip", ".zst", ".zstd", ".bz2", ".xz", *BY_SUFFIX}
-_NAMES: dict[Format, str] = {
+NAMES: dict[Format, str] = {
     "ndjson": "NDJSON",
     "csv": "CSV",
     "json": "JSON",
@@ -195,6 +195,7 @@ def _format_of(name: str, head: bytes, said: Format | None, *, as_lines: bool = 
     named = _format_by_name(name)
     text = head.decode("utf-8", "replace").lstrip("\ufeff" + _BLANK)
     kind: Format = said or named or _guessed(text, name)
+    is_sequence = text.startswith(_SEPARATOR)
     text = text.lstrip(_BLANK + _SEPARATOR)
     if head.startswith(_PARQUET):
         if (said or named or "parquet") != "parquet":
@@ -208,6 +209,8 @@ def _format_of(name: str, head: bytes, said: Format | None, *, as_lines: bool = 
             "something else, which does not begin with PAR1",
             "set the right `format`, or name the right file",
         )
+    if kind == "csv" and is_sequence and _JSON_BEGINS.match(text):
+        raise _mismatch(said, kind, NAMES["json-seq"], 'set format = "json-seq"')
     if kind == "csv" and (said or named):
         _refuse_json(text, said, as_lines=as_lines)
     elif kind == "ndjson":
@@ -217,7 +220,7 @@ def _format_of(name: str, head: bytes, said: Format | None, *, as_lines: bool = 
 
 def _mismatch(said: Format | None, kind: Format, found: str, advice: str) -> Refused:
     by = "`format` says that it is" if said else "its name says that it is"
-    return Refused(found, f"{by} {_NAMES[kind]}, and its content is {found}", advice)
+    return Refused(found, f"{by} {NAMES[kind]}, and its content is {found}", advice)
 
 
 def _format_by_name(name: str) -> Format | None:

@@ -163,3 +163,30 @@ def test_a_sequence_may_grow(tmp_path: Path) -> None:
     write(path, '\x1e{"a":1}\n {"b":2}\n')
     with pytest.raises(SourceChanged):
         taken(source, cursor)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("a.csv", {}, 'its content is a JSON text sequence: set format = "json-seq"'),
+        ("a", {"format": "csv"}, 'its content is a JSON text sequence: set format = "json-seq"'),
+    ],
+)
+def test_a_sequence_that_is_called_otherwise_is_refused_with_what_helps(
+    tmp_path: Path, name: str, options: Any, message: str
+) -> None:
+    with pytest.raises(SourceError, match=message):
+        read(tmp_path, '\x1e{"a":1}\n', name=name, **options)
+    assert read(tmp_path, '\x1e{"a":1}\n', name=name, format="json-seq") == [{"a": 1}]
+
+
+def test_a_sequence_that_is_called_ndjson_says_what_helps(tmp_path: Path) -> None:
+    [(_, reason)] = read(tmp_path, '\x1e{"a":1}\n', format="ndjson")
+    assert 'set format = "json-seq"' in reason
+    assert read(tmp_path, '\x1e{"a":1}\n', name="a.ndjson") == [{"a": 1}]
+
+
+@pytest.mark.parametrize(("name", "text"), [("a.csv", "a,b\n1,2\n"), ("a", "a;b\n1;2\n")])
+def test_records_of_what_is_no_json_are_refused(tmp_path: Path, name: str, text: str) -> None:
+    with pytest.raises(SourceError, match="it is CSV, and `records` names the path of rows in JSON"):
+        read(tmp_path, text, name=name, records="rows")
