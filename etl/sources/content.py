@@ -44,8 +44,6 @@ _BLOCK_BYTES = 32 << 10
 _BLOCK_OF_BZIP2 = 1 << 20
 # What a workbook may begin with: a zip file; OLE's compound file ([MS-CFB], section 2.2).
 _WORKBOOKS = (b"PK\x03\x04", office.OLE)
-# Remembered to say what members there are, where the one of the cursor is gone.
-_NAMES = 100
 
 # So many files are told of what was found out about them.
 _TOLD = 20
@@ -63,8 +61,8 @@ class ContentOptions(TypedDict, total=False):
         members: which members of a zip file or a tar archive are read: globs, or names, of their paths or of the
             last parts of these. None: all but those that are no data by their names, such as `README.txt`,
             `meta.xml`, `_SUCCESS`; a log line names these. Members are files of their own, in the archive's order.
-            They have to be one table: CSV has more than half of its columns in common, or, where this option names
-            the members, one at least.
+            They have to be one table: CSV has most of its columns in common, or, where this option names the
+            members, one at least; else the job is refused, with their names.
         sheet: which sheet of a workbook is read (xlsx, xlsb, xls, ods; the extra `excel`): its name, or its number from
             1. None: the first one that is shown and not empty; a log line names the others. `header`, `skip_lines`
             (rows of the sheet), `types` and `null` mean there what they mean for CSV; see `etl.sources.workbook`. A
