@@ -237,7 +237,7 @@ class Pages:
         if max_page_bytes < 1:
             raise ValueError(f"max_page_bytes: {max_page_bytes} is not greater than 0")
         self._sieve = Sieve(self._key, self._style.shifts, self._times)
-        self._judge = Judge(self._style, bool(self._key), self._page_size)
+        self._judge = Judge(self._style, bool(self._key), self._sieve, self._page_size)
         self._asker = Asker(
             style=self._style,
             requests=requests,

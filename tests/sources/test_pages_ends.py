@@ -222,7 +222,7 @@ class TestLoops:
     def test_a_loop_that_is_longer_than_what_is_compared_is_found_at_last(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("etl.sources.paging.following.TRAIL", 4)
+        monkeypatch.setattr("etl.sources.paging.place.TRAIL", 4)
 
         def answer(request: Request) -> Answer:
             at = int(request.query.get("c", 1))
@@ -253,6 +253,31 @@ class TestLoops:
             assert taken(source(api, style="offset", page_size=10, key="id")) == [{"id": 1}]
             pages = source(api, style="offset", page_size=10)
             assert until_error(pages, "the same rows as the page before") == [{"id": 1}]
+
+    @pytest.mark.parametrize("key", [None, "id"])
+    @pytest.mark.parametrize(("style", "beyond"), [("page", 1), ("page", 2), ("offset", 1), ("offset", 3)])
+    def test_an_api_that_begins_anew_after_its_last_page_is_not_loaded_twice(
+        self, style: str, beyond: int, key: str | None
+    ) -> None:
+        """Page numbers and offsets beyond the end lead back to some page: that of the number 1, or modulo."""
+
+        def answer(request: Request) -> Answer:
+            begin = int(request.query.get("offset", 0)) or 10 * (int(request.query.get("page", 1)) - 1)
+            return said(rows_of(30)[begin if begin < 30 else (begin - 30) % (10 * beyond) :][:10])
+
+        with Api([]) as api:
+            api.faults = answer
+            pages = source(api, style=style, key=key, overlap=0 if style == "offset" else None)
+            assert until_error(pages, "the same rows as (a|the) page before") == rows_of(30)
+
+    @pytest.mark.parametrize("key", [None, "id"])
+    def test_an_api_that_takes_no_cursor_but_gives_another_one_each_time_is_found(
+        self, key: str | None
+    ) -> None:
+        with Api([]) as api:
+            api.faults = lambda request: said({"rows": rows_of(10), "next": f"token {request.number}"})
+            pages = source(api, **CURSOR, key=key)
+            assert until_error(pages, "the same rows as the page before") == rows_of(10)
 
     def test_pages_without_rows_that_never_end_are_a_named_error(
         self, monkeypatch: pytest.MonkeyPatch

@@ -156,7 +156,10 @@ class TestCircles:
     def test_a_circle_is_found_by_a_job_that_is_resumed_on_each_page(self) -> None:
         with Api([]) as api:
             api.faults = lambda request: said(
-                {"items": [{"id": 1}], "paging": {"next": str(int(request.query.get("after", 0)) % 5 + 1)}}
+                {
+                    "items": [{"id": request.query.get("after")}],
+                    "paging": {"next": str(int(request.query.get("after", 0)) % 5 + 1)},
+                }
             )
 
             def one_page_each(runs: int) -> None:

@@ -18,13 +18,10 @@ from etl.records import is_json
 from etl.sources.paging import links
 from etl.sources.paging.answers import Page
 from etl.sources.paging.paths import MISSING, holds_choice, lookup
-from etl.sources.paging.place import DIGEST_BYTES, PagePlace, digest
+from etl.sources.paging.place import PagePlace, digest, holds, with_step
 from etl.sources.paging.styles import Asked
 
 LOG = logging.getLogger("etl.sources")
-
-# How many pages are compared with each new one: 2 KiB of digests.
-TRAIL = 256
 
 # What APIs give in place of a next cursor, besides null and nothing: Twitter's is 0 (and -1 asks for the first page),
 # Redis' SCAN ends with 0, and programs write their null as text.
@@ -231,7 +228,7 @@ def _advance(place: PagePlace, page: Page, found: Any, current: Any, last: bool)
     if found is None or (same and (last or not page.rows)):
         return replace(place, taken=len(page.rows)), True
     gives = digest([found, page.shape.hex()])
-    if gives in {place.trail[n : n + DIGEST_BYTES] for n in range(0, len(place.trail), DIGEST_BYTES)}:
+    if holds(place.trail, gives):
         raise _stays(page, found) if same else _loop(page)
     steps, mark, new = place.steps + 1, place.mark, digest(found)
     if not same:
@@ -247,7 +244,7 @@ def _advance(place: PagePlace, page: Page, found: Any, current: Any, last: bool)
         previous=len(page.rows),
         steps=steps,
         mark=mark,
-        trail=(place.trail + gives)[-TRAIL * DIGEST_BYTES :],
+        trail=with_step(place.trail, gives),
         stays=place.stays or same,
     )
     return after, last

@@ -10,11 +10,12 @@ from msgspec.structs import replace
 
 from etl.errors import SourceError
 from etl.sources.paging.answers import Page
-from etl.sources.paging.place import PagePlace
+from etl.sources.paging.place import PagePlace, holds, with_step
+from etl.sources.paging.rows import Sieve
 from etl.sources.paging.styles import Style, all_are_there
 from etl.sources.web import Web
 
-# After how many pages that are the same, the API is taken for one that knows no pages.
+# After how many pages that are the same, though there is a key, the API is taken for one that knows no pages.
 _SAME_PAGES = 5
 # After how many pages without a row, which all lead to another one, no end is expected any more.
 _EMPTY_PAGES = 1000
@@ -26,12 +27,14 @@ class Judge:
     Args:
         style: how they are asked for.
         has_key: whether rows are told apart by a key.
+        sieve: knows which rows were taken last.
         page_size: how many rows are asked for; None: what the API gives.
     """
 
-    def __init__(self, style: Style, has_key: bool, page_size: int | None) -> None:
+    def __init__(self, style: Style, has_key: bool, sieve: Sieve, page_size: int | None) -> None:
         self._style = style
         self._has_key = has_key
+        self._sieve = sieve
         self._page_size = page_size
 
     def judge(self, page: Page, place: PagePlace, web: Web) -> tuple[Page, PagePlace, bool]:
@@ -43,22 +46,30 @@ class Judge:
         Raises:
             SourceError: it is one that was taken before, or cannot be followed.
         """
-        shape = page.shape if self._style.shifts else b""
+        shape, shifts = page.shape, self._style.shifts
         again = shape == place.page if shape else not page.rows
-        same = place.same + 1 if again else 0
+        before = bool(shape) and shifts and not again and holds(place.trail, shape)
+        same = place.same + 1 if again or before else 0
         if not shape:
             self._see_no_void(same, page)
-        elif same and all_are_there(place):  # some APIs give their last page for each one after it
+        elif same and shifts and all_are_there(place):  # some APIs give their last page for each one after it
             page, shape, same = dataclasses.replace(page, rows=[], shape=b""), place.page, 0
-        elif same:
-            self._see_no_repetition(page, place)
+        elif same and shifts:
+            self._see_no_repetition(page, place, before)
         try:
             after, ended = self._style.follow(place, page)
         except SourceError as error:  # what the API gave stands in it
             raise type(error)(web.hidden(str(error))) from None
         _see_no_secret(after, page, web)
-        if ended and self._style.looks_back:  # its rows come again, then
-            shape = b""
+        if shape and same and not shifts:  # though something new is given to ask with
+            self._see_no_repetition(page, place, before)
+        if shifts:
+            trail = place.trail if same or not shape else with_step(place.trail, shape)
+            after = replace(after, trail=b"" if ended else trail)
+        if ended:
+            same = 0
+            if self._style.looks_back:  # its rows come again, then
+                shape = b""
         total = None if page.more_than_total else page.total
         return page, replace(after, page=shape, same=same, total=total), ended
 
@@ -69,18 +80,30 @@ class Judge:
                 "with: let more_path or end_cursors say where the end is, or ask for more rows at once (page_size)"
             )
 
-    def _see_no_repetition(self, page: Page, place: PagePlace) -> None:
-        """Refuse the same rows again, in the styles in which a server that knows no paging gives them."""
-        # with a key, it may be that as many rows were put in before it as a page has
-        if place.same < (_SAME_PAGES if self._has_key else 0):
-            return
-        full = len(page.rows) > 1 and len(page.rows) == self._page_size
+    def _see_no_repetition(self, page: Page, place: PagePlace, before: bool) -> None:
+        """Refuse the same rows again: the API takes no notice of what asks for the page, or begins anew.
+
+        Args:
+            page: it has the rows of the page before it; or of an earlier one.
+            place: before it.
+            before: whether it is an earlier one.
+        """
+        if (
+            self._has_key
+            and place.same < _SAME_PAGES
+            and (not before or self._sieve.remembers(page.rows, place))
+        ):
+            return  # it may be that as many rows were put in before it as a page has; they are dropped
+        full = len(page.rows) > 1 and self._page_size in (None, len(page.rows))
         if full and all(row == page.rows[0] for row in page.rows):
             return  # rows that are all alike fill more than one page
+        which = "a page before" if before else "the page before"
+        names = ", ".join(self._style.ask(place.at).params) or "of the link"
         raise SourceError(
-            f"{page.where}: it holds the same rows as the page before: does the API take the parameters "
-            f"{', '.join(self._style.ask(place.at).params)}, and does it count its pages from another number on "
-            "(first_page)? If it gives its last page for each one after it, let total_path say how many rows there are"
+            f"{page.where}: it holds the same rows as {which}: does the API take the parameters {names}, and does it "
+            "count its pages from another number on (first_page)? If it gives its last page or its first one for each "
+            "one after the last, let total_path say how many rows there are; if rows are really alike, ask for more of "
+            "them at once (page_size), or for a field that tells them apart"
         )
 
 

@@ -15,6 +15,9 @@ from etl.records import Mark
 # another with a probability of 1 in 20 million.
 DIGEST_BYTES = 8
 
+# How many pages are compared with each new one: 2 KiB of digests.
+TRAIL = 256
+
 
 class Since(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """What a pass over the rows since a time has asked for, and what it has seen. Times are in microseconds.
@@ -48,12 +51,12 @@ class PagePlace(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
         rows: how many rows the API gave before that page.
         previous: how many of them were on the page before it.
         keys: digests of the last rows before this place, in their order.
-        page: a digest of all rows of the page before.
+        page: a digest of the rows of the page before, or of their keys.
         same: how many pages before that one were the same, or had no rows.
         steps: how many links or cursors were followed.
         mark: a digest of one of them; coming back to it is a loop (Brent's algorithm, BIT 20 (1980), 176-184).
-        trail: digests of what the last pages gave: their rows, with what asks for the page after them. A page that
-            gives the same again is part of a loop.
+        trail: digests of what the last pages gave: their rows, and what asks for the page after them where that is
+            given. A page that gives the same again is part of a loop.
         stays: whether the API gives the same cursor with each page, so that the server alone knows which one is next.
         total: how many rows the API said that there are, where it is told.
         since: where the rows are those that changed since a time.
@@ -107,6 +110,16 @@ def mark_within(cursor: dict[str, Any], taken: int, keys: bytes) -> Mark:
         keys: digests of the last rows before it.
     """
     return Mark({**cursor, "taken": taken, "keys": b64encode(keys).decode()})
+
+
+def holds(trail: bytes, step: bytes) -> bool:
+    """Say whether a trail of digests has one."""
+    return any(trail[n : n + DIGEST_BYTES] == step for n in range(0, len(trail), DIGEST_BYTES))
+
+
+def with_step(trail: bytes, step: bytes) -> bytes:
+    """Return a trail with one digest more, and without the oldest one where it grows too long."""
+    return (trail + step)[-TRAIL * DIGEST_BYTES :]
 
 
 def digest(value: Any) -> bytes:

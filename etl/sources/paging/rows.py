@@ -73,6 +73,11 @@ class Sieve:
         whole = not self._key or any(value is MISSING for values in keys for value in values)
         return digest(rows if whole else keys)
 
+    def remembers(self, rows: Sequence[Any], place: PagePlace) -> bool:
+        """Say whether all of these rows are among the last ones before a place, so that they are not taken again."""
+        known = {one[:DIGEST_BYTES] for one in self._parted(place.keys)}
+        return all(self._read(row, 0, "").digests[:DIGEST_BYTES] in known for row in rows)
+
     def sift(self, page: Page, place: PagePlace, changes: Pass | None) -> Generator[Sifted, None, bytes]:
         """Yield what of a page is wanted; returns the digests to remember after it.
 
