@@ -75,7 +75,9 @@ def loads(text: bytes) -> Any:
         decode = _decoder_of_many(text, shape)
     try:
         return decode(text)
-    except orjson.JSONDecodeError:
+    except (orjson.JSONDecodeError, msgspec.ValidationError):
+        if decode is _exact:
+            raise
         # a number beyond the range of doubles, or nested more deeply than orjson goes; else its reason is the better
         return _exact(text)
 
