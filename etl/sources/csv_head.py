@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -23,6 +23,8 @@ LOG = logging.getLogger("etl.sources")
 
 SAMPLE_BYTES = 1 << 20
 SAMPLE_ROWS = 10_000
+# In so many characters it is found what divides the rows.
+_DIVIDED = 1 << 17
 # What Excel takes for the delimiter, and writes for no other program.
 _SEPARATOR = re.compile(rb'"?sep=([\t\x20-\x21\x23-\x7e])"?(?=\r|\n|\Z)', re.IGNORECASE)
 
@@ -64,17 +66,15 @@ def read_head(
         _pass(before, place)
         sample = sample[len(before) :]
         text = sample.decode(options.encoding, "replace")
-    lines = csv_comments.Lines(form.lines(form.prepared(text)), options.comment)
-    reader = csv.reader(lines, **form.format)
-    first = _first_row(reader, place, form)
-    lines.between = True
+    rest = _Sample(form, form.prepared(text))
+    first = _first_row(rest, place)
     rows: list[list[str]] = []
     if first:
         if options.header is True:
-            header = b"".join(split(sample, any_line_end=any_line_end)[: lines.handed + lines.passed])
+            header = b"".join(split(sample, any_line_end=any_line_end)[: rest.lines])
             _check_text(header, place, options)
             place.columns = _names(first, place)
-            rows = _rows(lines, reader, form)
+            rows = rest.rows()
             if not any(
                 name in place.types or name in options.types or options.declared(name) for name in first
             ):
@@ -92,7 +92,7 @@ def read_head(
     blocks.give_back(sample)
     if place.columns is not None:
         place.types = {**dict.fromkeys(place.columns, UNKNOWN), **place.types}
-        infer([first, *(rows or _rows(lines, reader, form))], place, options)
+        infer([first, *(rows or rest.rows())], place, options)
 
 
 def take_sample(blocks: Blocks, size: int) -> bytes:
@@ -111,9 +111,7 @@ def take_sample(blocks: Blocks, size: int) -> bytes:
 
 def sampled(sample: bytes, form: Form, options: Options) -> list[list[str]]:
     """Return the rows of a sample."""
-    text = form.prepared(sample.decode(options.encoding, "replace"))
-    lines = csv_comments.Lines(form.lines(text), options.comment)
-    return _rows(lines, csv.reader(lines, **form.format), form)
+    return _Sample(form, form.prepared(sample.decode(options.encoding, "replace"))).rows()
 
 
 def infer(rows: list[Any], place: Place, options: Options) -> None:
@@ -170,7 +168,9 @@ def _divide(
     if said is not None and options.delimiter is None:
         found = csv_dialect.Found(said, None, "as its first line says", False)
     else:
-        lines = text.splitlines(keepends=True)
+        lines = text[:_DIVIDED].splitlines(keepends=True)
+        if len(text) > _DIVIDED and len(lines) > 1:
+            del lines[-1]  # it may be cut
         bare = "".join(lines[csv_comments.leading(lines, options) :])
         found = csv_dialect.find(bare, options, tabs=tabs, before=before.delimiter if before else None)
     if found.perhaps is not None:
@@ -195,29 +195,56 @@ def _divide(
     tell(f"{place}: CSV, {divided} ({found.why}){quoted}")
 
 
-def _first_row(reader: Any, place: Place, form: Form) -> list[str]:
+class _Sample:
+    """Reads the rows of a sample.
+
+    Args:
+        form: how rows are found.
+        text: the sample, prepared.
+    """
+
+    def __init__(self, form: Form, text: str) -> None:
+        self._form = form
+        self._restores = form.restores(text)
+        # Python's own lines are many times faster
+        self._lines = None if form.comment is None else csv_comments.Lines(form.lines(text), form.comment)
+        self._reader: Any = csv.reader(self._lines or form.lines(text), **form.format)
+
+    @property
+    def lines(self) -> int:
+        """How many lines were read, comments among them."""
+        read: int = self._reader.line_num
+        return read if self._lines is None else read + self._lines.passed
+
+    def __iter__(self) -> Iterator[list[str]]:
+        for row in self._reader:
+            if self._lines is not None:
+                self._lines.between = True
+            yield self._form.restored(row) if self._restores else row
+
+    def rows(self) -> list[list[str]]:
+        """Return rows; those that cannot be read are met again, and named, by the reading itself."""
+        rows: list[list[str]] = []
+        plain = self._lines is None and not self._restores
+        while len(rows) < SAMPLE_ROWS:
+            try:
+                rows.extend(islice(self._reader if plain else self, SAMPLE_ROWS - len(rows)))
+                break
+            except csv.Error:
+                if self._lines is not None:
+                    self._lines.between = True
+        return rows
+
+
+def _first_row(sample: _Sample, place: Place) -> list[str]:
     """Return the first row that is not blank; an empty list: there is none."""
     try:
-        return form.restored(next(filter(None, reader), []))
+        return next(filter(None, sample), [])
     except csv.Error as error:
         raise SourceError(
             f"{place.on_line(0, 0)}: the header cannot be read ({error}): is this CSV, with lines ended by \\n? "
             "Mend the line, or set `format`"
         ) from error
-
-
-def _rows(lines: csv_comments.Lines, reader: Any, form: Form) -> list[list[str]]:
-    """Return rows for a sample; those that cannot be read are met again, and named, by the reading itself."""
-    rows: list[list[str]] = []
-    while len(rows) < SAMPLE_ROWS:
-        try:
-            for row in islice(reader, SAMPLE_ROWS - len(rows)):
-                lines.between = True
-                rows.append(row)
-            break
-        except csv.Error:
-            lines.between = True
-    return [form.restored(row) for row in rows]
 
 
 def _names(header: list[str], place: Place) -> list[str]:
