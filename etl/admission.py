@@ -152,6 +152,19 @@ def table_columns(job: Settings, document: Checkpoint) -> Columns | None:
     return warehouse.columns(Job.of(document, job.fingerprint))
 
 
+def json_columns(job: Settings, document: Checkpoint) -> set[str]:
+    """Return the fields that the table takes as JSON: Parquet would add to their objects the names of all others."""
+    warehouse: object = job.warehouse
+    if (
+        job.format.name != "parquet"
+        or isinstance(warehouse, ChecksRecords)
+        or not isinstance(warehouse, KnowsColumns)
+    ):
+        return set()
+    columns = warehouse.columns(Job.of(document, job.fingerprint)) or ()
+    return {column.name for column in columns if column.type == "JSON" and column.mode != "REPEATED"}
+
+
 def _merged_by(warehouse: object) -> tuple[str, ...]:
     """Return the fields that say which rows are one, and which of two is the younger one."""
     if not isinstance(warehouse, MergesByKey):

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, closing, suppress
 from typing import Any
 
 from etl import formats, progress, refreshes
-from etl.admission import Admission, table_columns
+from etl.admission import Admission, json_columns, table_columns
 from etl.checkpoint import SMALLEST_PART, Part, State, replace
 from etl.dead_letters import DeadLetters
 from etl.errors import (
@@ -68,7 +68,7 @@ class Engine:
         self._pressed = 0  # the working set at which the open part was cut; 0: it was not
         self._hygiene = Housekeeping(settings.pipeline, emit)
         self._table = table_columns(settings, lease.document)
-        self._wide = WideObjects(self._is_wide)
+        self._wide = WideObjects(self._is_wide, json_columns(settings, lease.document))
         self._widened: Admission | None = None  # of a part that has to be begun again with a wider schema
         self._open_part = (0, 0)  # the records and the bytes of the part that is being written
         self.stopped: str | None = None

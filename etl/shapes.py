@@ -10,7 +10,7 @@ columns for all: from `MOST_KEYS` different names on its field is JSON, as a who
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
@@ -63,13 +63,14 @@ class WideObjects:
 
     Args:
         tell: called with the name of each field that is found.
+        known: the names of fields that are JSON without a look.
 
     Attributes:
         fields: their names.
     """
 
-    def __init__(self, tell: Callable[[str], None] = lambda _: None) -> None:
-        self.fields: set[str] = set()
+    def __init__(self, tell: Callable[[str], None] = lambda _: None, known: Collection[str] = ()) -> None:
+        self.fields = set(known)
         self._tell = tell
         self._seen = 0
         # The names of the objects in each field, and within these the names of the objects there.
