@@ -69,7 +69,7 @@ class Form:
 
     def prepared(self, text: str) -> str:
         """Return a text as the `csv` module can read it with `format`; what begins it begins a line."""
-        if not self._any_line_end and text.count("\r") != text.count("\r\n"):
+        if not self._any_line_end and "\r" in text and text.count("\r") != text.count("\r\n"):
             text = _WITHIN_A_LINE.sub(RETURN, text)
         return self._in_short(text)
 
