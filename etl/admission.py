@@ -48,7 +48,10 @@ class Admission:
             own.expect_types(self._known)
         if own is None and isinstance(job.format, formats.TakesTypes):
             job.format.assume(self._known, wide.fields)
-        self._shapes = Shapes(wide) if job.warehouse is not None and own is None else None
+        suspicion = formats.Suspicion()
+        if isinstance(job.format, formats.TakesSuspicion):
+            job.format.suspicion = suspicion
+        self._shapes = Shapes(wide, suspicion) if job.warehouse is not None and own is None else None
 
     @property
     def fields(self) -> Fields | None:

@@ -113,6 +113,27 @@ class TakesTypes(Protocol):
         """
 
 
+class Suspicion:
+    """Says whether the record that is handed on may hold a float, so that those that hold none need no look.
+
+    Attributes:
+        now: whether it may.
+    """
+
+    __slots__ = ("now",)
+
+    def __init__(self) -> None:
+        self.now = True
+
+
+@runtime_checkable
+class TakesSuspicion(Protocol):
+    """A format that looks for floats that are not finite."""
+
+    suspicion: Suspicion
+    """What is told of each record right before it is handed on."""
+
+
 class SchemaWidened(Exception):
     """A record does not fit the schema that the part was begun with; the format has the wider one now.
 
@@ -125,18 +146,21 @@ class Ndjson:
 
     name = "ndjson"
 
+    def __init__(self) -> None:
+        self.suspicion = Suspicion()
+
     def encode(
         self, records: Iterator[Record], write: Write, refuse: Refuse, batch_bytes: int
     ) -> Generator[int, None, None]:
         """Encode one part; see `Format`."""
-        dumps, options = orjson.dumps, orjson.OPT_APPEND_NEWLINE
+        dumps, options, suspicion = orjson.dumps, orjson.OPT_APPEND_NEWLINE, self.suspicion
         # One buffer: a list of orjson's results would keep the start buffer of each, some 4 KB.
         batch = bytearray()
         count = 0
         for record in records:
             try:
                 line = dumps(record, portable, options)
-                if _null(line) and _holds_no_number(record):
+                if suspicion.now and _null(line) and _holds_no_number(record):
                     line = dumps(portable_numbers(record), portable, options)
             except TypeError:
                 try:
@@ -160,6 +184,18 @@ class NdjsonGzip:
 
     name = "ndjson.gz"
 
+    def __init__(self) -> None:
+        self._lines = Ndjson()
+
+    @property
+    def suspicion(self) -> Suspicion:
+        """What is told of each record; see `TakesSuspicion`."""
+        return self._lines.suspicion
+
+    @suspicion.setter
+    def suspicion(self, suspicion: Suspicion) -> None:
+        self._lines.suspicion = suspicion
+
     def encode(
         self, records: Iterator[Record], write: Write, refuse: Refuse, batch_bytes: int
     ) -> Generator[int, None, None]:
@@ -171,7 +207,7 @@ class NdjsonGzip:
                 write(compressed)
 
         # A batch of text, so that batches of compressed bytes come often enough for small parts.
-        yield from Ndjson().encode(records, compress, refuse, batch_bytes)
+        yield from self._lines.encode(records, compress, refuse, batch_bytes)
         write(compressor.flush())
 
 

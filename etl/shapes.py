@@ -16,6 +16,7 @@ from decimal import Decimal
 from typing import Any
 
 from etl.field_types import FieldTypes, is_of
+from etl.formats import Suspicion
 from etl.records import Record
 
 # Python's types and the kinds that every value of them is written as.
@@ -36,6 +37,9 @@ KINDS: dict[type, str] = {
     list: "array",
 }
 
+# Python's types that hold no float, in no way.
+WITHOUT_FLOATS = KINDS.keys() - {float, dict, list}
+
 # What is said of a field that is JSON, and of one whose Python types do not tell.
 JSON = "json"
 UNKNOWN = "unknown"
@@ -53,7 +57,7 @@ MOST_NAMES = 3000
 
 # So many records are looked into, then one of `SELDOM`: a look takes as long as to encode the record three times over.
 LOOKED_INTO = 1000
-SELDOM = 16
+SELDOM = 32
 
 Fields = dict[str, tuple[str, ...]]
 
@@ -78,7 +82,7 @@ class WideObjects:
         self._counts: dict[str, int] = {}
 
     def look(self, record: Record, nested: tuple[str, ...]) -> None:
-        """Look into the fields of a record that hold objects or lists, or into those of every 16th record."""
+        """Look into the fields of a record that hold objects or lists, or into those of a few records."""
         self._seen += 1
         if self._seen > LOOKED_INTO and self._seen % SELDOM:
             return
@@ -109,25 +113,29 @@ class Shapes:
 
     Args:
         wide: finds the objects that are no columns.
+        suspicion: told of each record whether it may hold a float.
     """
 
-    def __init__(self, wide: WideObjects | None = None) -> None:
+    def __init__(self, wide: WideObjects | None = None, suspicion: Suspicion | None = None) -> None:
         self._wide = wide or WideObjects()
-        # Each with the names of the fields that hold objects or lists.
-        self._shapes: dict[tuple[Any, ...], tuple[str, ...]] = {}
+        self._suspicion = suspicion or Suspicion()
+        # Each with the names of the fields that hold objects or lists, and whether a value may be a float.
+        self._shapes: dict[tuple[Any, ...], tuple[tuple[str, ...], bool]] = {}
         self._types: dict[Any, set[type]] = {}
 
     def note(self, records: Iterator[Record]) -> Iterator[Record]:
         """Pass records on, and note the shape of each."""
-        shapes, look = self._shapes, self._wide.look
+        shapes, look, suspicion = self._shapes, self._wide.look, self._suspicion
         for record in records:
             shape = (*record, *map(type, record.values()))
-            nested = shapes.get(shape)
-            if nested is None:
+            known = shapes.get(shape)
+            if known is None:
                 nested = tuple(name for name, value in record.items() if value.__class__ in (dict, list))
                 if len(shapes) >= MOST_SHAPES:
                     self._fold()
-                shapes[shape] = nested
+                floats = any(value.__class__ not in WITHOUT_FLOATS for value in record.values())
+                known = shapes[shape] = (nested, floats)
+            nested, suspicion.now = known
             if nested:
                 look(record, nested)
             yield record
