@@ -101,6 +101,8 @@ def number(text: str) -> float | Decimal:
             return value
     if len(exponent.lstrip("+-0")) <= 4:
         exact = Decimal(text)
+        if value and abs(value) != _INFINITY and Decimal(repr(value)) == exact:
+            return value  # the shortest form: where two are as near, it need not be the one that is printed
         if abs(exact.adjusted()) <= _LARGEST_EXPONENT:
             return exact
     raise ValueError(f"the number {text[:40]} is beyond all that is stored: more than 1E{_LARGEST_EXPONENT}")

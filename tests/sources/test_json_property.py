@@ -70,7 +70,7 @@ def agree(found: Any, wanted: Any) -> bool:
         return type(found) is list and len(found) == len(wanted) and all(map(agree, found, wanted))
     if isinstance(wanted, Decimal) and type(found) is float:
         digits = len(wanted.as_tuple().digits)
-        return Decimal(f"{found:.{digits - 1}e}") == wanted
+        return wanted in (Decimal(f"{found:.{digits - 1}e}"), Decimal(repr(found)))
     return type(found) is type(wanted) and found == wanted
 
 
