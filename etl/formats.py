@@ -57,6 +57,9 @@ _null = re.compile(rb"null").search
 _packed = msgspec.msgpack.Encoder().encode
 _not_finite = re.compile(rb"\xcb[\x7f\xff][\xf0-\xff]").search
 
+# More digits than any warehouse's decimals have.
+LONGEST_DECIMAL = 100
+
 Write = Callable[[bytes | bytearray | memoryview], None]
 Refuse = Callable[[Record, str], None]
 
@@ -278,7 +281,7 @@ def portable(value: Any) -> Any:
     if isinstance(value, (bytes, bytearray, memoryview)):
         return base64.b64encode(value).decode("ascii")
     if isinstance(value, Decimal):
-        return str(value) if value.is_finite() else number_word(value)
+        return _digits(value) if value.is_finite() else number_word(value)
     if isinstance(value, timedelta):
         return interval(value)
     if isinstance(value, Mapping):
@@ -307,6 +310,12 @@ def portable_numbers(value: Any) -> Any:
         names = (field.name for field in dataclasses.fields(value) if not field.name.startswith("_"))
         return {name: portable_numbers(getattr(value, name)) for name in names}
     return value
+
+
+def _digits(value: Decimal) -> str:
+    """Write a number without an exponent, which DuckDB's casts to decimals do not take exactly, unless it is long."""
+    text = str(value)
+    return format(value, "f") if "E" in text and abs(value.adjusted()) <= LONGEST_DECIMAL else text
 
 
 def number_word(value: float | Decimal) -> str:

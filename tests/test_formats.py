@@ -56,6 +56,7 @@ class Measure:
         (b"\x00\xff", "AP8="),
         (bytearray(b"x"), "eA=="),
         (Decimal("12.50"), "12.50"),
+        ([Decimal("1E-7"), Decimal("1E+3"), Decimal("1E+999")], ["0.0000001", "1000", "1E+999"]),
         (Decimal("NaN"), "NaN"),
         ([Decimal("-Infinity"), Decimal("sNaN")], ["-Infinity", "NaN"]),
         (datetime(2024, 1, 2, 3, 4, 5), "2024-01-02T03:04:05"),

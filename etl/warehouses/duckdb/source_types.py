@@ -75,8 +75,8 @@ def refined(
     kind = kind_of(type_)
     if kind is None:
         return infer(found, path)
-    if found in (NULL, JSON):  # nothing but null, [] or {}
-        return kind if found == NULL or kind.fields is not None else infer(found, path)
+    if found in (NULL, JSON):  # nothing but null, [] or {}; or mixed, which has no type of its own
+        return kind
     if found.scalar in TEXTS and type_.name not in ("boolean", "integer", "unsigned", "null"):
         if kind != VARCHAR:
             note(path)
