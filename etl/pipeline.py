@@ -34,6 +34,7 @@ from etl.records import (
     Unreadable,
     describe,
     name_of,
+    nobody,
     puller,
 )
 from etl.takeover import Takeover, sink_errors
@@ -366,11 +367,15 @@ class Pipeline:
             return
         warehouse: object = self.warehouse
 
-        def declared(field: str) -> Declared | None:
-            type_ = warehouse.declared(field) if isinstance(warehouse, Declares) else None
-            return None if type_ is None else Declared(type=type_)
+        found: Declarations = nobody
+        if isinstance(warehouse, Declares) and warehouse.declares:
+            of_column = warehouse.declared
 
-        found: Declarations = declared
+            def declared(field: str) -> Declared | None:
+                type_ = of_column(field)
+                return None if type_ is None else Declared(type=type_)
+
+            found = declared
         transforms: tuple[object, ...] = self.transforms
         for transform in reversed(transforms):
             if isinstance(transform, PassesDeclared):

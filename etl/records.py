@@ -137,6 +137,11 @@ class Declared(msgspec.Struct, frozen=True, kw_only=True):
 Declarations = Callable[[str], Declared | None]
 
 
+def nobody(_field: str) -> Declared | None:
+    """Say that nothing is declared."""
+    return None
+
+
 @runtime_checkable
 class TakesDeclared(Protocol):
     """A source of texts that have no types, such as CSV, which makes values of them.

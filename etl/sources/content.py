@@ -8,7 +8,7 @@ from typing import IO, Any, TypedDict, get_args
 import msgspec
 
 from etl.field_types import FieldTypes, merged
-from etl.records import Declarations
+from etl.records import Declarations, nobody
 from etl.sources import (
     archives,
     csv_options,
@@ -16,6 +16,7 @@ from etl.sources import (
     decoding,
     encodings,
     json_content,
+    json_decoder,
     json_layout,
     json_path,
     member_heads,
@@ -200,7 +201,7 @@ class Content:
         self._options = msgspec.structs.replace(self._options, declared=declared)
 
     def __getstate__(self) -> dict[str, Any]:
-        options = msgspec.structs.replace(self._options, declared=csv_options.nobody)
+        options = msgspec.structs.replace(self._options, declared=nobody)
         return {**self.__dict__, "_options": options}
 
     def _tell(self, said: str) -> None:
@@ -344,7 +345,14 @@ class Content:
                 )
             else:
                 records = json_content.read(
-                    stream, place, kind, head, self._records, self._envelopes, block=self._block_bytes
+                    stream,
+                    place,
+                    kind,
+                    head,
+                    self._records,
+                    self._envelopes,
+                    block=self._block_bytes,
+                    decoder=json_decoder.decoder(self._options.declared),
                 )
         yield from records
         if not stream.plain or kind == "json":

@@ -7,15 +7,10 @@ from typing import Any
 
 import msgspec
 
-from etl.records import Declarations, Declared
+from etl.records import Declarations, nobody
 from etl.sources import csv_types, encodings
 
 _LINE_ENDS = frozenset("\r\n")
-
-
-def nobody(_name: str) -> Declared | None:
-    """Say of no field that it was declared."""
-    return None
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):

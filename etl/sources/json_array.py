@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from etl.errors import SourceError
 from etl.sources import json_numbers
 from etl.sources.decoding import Stream
+from etl.sources.json_decoder import DECODER, Decoder
 from etl.sources.json_text import BLANK, TOKEN, Text
 from etl.sources.lines import LONGEST_LINE, OBJECTS, not_an_object, row_of, why_not_json
 from etl.sources.place import Place, unreadable
@@ -37,13 +38,14 @@ class _Elements(NamedTuple):
     closed: bool
 
 
-def read(stream: Stream, place: Place, *, block: int) -> Iterator[list[Any]]:
+def read(stream: Stream, place: Place, *, block: int, decoder: Decoder = DECODER) -> Iterator[list[Any]]:
     """Decode an array; yields lists of records, each with a mark at its end, which lies behind a comma.
 
     Args:
         stream: the content, at `place`.
         place: moved on with what was read.
         block: how many bytes to decode at once.
+        decoder: decodes records.
 
     Raises:
         SourceError: it is no array, ends within, or goes on after its end.
@@ -61,7 +63,7 @@ def read(stream: Stream, place: Place, *, block: int) -> Iterator[list[Any]]:
             )
         text.take(1)
         place.offset = text.at
-    yield from elements(text, place, b"]", begins=begins, block=block)
+    yield from elements(text, place, b"]", begins=begins, block=block, decoder=decoder)
     if rest := text.first():
         raise SourceError(
             f"{place}: something follows the array's end, after {place.record} elements: "
@@ -69,7 +71,9 @@ def read(stream: Stream, place: Place, *, block: int) -> Iterator[list[Any]]:
         )
 
 
-def elements(text: Text, place: Place, closing: bytes, *, begins: bool, block: int) -> Iterator[list[Any]]:
+def elements(
+    text: Text, place: Place, closing: bytes, *, begins: bool, block: int, decoder: Decoder
+) -> Iterator[list[Any]]:
     """Decode the elements of an array, or the members of an object, up to its end, which is taken.
 
     Args:
@@ -78,6 +82,7 @@ def elements(text: Text, place: Place, closing: bytes, *, begins: bool, block: i
         closing: the bracket that closes it.
         begins: whether `text` is behind the bracket, so that there may be no element.
         block: how many bytes to decode at once.
+        decoder: decodes records.
 
     Yields:
         Lists of records, each with a mark at its end; the last one without.
@@ -91,7 +96,7 @@ def elements(text: Text, place: Place, closing: bytes, *, begins: bool, block: i
         ended = len(text.data) < wanted and not text.more(wanted - len(text.data))
         batch: list[Any] | None = None
         if guess is not None and (end := text.data.rfind(guess)) > 0:
-            batch = _at_once(b"[" + text.data[: end + 1] + b"]", None)
+            batch = _at_once(b"[" + text.data[: end + 1] + b"]", None, decoder)
             if batch is None:
                 guess = None
             else:
@@ -113,7 +118,7 @@ def elements(text: Text, place: Place, closing: bytes, *, begins: bool, block: i
                     )
                 wanted = max(block, 2 * len(text.data))
                 continue
-            batch = _decoded(text.data, found.ends, place, closing, begins)
+            batch = _decoded(text.data, found.ends, place, closing, begins, decoder)
             taken, closed = found.ends[-1] + 1, found.closed
             guess = _guess(text.data, found.ends[0]) if closing == b"]" else None
         wanted = block
@@ -160,19 +165,24 @@ def _guess(data: bytes, end: int) -> bytes | None:
     return between[0] if between else None
 
 
-def _at_once(text: bytes, count: int | None) -> list[Any] | None:
+def _at_once(text: bytes, count: int | None, decoder: Decoder) -> list[Any] | None:
     """Decode an array of objects; None: it is none, or not of `count` objects."""
     try:
-        batch = json_numbers.loads(text)
+        batch = decoder.records(text)
     except json_numbers.NOT_JSON:
         return None
     right = (count is None or len(batch) == count) and OBJECTS.issuperset(map(type, batch))
     return batch if right else None
 
 
-def _decoded(data: bytes, ends: list[int], place: Place, closing: bytes, begins: bool) -> list[Any]:
+def _decoded(
+    data: bytes, ends: list[int], place: Place, closing: bytes, begins: bool, decoder: Decoder
+) -> list[Any]:
     """Decode elements together, or else one by one."""
-    if closing == b"]" and (batch := _at_once(b"[" + data[: ends[-1]] + b"]", len(ends))) is not None:
+    if (
+        closing == b"]"
+        and (batch := _at_once(b"[" + data[: ends[-1]] + b"]", len(ends), decoder)) is not None
+    ):
         return batch
     batch = []
     start = 0
@@ -181,19 +191,21 @@ def _decoded(data: bytes, ends: list[int], place: Place, closing: bytes, begins:
         where = f"{place}, element {place.record + len(batch) + 1} (byte {(place.offset or 0) + start})"
         # there may be no element at all, but none of several may be missing
         if element or not begins or len(ends) > 1:
-            batch += row_of(element, where) if closing == b"]" else [_member(element, where)]
+            batch += (
+                row_of(decoder, element, where) if closing == b"]" else [_member(element, where, decoder)]
+            )
         start = end + 1
     return batch
 
 
-def _member(element: bytes, where: str) -> Any:
+def _member(element: bytes, where: str, decoder: Decoder) -> Any:
     """Decode a member of an object into a row that has its name."""
     named = _NAME.match(element)
     if named is None:
         return unreadable(element, where, "no JSON (it does not begin with a name and a colon)")
     try:
         name = json_numbers.loads(named[1])
-        value = json_numbers.loads(element[named.end() :])
+        value = decoder.records(element[named.end() :])
     except json_numbers.NOT_JSON as error:
         return unreadable(element, where, why_not_json(element, error))
     return member_row(name, value, element, where)

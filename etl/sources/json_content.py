@@ -9,6 +9,7 @@ from typing import Any
 
 from etl.sources import json_array, json_documents, json_layout, json_path, json_records, json_sequence, lines
 from etl.sources.decoding import Stream
+from etl.sources.json_decoder import DECODER, Decoder
 from etl.sources.json_text import BLANK
 from etl.sources.place import Place
 
@@ -34,6 +35,7 @@ def read(
     told: set[str],
     *,
     block: int,
+    decoder: Decoder = DECODER,
 ) -> Iterator[list[Any]]:
     """Decode JSON; yields lists of records with marks.
 
@@ -45,18 +47,19 @@ def read(
         records: the path of the rows; None: each object is one.
         told: what was told already; what is told now is added.
         block: how many bytes to decode at once.
+        decoder: decodes records.
     """
     if kind == "json" and records is not None:
-        return json_records.read(stream, place, records, block=block)
+        return json_records.read(stream, place, records, block=block, decoder=decoder)
     if kind == "json" and _is_array(head):
-        return json_array.read(stream, place, block=block)
-    rows = None if records is None else partial(json_path.rows_of, records)
+        return json_array.read(stream, place, block=block, decoder=decoder)
+    rows = None if records is None else partial(json_path.rows_of, decoder, records)
     if kind == "json-seq":
-        batches = json_sequence.read(stream, place, block=block, rows=rows)
+        batches = json_sequence.read(stream, place, block=block, decoder=decoder, rows=rows)
     elif kind == "json":
-        batches = json_documents.read(stream, place, block=block)
+        batches = json_documents.read(stream, place, block=block, decoder=decoder)
     else:
-        batches = lines.read(stream, place, block=block, rows=rows)
+        batches = lines.read(stream, place, block=block, decoder=decoder, rows=rows)
     return batches if records is not None or place.record else _looked_at(batches, place, told)
 
 

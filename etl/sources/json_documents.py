@@ -11,6 +11,7 @@ from typing import Any
 from etl.errors import SourceError
 from etl.sources import json_numbers
 from etl.sources.decoding import Stream
+from etl.sources.json_decoder import DECODER, Decoder
 from etl.sources.json_text import BLANK, TOKEN, Text
 from etl.sources.lines import LONGEST_LINE, OBJECTS, row_of
 from etl.sources.place import Place
@@ -19,13 +20,14 @@ from etl.sources.place import Place
 _BETWEEN = (b"}\n{", b"}\r\n{")
 
 
-def read(stream: Stream, place: Place, *, block: int) -> Iterator[list[Any]]:
+def read(stream: Stream, place: Place, *, block: int, decoder: Decoder = DECODER) -> Iterator[list[Any]]:
     """Decode objects; yields lists of records, each with a mark at its end, which lies behind an object.
 
     Args:
         stream: the content, at `place`.
         place: moved on with what was read.
         block: how many bytes to decode at once.
+        decoder: decodes records.
 
     Raises:
         SourceError: something stands between two objects, or it ends within one.
@@ -34,10 +36,10 @@ def read(stream: Stream, place: Place, *, block: int) -> Iterator[list[Any]]:
     wanted = block
     while True:
         ended = len(text.data) < wanted and not text.more(wanted - len(text.data))
-        found = _at_once(text.data)
+        found = _at_once(text.data, decoder)
         if found is None:
             ends = _ends(text, place)
-            found = _one_by_one(text, ends, place), ends[-1] if ends else 0
+            found = _one_by_one(text, ends, place, decoder), ends[-1] if ends else 0
         batch, taken = found
         if not taken:
             if not text.data.strip(BLANK):
@@ -66,14 +68,14 @@ def read(stream: Stream, place: Place, *, block: int) -> Iterator[list[Any]]:
         del batch, found  # the memory is used again for the next one
 
 
-def _at_once(data: bytes) -> tuple[list[Any], int] | None:
+def _at_once(data: bytes, decoder: Decoder) -> tuple[list[Any], int] | None:
     """Decode all objects that end before another one begins on the next line; None: that is not how it is."""
     for between in _BETWEEN:
         end = data.rfind(between) + 1
         if end:
             objects = data[:end].replace(between, between.replace(b"}", b"},"))
             try:
-                batch = json_numbers.loads(b"[" + objects + b"]")
+                batch = decoder.records(b"[" + objects + b"]")
             except json_numbers.NOT_JSON:
                 return None
             right = len(batch) == data.count(between, 0, end) + 1 and OBJECTS.issuperset(map(type, batch))
@@ -113,12 +115,12 @@ def _ends(text: Text, place: Place) -> list[int]:
     return ends
 
 
-def _one_by_one(text: Text, ends: list[int], place: Place) -> list[Any]:
+def _one_by_one(text: Text, ends: list[int], place: Place, decoder: Decoder) -> list[Any]:
     batch: list[Any] = []
     begin = 0
     for end in ends:
         value = text.data[begin:end].lstrip(BLANK)
         where = f"{place}, object {place.record + len(batch) + 1} (byte {text.at + end - len(value)})"
-        batch += row_of(value, where)
+        batch += row_of(decoder, value, where)
         begin = end
     return batch

@@ -82,6 +82,20 @@ def loads(text: bytes) -> Any:
         return _exact(text)
 
 
+def is_as_written(text: bytes) -> bool:
+    """Say whether `loads` gives each number of a JSON text as it is written: a float is that very number."""
+    shape = text.translate(_SHAPES)
+    if _LONG not in shape:
+        return True  # 15 digits at most, all of which a double holds
+    runs = b",".join(run for run in text.translate(_DIGITS).split() if len(run) >= len(_LONG))
+    try:
+        return (
+            orjson.dumps(orjson.loads(b"[" + runs + b"]"))[1:-1] == runs and _LONG_WITH_EXPONENT not in shape
+        )
+    except orjson.JSONDecodeError:
+        return False
+
+
 def number(text: str) -> float | Decimal:
     """Return the value of a JSON number that has a fraction or an exponent.
 
@@ -108,6 +122,16 @@ def number(text: str) -> float | Decimal:
     raise ValueError(f"the number {text[:40]} is beyond all that is stored: more than 1E{_LARGEST_EXPONENT}")
 
 
+def _written(text: str) -> float | Decimal:
+    value = number(text)
+    if type(value) is Decimal or repr(value) == text:
+        return value
+    exact = Decimal(text)
+    return value if Decimal(repr(value)) == exact else exact
+
+
+# Decodes as `loads` does, but a number becomes a `float` only where that is the very number.
+loads_as_written: Callable[[bytes], Any] = msgspec.json.Decoder(float_hook=_written).decode
 _exact: Callable[[bytes], Any] = msgspec.json.Decoder(float_hook=number).decode
 _of_whole_numbers: Callable[[bytes], Any] = msgspec.json.Decoder().decode
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from etl.sources import json_numbers
 from etl.sources.json_array import member_row
+from etl.sources.json_decoder import Decoder
 from etl.sources.lines import not_an_object, why_not_json
 from etl.sources.place import unreadable
 
@@ -86,10 +87,10 @@ def no_array(path: str, value: str) -> str:
     return f"at records = {path!r} stands no array of rows but {value}: name the path of the array{hint}"
 
 
-def rows_of(path: str, text: bytes, where: str) -> list[Any]:
+def rows_of(decoder: Decoder, path: str, text: bytes, where: str) -> list[Any]:
     """Decode a document and return the rows at a path; what is none is unreadable."""
     try:
-        return rows_in(json_numbers.loads(text), path, where)
+        return decoder.settled(rows_in(decoder.document(text), path, where))
     except json_numbers.NOT_JSON as error:
         return [unreadable(text, where, why_not_json(text, error))]
     except NoRows as error:

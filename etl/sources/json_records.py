@@ -12,6 +12,7 @@ from typing import Any
 from etl.errors import SourceError
 from etl.sources import json_array
 from etl.sources.decoding import Stream
+from etl.sources.json_decoder import DECODER, Decoder
 from etl.sources.json_path import EVERY, MOST_NAMES, below, goes_on, is_of_rows, no_array, nothing_at
 from etl.sources.json_text import Text
 from etl.sources.place import Place
@@ -24,7 +25,9 @@ _KINDS = {b'"': "a string", b"{": "an object", b"t": "a boolean", b"f": "a boole
 _Batches = Generator[list[Any], None, bool]
 
 
-def read(stream: Stream, place: Place, path: str, *, block: int) -> Iterator[list[Any]]:
+def read(
+    stream: Stream, place: Place, path: str, *, block: int, decoder: Decoder = DECODER
+) -> Iterator[list[Any]]:
     """Read the rows at `path`; yields lists of records, and marks.
 
     Args:
@@ -32,11 +35,12 @@ def read(stream: Stream, place: Place, path: str, *, block: int) -> Iterator[lis
         place: moved on with what was read.
         path: of the rows, see `json_path`.
         block: how many bytes to decode at once.
+        decoder: decodes records.
 
     Raises:
         SourceError: it is no JSON, ends within, or has no rows at the path.
     """
-    return _Walk(Text(stream, place, block), place, path, block).documents()
+    return _Walk(Text(stream, place, block), place, path, block, decoder).documents()
 
 
 class _Walk:
@@ -46,7 +50,8 @@ class _Walk:
     around the place are `place.within`, the innermost last.
     """
 
-    def __init__(self, text: Text, place: Place, path: str, block: int) -> None:
+    def __init__(self, text: Text, place: Place, path: str, block: int, decoder: Decoder) -> None:
+        self._decoder = decoder
         self._text = text
         self._place = place
         self._path = path
@@ -116,7 +121,9 @@ class _Walk:
 
     def _rest_of_rows(self, frame: str, *, begins: bool) -> _Batches:
         closing = _CLOSES[frame[0]]
-        yield from json_array.elements(self._text, self._place, closing, begins=begins, block=self._block)
+        yield from json_array.elements(
+            self._text, self._place, closing, begins=begins, block=self._block, decoder=self._decoder
+        )
         self._within.pop()
         yield self._marked()
         return True

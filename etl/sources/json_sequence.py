@@ -7,11 +7,13 @@ nowhere else. Empty texts are passed over (section 2.1).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from etl.errors import SourceError
 from etl.sources import json_numbers
 from etl.sources.decoding import Stream
+from etl.sources.json_decoder import DECODER, Decoder
 from etl.sources.json_text import BLANK, Text
 from etl.sources.lines import LONGEST_LINE, OBJECTS, row_of
 from etl.sources.place import Place
@@ -20,7 +22,12 @@ SEPARATOR = b"\x1e"
 
 
 def read(
-    stream: Stream, place: Place, *, block: int, rows: Callable[[bytes, str], list[Any]] | None = None
+    stream: Stream,
+    place: Place,
+    *,
+    block: int,
+    decoder: Decoder = DECODER,
+    rows: Callable[[bytes, str], list[Any]] | None = None,
 ) -> Iterator[list[Any]]:
     """Decode a sequence; yields lists of records, each with a mark at its end, which lies before a 0x1E.
 
@@ -28,6 +35,7 @@ def read(
         stream: the content, at `place`.
         place: moved on with what was read.
         block: how many bytes to decode at once.
+        decoder: decodes records.
         rows: makes rows of a text, and of where it is; None: each text is a row.
 
     Raises:
@@ -56,9 +64,9 @@ def read(
             wanted = max(block, 2 * len(text.data))
             continue
         texts = text.data[:taken]
-        batch = None if rows is not None else _at_once(texts)
+        batch = None if rows is not None else _at_once(texts, decoder)
         if batch is None:
-            batch = _one_by_one(texts, text.at, place, rows or row_of)
+            batch = _one_by_one(texts, text.at, place, rows or partial(row_of, decoder))
         wanted = block
         text.take(taken)
         place.record += len(batch)
@@ -68,9 +76,9 @@ def read(
         del batch  # the memory is used again for the next one
 
 
-def _at_once(texts: bytes) -> list[Any] | None:
+def _at_once(texts: bytes, decoder: Decoder) -> list[Any] | None:
     try:
-        batch = json_numbers.loads(b"[" + texts[1:].replace(SEPARATOR, b",") + b"]")
+        batch = decoder.records(b"[" + texts[1:].replace(SEPARATOR, b",") + b"]")
     except json_numbers.NOT_JSON:
         return None
     return batch if len(batch) == texts.count(SEPARATOR) and OBJECTS.issuperset(map(type, batch)) else None

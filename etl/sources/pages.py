@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any, Literal
@@ -11,7 +12,9 @@ import msgspec
 from msgspec.structs import replace
 
 from etl.errors import SourceChanged
+from etl.records import Declarations
 from etl.sources import urls
+from etl.sources.json_decoder import DECODER, decoder
 from etl.sources.paging.answers import Page
 from etl.sources.paging.arguments import completed, hidden_of, key_of, reading_of, requests_of, style_of
 from etl.sources.paging.asking import Asker
@@ -270,6 +273,13 @@ class Pages:
         if self._asker.reading.page_format != "json":
             meaning["page_format"] = self._asker.reading.page_format
         return msgspec.json.encode(meaning).decode()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_asker": dataclasses.replace(self._asker, decoder=DECODER)}
+
+    def declare(self, declared: Declarations) -> None:
+        """Take what is declared of the rows' fields: decimals keep all digits; see `etl.records.TakesDeclared`."""
+        self._asker = dataclasses.replace(self._asker, decoder=decoder(declared))
 
     def progress(self) -> float | None:
         """Return the share of the rows that has been read, 0 to 1; None: the API does not tell their number."""

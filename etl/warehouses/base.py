@@ -298,6 +298,10 @@ class KnowsColumns(Protocol):
 class Declares(Protocol):
     """A warehouse whose definition may declare columns, so that a source can leave their values as they stand."""
 
+    @property
+    def declares(self) -> bool:
+        """Whether the definition declares any."""
+
     def declared(self, field: str) -> str | None:
         """Return the type that the definition declares for the column of a field; before `open`, too.
 

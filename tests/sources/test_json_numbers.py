@@ -13,6 +13,7 @@ from pulling import taken, write
 from etl import Pipeline
 from etl.errors import WarehouseError
 from etl.sources import Files, json_numbers
+from etl.sources.json_decoder import DECODER
 from etl.sources.paging import answers
 from etl.warehouses.base import Misfit
 from etl.warehouses.bigquery.gate import RecordGate
@@ -176,4 +177,4 @@ def test_numbers_of_a_page_are_exact() -> None:
     body = (
         b'\xef\xbb\xbf{"rows":[{"n":1234567890123456.78}]}'  # RFC 8259, section 8.1: the mark may be ignored
     )
-    assert answers.decode(body, "page 1", str) == {"rows": [{"n": Decimal("1234567890123456.78")}]}
+    assert answers.decode(body, "page 1", str, DECODER) == {"rows": [{"n": Decimal("1234567890123456.78")}]}

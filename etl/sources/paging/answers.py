@@ -9,6 +9,7 @@ from typing import Any
 
 from etl.errors import ErrorPage, SourceError
 from etl.sources import json_numbers
+from etl.sources.json_decoder import Decoder
 from etl.sources.lines import why_not_json
 from etl.sources.paging.paths import MISSING, elements, lookup, parted
 
@@ -51,13 +52,14 @@ class Page:
     where: str
 
 
-def decode(body: bytes, where: str, hide: Callable[[str], str]) -> Any:
+def decode(body: bytes, where: str, hide: Callable[[str], str], decoder: Decoder) -> Any:
     """Decode a whole answer.
 
     Args:
         body: its bytes.
         where: names the page, for the message.
         hide: takes secrets out of what is shown of it.
+        decoder: decodes it; what are its records is still to be settled.
 
     A byte order mark before it is ignored (RFC 8259, section 8.1). Numbers are exact, see `json_numbers`.
 
@@ -65,7 +67,7 @@ def decode(body: bytes, where: str, hide: Callable[[str], str]) -> Any:
         ErrorPage: it is no JSON.
     """
     try:
-        return json_numbers.loads(body.removeprefix(BOM))
+        return decoder.document(body.removeprefix(BOM))
     except json_numbers.NOT_JSON as error:
         raise ErrorPage(
             f"{where}: the answer of {len(body)} bytes is {why_not_json(body, error)}: {_shown(body, hide)}; it was "

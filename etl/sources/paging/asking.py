@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from etl.errors import ErrorPage, SourceError, SourceMissing
+from etl.sources.json_decoder import DECODER, Decoder
 from etl.sources.paging import answers, errors, formats, links
 from etl.sources.paging.answers import Page
 from etl.sources.paging.place import PagePlace
@@ -60,6 +61,7 @@ class Asker:
         times: writes what asks for the rows since a time.
         max_page_bytes: how large an answer may be.
         page_size: for advice.
+        decoder: decodes rows.
     """
 
     style: Style
@@ -69,6 +71,7 @@ class Asker:
     times: Times | None
     max_page_bytes: int
     page_size: int | None
+    decoder: Decoder = DECODER
 
     def ask(self, web: Web, place: PagePlace) -> tuple[Page, str]:
         """Return the page at a place, and the date in the answer's header.
@@ -93,7 +96,9 @@ class Asker:
                 # without a frame the body's end was that of the connection alone, which may have broken
                 framed = {"content-length", "transfer-encoding"} & {name.lower() for name in answer.headers}
                 waits = waits or not framed
-                document = formats.decode(answer.body, self.reading.page_format, where, web.shown)
+                document = formats.decode(
+                    answer.body, self.reading.page_format, where, web.shown, self.decoder
+                )
                 waits = self.reading.waits
                 pages.append(self._page(answer, document, where, web))
             except ErrorPage as error:
@@ -133,6 +138,7 @@ class Asker:
             self._see_no_error(beside, where, web, guessed=True)
         if reading.columns is not None:
             rows = formats.named(document, rows, reading.columns, where)
+        rows = self.decoder.settled(rows)
         if reading.most_rows is not None and len(rows) > reading.most_rows:
             raise SourceError(
                 f"{where}: it has {len(rows)} rows; with updated_at and a key, {reading.most_rows} can be compared at "

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from etl.errors import ErrorPage, SourceError
+from etl.sources.json_decoder import Decoder
 from etl.sources.paging import answers
 from etl.sources.paging.paths import elements, lookup, parted
 
@@ -18,7 +19,7 @@ _DELIMITERS = ",;\t|"
 _LONGEST_FIELD = 16 << 20
 
 
-def decode(body: bytes, page_format: str, where: str, hide: Callable[[str], str]) -> Any:
+def decode(body: bytes, page_format: str, where: str, hide: Callable[[str], str], decoder: Decoder) -> Any:
     """Decode a whole answer; of NDJSON and CSV it is the list of rows.
 
     NDJSON is a JSON value a line; blank lines are skipped. CSV (RFC 4180, UTF-8) is a list of lists, the first of which
@@ -30,15 +31,16 @@ def decode(body: bytes, page_format: str, where: str, hide: Callable[[str], str]
         page_format: one of `PAGE_FORMATS`.
         where: names the page, for the message.
         hide: takes secrets out of what is shown of it.
+        decoder: decodes JSON; the rows are still to be settled.
 
     Raises:
         ErrorPage: it is not in that format.
     """
     if page_format == "json":
-        return answers.decode(body, where, hide)
+        return answers.decode(body, where, hide, decoder)
     if page_format == "ndjson":
         return [
-            answers.decode(line, f"{where}, line {number}", hide)
+            answers.decode(line, f"{where}, line {number}", hide, decoder)
             for number, line in enumerate(body.removeprefix(answers.BOM).split(b"\n"), 1)
             if line.strip()
         ]

@@ -150,6 +150,11 @@ class BigQuery:
         """Pickle the definition, not the client."""
         return self._made, ()
 
+    @property
+    def declares(self) -> bool:
+        """Say whether the job declares columns."""
+        return bool(self._declared)
+
     def declared(self, field: str) -> str | None:
         """Return the type that the job declares for the column of a field; see `etl.warehouses.base.Declares`."""
         return lookup.type_of(field, self._declared, BIGQUERY)
