@@ -43,6 +43,7 @@ class Found(NamedTuple):
         why: the reason, for people.
         divides: whether rows have more than one field by it.
         perhaps: what else may divide them, so that nobody can say; None: nothing.
+        aligned: whether it does so in runs, as blanks do that put fields below each other.
     """
 
     delimiter: str
@@ -50,6 +51,7 @@ class Found(NamedTuple):
     why: str
     divides: bool
     perhaps: str | None = None
+    aligned: bool = False
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,11 @@ def find(text: str, options: Options, *, tabs: bool, before: str | None) -> Foun
     best = max(looks, key=lambda look: look.share)
     share, width = best.share
     if not width:
-        return Found(_USUAL[0], None, "no delimiter divides the first row", False, _perhaps(text, options))
+        perhaps = _perhaps(text, options)
+        aligned = perhaps is None and _are_aligned(text, options)
+        return Found(
+            _USUAL[0], None, "no delimiter divides the first row", False, " " if aligned else perhaps, aligned
+        )
     why = f"{round(share * len(best.rows))} of the first {len(best.rows)} rows have {width} fields, as the first"
     return Found(best.delimiter, None, why, True)
 
@@ -163,6 +169,26 @@ def _perhaps(text: str, options: Options) -> str | None:
         if look.is_uniform and len(look.rows) > 1 and (look.width > 2 or numbers):
             return sign
     return None
+
+
+def _are_aligned(text: str, options: Options) -> bool:
+    """Say whether runs of blanks put fields below each other: as many in each row, and three, or numbers in one."""
+    if options.quote is None and '"' in text:
+        return False
+    lines = [line for line in text.splitlines() if line.strip()][:_ROWS]
+    if options.comment:
+        lines = [line for line in lines if not line.startswith(options.comment)]
+    rows = [line.split() for line in lines]
+    if (
+        len(rows) < 2
+        or len({len(row) for row in rows}) > 1
+        or not any("  " in line.strip() for line in lines)
+    ):
+        return False
+    columns = list(zip(*rows[1:], strict=True))
+    return len(columns) > 2 or (
+        len(columns) > 1 and any(csv_types.fit(column, "float") for column in columns)
+    )
 
 
 def _look(text: str, delimiter: str, options: Options, quote: str | None = None) -> _Look:

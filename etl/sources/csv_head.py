@@ -79,6 +79,8 @@ def read_head(
                 name in place.types or name in options.types or options.declared(name) for name in first
             ):
                 csv_titles.see_that_it_is_no_title(place, first, rows)
+                if not place.types:
+                    csv_titles.see_that_it_is_no_row(place, first, rows)
             _pass(header, place)
             sample = sample[len(header) :]
             first = []
@@ -174,9 +176,10 @@ def _divide(
         bare = "".join(lines[csv_comments.leading(lines, options) :])
         found = csv_dialect.find(bare, options, tabs=tabs, before=before.delimiter if before else None)
     if found.perhaps is not None:
+        runs, together = ("runs of ", " and skip_initial_space = true") if found.aligned else ("", "")
         raise SourceError(
-            f"{place}: it has one column, or columns divided by {named(found.perhaps)}, which divides all of its first "
-            f'rows alike; say delimiter = "{found.perhaps}", or delimiter = "," if it is one column'
+            f"{place}: it has one column, or columns divided by {runs}{named(found.perhaps)}, which divides all of its "
+            f'first rows alike; say delimiter = "{found.perhaps}"{together}, or delimiter = "," if it is one column'
         )
     if options.delimiter is None and found.divides:
         if before is None:

@@ -6,7 +6,7 @@ import csv
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
-from etl.sources import csv_columns
+from etl.sources import csv_columns, encodings
 from etl.sources.csv_columns import UNKNOWN
 from etl.sources.csv_form import NULL, NULL_WORD, Form
 from etl.sources.csv_options import Options
@@ -141,18 +141,29 @@ class Table:
                 unreadable(
                     raw,
                     where,
-                    f"no valid {self._encoding} ({raw[error.start]:#04x} at its byte {error.start})",
+                    f"no valid {self._encoding} ({raw[error.start]:#04x} at its byte {error.start}); if all of the "
+                    f"file is in another encoding, {encodings.advice(raw)}",
                 )
             ]
         if row == self._header:
             return [unreadable(text, where, _HEADER_AGAIN)]
         if len(row) != len(self._names):
             said = f"{len(row)} fields where the table has {len(self._names)} columns"
-            return self._lines_within(ended) or [unreadable(text, where, said)]
+            return self._lines_within(ended) or [unreadable(text, where, said + self._remedy(text))]
         try:
             return self._convert([row])
         except ValueError:
             return [unreadable(text, where, self._misfit(row))]
+
+    def _remedy(self, text: str) -> str:
+        """Say which option may mend a row that has another number of fields."""
+        form = self._form.format
+        quote, delimiter = form["quotechar"], form["delimiter"]
+        if quote and not form["skipinitialspace"] and f"{delimiter} {quote}" in text:
+            return _BLANK_BEFORE_QUOTE
+        if quote and form["escapechar"] is None and f"\\{quote}" in text:
+            return _ESCAPED
+        return _COMMENT if self._form.comment is None and text.startswith(("#", "%")) else ""
 
     def _lines_within(self, raw: bytes) -> list[Any]:
         r"""Read a row in which others end in `\r` by itself, if each of them is one of the table.
@@ -205,6 +216,8 @@ def _key(name: str) -> str:
 
 _NOT_CLOSED = ': a quote is not closed; where quotes are text, say quote = ""'
 _ESCAPED = '; where backslashes take the meaning from quotes, say escape = "\\\\"'
+_BLANK_BEFORE_QUOTE = "; where blanks stand between delimiter and quote, say skip_initial_space = true"
+_COMMENT = "; if it is a comment, say with `comment` what such lines begin with"
 _HEADER_AGAIN = (
     'the row is the header again, as where files were put together; on_error = "reject" leaves such rows out'
 )

@@ -30,7 +30,7 @@ import re
 from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from decimal import Decimal
-from functools import partial
+from functools import cache, partial
 from typing import Any, Literal, get_args
 
 import msgspec
@@ -141,6 +141,8 @@ def _strings(nulls: frozenset[str], column: Sequence[str]) -> Sequence[Any]:
 
 def _to_integers(nulls: frozenset[str], column: Sequence[str]) -> Sequence[Any]:
     try:
+        if _has_numbers(nulls):
+            return _filled(_integers_or_null, nulls, column)
         return _of_length(_integers(f"[{','.join(column)}]"), column)
     except ValueError:
         return _filled(_integers_or_null, nulls, column)
@@ -156,6 +158,8 @@ def _to_said_integers(nulls: frozenset[str], column: Sequence[str]) -> Sequence[
 def _to_floats(said: bool, nulls: frozenset[str], column: Sequence[str]) -> Sequence[Any]:
     number = _said_float if said else _float
     try:
+        if _has_numbers(nulls):
+            raise ValueError(nulls)
         values = _of_length(_floats(f"[{','.join(column)}]"), column)
         largest = max(map(abs, values), default=0.0)
     except ValueError:
@@ -183,6 +187,12 @@ def _to_json(nulls: frozenset[str], column: Sequence[str]) -> Sequence[Any]:
         return [None if text in nulls else _json(text) for text in column]
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+
+
+@cache
+def _has_numbers(nulls: frozenset[str]) -> bool:
+    """Say whether a null word reads as a number, such as -999, so that a column of them can be decoded."""
+    return any(_NUMBER.fullmatch(word) for word in nulls)
 
 
 def _filled(decode: Callable[[str], list[Any]], nulls: frozenset[str], column: Sequence[str]) -> list[Any]:

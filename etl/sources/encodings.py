@@ -88,7 +88,10 @@ def reading(head: bytes, encoding: str) -> Reading:
     """
     for mark, marked in _MARKS.items():
         if head.startswith(mark):
-            return Reading(marked, len(mark), marked != "utf-8")
+            marks = 1
+            while marked == "utf-8" and head.startswith(mark, marks * len(mark)):
+                marks += 1  # a file that was marked when it was so already
+            return Reading(marked, marks * len(mark), marked != "utf-8")
     if encoding in (*_ORDERS, *_WIDE) and head and b"\x00" not in head and _decodes(head, "utf-8"):
         raise Refused(
             encoding,

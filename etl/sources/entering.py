@@ -15,9 +15,9 @@ from etl.sources.place import Place
 def enter(stream: Stream, place: Place, separators: bytes) -> Iterator[list[Any]]:
     """Bring a text to `place`, and see that a record can begin there; yields that place while it is far away."""
     if place.offset == 0:
-        if stream.peek(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8:
+        while stream.peek(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8:
             stream.read(len(codecs.BOM_UTF8))
-            place.offset = len(codecs.BOM_UTF8)
+            place.offset = (place.offset or 0) + len(codecs.BOM_UTF8)
         return
     offset = place.offset or 0
     for _ in stream.go_to(max(offset - 1, 0)):

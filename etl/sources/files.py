@@ -68,9 +68,10 @@ class Files:
 
     Args:
         paths: one or several: files, globs (`**` goes through directories), directories (the files in it, not
-            in directories below), or the URIs of such, all at one place. A glob that matches nothing is an
-            error, an empty directory is none. Names that begin with `_` or `.`, such as Spark's `_SUCCESS`, are
-            no data unless they are named, or a part of the glob begins with that sign; `_year=2024` is one.
+            in directories below, unless `hive_partitions` is set), or the URIs of such, all at one place. A glob that
+            matches nothing is an error, an empty directory is none. Names that begin with `_` or `.`, such as Spark's
+            `_SUCCESS`, are no data unless they are named, or a part of the glob begins with that sign; `_year=2024` is
+            one.
         storage: what fsspec's file system for the URIs takes, such as `key`, `secret`, `endpoint_url`, `anon` (s3fs),
             `token` (gcsfs), `account_name` (adlfs), `username`, `password`, `key_filename` (sftp). It is neither
             part of the checkpoint nor of messages; without it each finds credentials as is usual for it.
@@ -112,6 +113,7 @@ class Files:
             raise ValueError(f"deadline: {deadline} is not greater than 0")
         self._deadline = deadline
         self._content = Content(**content)
+        self._hive = hive_partitions
         self._origin = Origin(file_column, hive_partitions=hive_partitions)
         self._progress: Share | None = None
 
@@ -169,7 +171,7 @@ class Files:
                 del batch
 
     def _batches(self, storage: Storage, at: FilePlace | None) -> Generator[list[Any], None, None]:
-        listed = listing(storage, self.paths, at)
+        listed = listing(storage, self.paths, at, below=self._hive)
         self._look_for_late(listed, at)
         before = sum(file.size for file in listed.before)
         progress = self._progress = Share(before + sum(file.size for file in listed.ahead), before)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from etl.sources import json_numbers
 from etl.sources.json_sequence import SEPARATOR
-from etl.sources.json_text import BLANK, TOKEN
+from etl.sources.json_text import BLANK, TOKEN, end_of
 
 Layout = Literal["ndjson", "json", "json-seq"]
 
@@ -39,9 +39,15 @@ def layout(name: str, head: bytes, whole: bool, *, records: bool) -> Layout:
 
 
 def _over_lines(head: bytes, whole: bool) -> bool:
-    """Say whether an object begins here that does not end on its line, and is no line that was cut."""
+    """Say whether an object begins here that has no line to itself, and is no line that was cut."""
     text = head.removeprefix(_BOM).lstrip(BLANK)
     first, line_end, rest = text.partition(b"\n")
+    if (
+        text[:1] == b"{"
+        and (end := end_of(text, len(first)))
+        and text[end:].lstrip(b" \t\r").startswith(b"{")
+    ):
+        return True  # another follows on the line, as Amazon's Firehose writes them
     if not line_end or text[:1] != b"{" or _is_json(first):
         return False
     opened: list[bytes] = []

@@ -128,7 +128,7 @@ class Text:
         if first not in (b"{", b"[", b'"'):
             self.word()
             return
-        if end := _end_of(self.data, _NEAR):
+        if end := end_of(self.data, _NEAR):
             self.take(end)
             return
         depth, quoted = (0, True) if first == b'"' else (1, False)
@@ -193,7 +193,7 @@ class Text:
             )
 
 
-def _end_of(data: bytes, most: int) -> int:
+def end_of(data: bytes, most: int) -> int:
     """Return where the value ends that `data` begins with; 0: not within the first `most` bytes."""
     depth = 0
     for token in TOKEN.finditer(data, 0, most):

@@ -7,12 +7,13 @@ no JSON (RFC 8259, section 6).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 from etl.errors import SourceError
-from etl.sources import json_numbers
+from etl.sources import encodings, json_numbers
 from etl.sources.decoding import Stream
 from etl.sources.json_decoder import DECODER, Decoder
 from etl.sources.place import Place, unreadable
@@ -21,6 +22,8 @@ from etl.sources.place import Place, unreadable
 LONGEST_LINE = 64 << 20
 
 OBJECTS = frozenset({dict})
+
+_DECODER = json.JSONDecoder()
 
 
 class Blocks:
@@ -152,6 +155,11 @@ def _row_of_line(decoder: Decoder, line: bytes, where: str) -> list[Any]:
         return [unreadable(line, where, f"no JSON ({why})")]
     if text[:1] == b"{" and text[-1:] in b"{[,:" and type(found[0]) is not dict:
         why = 'it ends within an object: where objects go over several lines, set format = "json"'
+        if text[-1:] == b"," and type(row_of(text[:-1], where)[0]) is dict:
+            why = "a comma follows the object: put [ before the first one and ] in place of the last comma"
+        return [unreadable(line, where, f"no JSON ({why})")]
+    if type(found[0]) is not dict and _holds_several(text):
+        why = 'several objects stand on the line: set format = "json"'
         return [unreadable(line, where, f"no JSON ({why})")]
     return found
 
@@ -170,10 +178,39 @@ def why_not_json(text: bytes, error: Exception) -> str:
     try:
         text.decode()
     except UnicodeDecodeError as broken:
-        return f"no valid UTF-8 ({text[broken.start]:#04x} at its byte {broken.start})"
+        return (
+            f"no valid UTF-8 ({text[broken.start]:#04x} at its byte {broken.start}); if all of the file is in another "
+            f"encoding, {encodings.advice(text)}"
+        )
     if isinstance(error, RecursionError):
         return "no JSON that can be read: it is nested too deeply"
-    return f"no JSON ({error})"
+    return f"no JSON ({_malformed(text) or error})"
+
+
+def _holds_several(text: bytes) -> bool:
+    """Say whether another object begins where the first one ends."""
+    try:
+        shown = text.decode()
+        _, end = _DECODER.raw_decode(shown)
+    except (ValueError, RecursionError):
+        return False
+    return shown[end:].lstrip(" \t\r").startswith("{")
+
+
+def _malformed(text: bytes) -> str | None:
+    """Say what Python's own decoder takes, and RFC 8259 does not; None: it does not take it either."""
+    if not text:
+        return "no value stands here: there is a comma too many"
+    words: list[str] = []
+    try:
+        json.loads(text, parse_constant=words.append)
+    except (ValueError, RecursionError):
+        return None
+    if words:
+        return (
+            f'{words[0]} is no JSON, by RFC 8259, section 6: let whoever writes it write null or "{words[0]}"'
+        )
+    return "an escape such as \\ud83d is half of a character, by RFC 8259, section 8.2: write both halves, or \\ufffd"
 
 
 def not_an_object(value: Any) -> str:

@@ -45,7 +45,7 @@ class Listing(NamedTuple):
     ahead: list[Listed]
 
 
-def listing(storage: Storage, paths: Sequence[str], at: Place | None) -> Listing:
+def listing(storage: Storage, paths: Sequence[str], at: Place | None, *, below: bool = False) -> Listing:
     """List the files that `paths` name.
 
     Args:
@@ -53,6 +53,7 @@ def listing(storage: Storage, paths: Sequence[str], at: Place | None) -> Listing
         paths: files, globs (`**` goes through directories) and directories (the files in it, not those in
             directories below).
         at: the cursor; None: the beginning.
+        below: whether a directory stands for those below it as well.
 
     Raises:
         SourceError: a path names nothing, or cannot be listed. What lies before the cursor may be gone. An empty
@@ -64,7 +65,7 @@ def listing(storage: Storage, paths: Sequence[str], at: Place | None) -> Listing
     before: list[Listed] = []
     ahead: list[Listed] = []
     for entry, path in enumerate(paths):
-        for found in _files_of(storage, path, may_be_gone=at is not None and entry <= at.entry):
+        for found in _files_of(storage, path, may_be_gone=at is not None and entry <= at.entry, below=below):
             if found.path in seen:
                 continue
             seen.add(found.path)
@@ -78,8 +79,12 @@ def listing(storage: Storage, paths: Sequence[str], at: Place | None) -> Listing
     return Listing(before, ahead)
 
 
-def _files_of(storage: Storage, path: str, *, may_be_gone: bool) -> Iterator[Found]:
+def _files_of(storage: Storage, path: str, *, may_be_gone: bool, below: bool) -> Iterator[Found]:
     found = storage.files(path)
+    if below and found is not None and not glob.has_magic(path):
+        held = list(found)
+        is_file = any(each.path == path for each in held)
+        found = iter(held) if is_file else storage.files(f"{path.rstrip('/')}/**") or iter(())
     if found is None and not may_be_gone:
         if glob.has_magic(path):
             raise SourceError(

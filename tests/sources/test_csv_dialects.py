@@ -164,6 +164,19 @@ def test_a_line_that_may_be_a_comment_or_the_header_is_refused(tmp_path: Path, t
         ("Report, 2024\nid,v\n1,2\n", r"line 1 .* it may be a title, .*say skip_lines = 1"),
         ("a:b:c\nx:y:z\n", r'columns divided by .:., .*say delimiter = ":", or delimiter = ","'),
         ("a b\n1 2\n3 4\n", r'say delimiter = " ", or'),
+        (
+            "id   name   v\n1    a      2\n22   bb     33\n",
+            r'delimiter = " " and skip_initial_space = true, or',
+        ),
+        (
+            "Land and Ocean,Jan\nYear,Value\n2020,0.5\n2021,0.6\n",
+            r"line 1 .* it may be a title, .*skip_lines = 1",
+        ),
+        ("height,weight\nm,kg\n1,2\n3,4\n", r"skip_lines = 2 where the line behind it holds units"),
+        ("1,a\n2,b\n", r"line 1 .* it is a row .*'1' is a number, .*header = false or"),
+        ("1.5\n2\n", r"'1.5' is a number"),
+        ("x,2024-01-01\ny,2024-01-02\n", r"'2024-01-01' is a date"),
+        ("x,2024-01-01T00:00\ny,2024-01-02\n", r"'2024-01-01T00:00' is a time"),
     ],
 )
 def test_what_may_be_another_table_is_refused(tmp_path: Path, text: str, said: str) -> None:
@@ -172,7 +185,22 @@ def test_what_may_be_another_table_is_refused(tmp_path: Path, text: str, said: s
         taken(Files(path))
 
 
-@pytest.mark.parametrize("text", ["country, 2024\nDE,5\nFR,6\n", "time\n12:30\n", "full name\nJohn Smith\n"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "country, 2024\nDE,5\nFR,6\n",
+        "time\n12:30\n",
+        "full name\nJohn Smith\n",
+        "name\nJohn  Smith\nA B C\n",
+        "country,2020,2021\nDE,5,6\n",
+        "country,2024-01-01,2024-01-02\nDE,5,6\n",
+        "q,0.1,0.5\nx,1.5,2.5\n",
+        "0,1,2\n5,6,7\n",
+        "2024,a\nx,b\n",
+        "code,n\nA,x\n1,2\nB,3\n",
+        "a,b\nx,y\n1,2\n",
+    ],
+)
 def test_what_looks_like_that_and_is_none_is_read(tmp_path: Path, text: str) -> None:
     assert len(taken(Files(write(tmp_path / "a.csv", text)))) == text.count("\n") - 1
 

@@ -62,6 +62,13 @@ def test_without_a_mark_the_job_says_it_and_the_error_says_what_to_say(
     assert taken(read(path, 1000, encoding=encoding[:6])) == RECORDS
 
 
+@pytest.mark.parametrize("name", CONTENT)
+def test_a_mark_that_was_written_twice_is_no_text(tmp_path: Path, name: str) -> None:
+    source = read(write(tmp_path / name, (MARK + MARK + CONTENT[name]).encode()), 50)
+    assert taken(source) == RECORDS
+    assert_resumes_everywhere(source)
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "cp1252", "utf-16-be"])
 @pytest.mark.parametrize("marked", ["utf-8", "utf-16-le"])
 def test_a_mark_counts_more_than_what_the_job_says(tmp_path: Path, marked: str, encoding: str) -> None:

@@ -151,6 +151,23 @@ def test_null_words_can_be_chosen(tmp_path: Path) -> None:
     assert found == [{"country": "NA", "n": 1}, {"country": "", "n": None}]
 
 
+@pytest.mark.parametrize(
+    ("text", "null", "values"),
+    [
+        ("-999\n5\n", "-999", [None, 5]),
+        ("5\n-999\n1.5\n", "-999", [5.0, None, 1.5]),
+        ("-99.9\n1.5\n", "-99.9", [None, 1.5]),
+        ("NaN\n1.5\n", "NaN", [None, 1.5]),
+        ("true\nfalse\n", "false", [True, None]),
+        ("2024-01-02\n1900-01-01\n", "1900-01-01", ["2024-01-02", None]),
+    ],
+)
+def test_a_null_word_may_read_as_a_value(tmp_path: Path, text: str, null: str, values: list[Any]) -> None:
+    assert [record["v"] for record in read(tmp_path, "v\n" + text, null=[null])] == values
+    kind = {bool: "boolean", float: "float", int: "float", str: "date"}[type(values[0] or values[1])]
+    assert [record["v"] for record in read(tmp_path, "v\n" + text, null=[null], types={"v": kind})] == values
+
+
 def test_null_where_it_is_no_null_word_fits_no_number(tmp_path: Path) -> None:
     [_, (_, reason)] = read(tmp_path, "k,n\na,1\nb,null\n", null=["", "NA"], types={"n": "integer"})
     assert "'null' does not fit" in reason
@@ -216,8 +233,26 @@ def test_broken_utf_8_is_unreadable_and_the_rows_around_it_are_not(tmp_path: Pat
     data = "a,b\n1,ü\n".encode() + b"2,\xff\n" + '3,"ü\n'.encode() + b'\xfe"\n' + "4,☃\n".encode()
     first, one, two, last = read(tmp_path, data)
     assert (first, last) == ({"a": 1, "b": "ü"}, {"a": 4, "b": "☃"})
-    assert one == ("2,\\xff", f"{tmp_path}/a.csv, line 3 (byte 9): no valid utf-8 (0xff at its byte 2)")
-    assert two == ('3,"ü\n\\xfe"', f"{tmp_path}/a.csv, line 4 (byte 13): no valid utf-8 (0xfe at its byte 6)")
+    assert one[0] == "2,\\xff"
+    assert one[1].startswith(f"{tmp_path}/a.csv, line 3 (byte 9): no valid utf-8 (0xff at its byte 2); ")
+    assert two[0] == '3,"ü\n\\xfe"'
+    assert two[1].startswith(f"{tmp_path}/a.csv, line 4 (byte 13): no valid utf-8 (0xfe at its byte 6); ")
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ("1,Zoë".encode("cp1252"), 'set `encoding`, such as "cp1252" or "latin-1"'),
+        ("1,Привет".encode("cp1251"), "such as cp1251 or koi8-r"),
+        (b'1, "a, b"', "say skip_initial_space = true"),
+        (rb'1,"a \\", b"'.replace(b"\\\\", b"\\"), 'say escape = "\\\\"'),
+        (b"# the end", "say with `comment`"),
+    ],
+)
+def test_a_row_that_is_none_names_the_option_that_may_read_it(tmp_path: Path, row: bytes, says: str) -> None:
+    (_, reason), last = read(tmp_path, b"a,b\n" + row + b"\n2,c\n", types={"a": "integer"})
+    assert says in reason
+    assert last == {"a": 2, "b": "c"}
 
 
 def test_other_encodings_are_read_and_resumed(tmp_path: Path) -> None:

@@ -122,6 +122,17 @@ def test_what_cannot_be_read_stays_as_it_was_found(tmp_path: Path) -> None:
     assert found[1][0] == "no"
 
 
+def test_a_directory_of_hives_layout_stands_for_those_below_it(tmp_path: Path) -> None:
+    for name in ("year=2023", "year=2024", "_temporary/0"):
+        (tmp_path / "t" / name).mkdir(parents=True)
+        write(tmp_path / "t" / name / "a.csv", "v\n1\n")
+    source = Files(tmp_path / "t", hive_partitions=True)
+    assert taken(source) == [{"v": 1, "year": "2023"}, {"v": 1, "year": "2024"}]
+    assert_resumes_everywhere(source)
+    (tmp_path / "empty").mkdir()
+    assert taken(Files(tmp_path / "empty", hive_partitions=True)) == []
+
+
 @pytest.mark.parametrize("arguments", [{"file_column": ""}, {"file_column": 1}, {"hive_partitions": "yes"}])
 def test_arguments_that_are_wrong_are_refused(arguments: Any) -> None:
     with pytest.raises(ValueError, match=next(iter(arguments))):

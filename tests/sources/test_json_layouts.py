@@ -89,6 +89,17 @@ def test_a_name_that_says_lines_is_believed_and_the_message_says_what_helps(tmp_
     assert read(tmp_path, '{\n "a": 1\n}\n', name="a.jsonl", format="json") == [{"a": 1}]
 
 
+def test_objects_on_one_line_are_read_or_the_format_named(tmp_path: Path) -> None:
+    """As Amazon Data Firehose puts records into an object."""
+    text = '{"a":1}{"a":2} {"a":3}'
+    assert (
+        read(tmp_path, text, name="a.json") == read(tmp_path, text, name="a") == [{"a": n} for n in (1, 2, 3)]
+    )
+    [(_, reason)] = read(tmp_path, text, name="a.ndjson")
+    assert 'several objects stand on the line: set format = "json"' in reason
+    assert read(tmp_path, text, name="a.ndjson", format="json") == [{"a": n} for n in (1, 2, 3)]
+
+
 @pytest.mark.parametrize("block", [1, 1 << 16])
 def test_an_object_that_is_no_json_is_unreadable_and_the_others_are_not(tmp_path: Path, block: int) -> None:
     found = read(tmp_path, '{\n"a": 1\n}\n{\n"a": NaN\n}\n[\n2\n]\n{\n"a": 3\n}\n', block)
