@@ -15,6 +15,7 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
+from etl.errors import SchemaMismatch
 from etl.field_types import FieldTypes, is_of
 from etl.formats import Suspicion
 from etl.records import Record
@@ -55,6 +56,9 @@ MOST_KEYS = 300
 # The same for all objects within one field.
 MOST_NAMES = 3000
 
+# A table has as many columns, where no record has half of them: so many names are data, and each would be a column.
+MOST_COLUMNS = 3000
+
 # So many records are looked into, then one of `SELDOM`: a look takes as long as to encode the record three times over.
 LOOKED_INTO = 1000
 SELDOM = 32
@@ -80,6 +84,23 @@ class WideObjects:
         # The names of the objects in each field, and within these the names of the objects there.
         self._names: dict[str, dict[str, Any]] = {}
         self._counts: dict[str, int] = {}
+        self._columns: set[str] = set()
+
+    def count(self, record: Record) -> None:
+        """Count the names of a record's own fields, each once.
+
+        Raises:
+            SchemaMismatch: they are too many for a table, and no record has half of them.
+        """
+        self._columns.update(record)
+        if len(self._columns) > max(MOST_COLUMNS, 2 * len(record)):
+            shown = ", ".join(repr(name)[:60] for name in list(record)[:3])
+            raise SchemaMismatch(
+                f"the records have more than {MOST_COLUMNS} different fields, and each only a few of them, such as "
+                f"{shown}: names that are data and no columns. Where each of these fields holds a row of its own, say "
+                'records = "*" in the source; else put them into one field by a transform (yield {"values": record}), '
+                'whose column is JSON: [warehouse.schema] values = "JSON"'
+            )
 
     def look(self, record: Record, nested: tuple[str, ...]) -> None:
         """Look into the fields of a record that hold objects or lists, or into those of a few records."""
@@ -131,6 +152,7 @@ class Shapes:
             known = shapes.get(shape)
             if known is None:
                 nested = tuple(name for name, value in record.items() if value.__class__ in (dict, list))
+                self._wide.count(record)
                 if len(shapes) >= MOST_SHAPES:
                     self._fold()
                 floats = any(value.__class__ not in WITHOUT_FLOATS for value in record.values())

@@ -10,7 +10,17 @@ import duckdb
 import pytest
 
 import etl
-from etl.shapes import LOOKED_INTO, MOST_FIELDS, MOST_KEYS, MOST_SHAPES, SELDOM, Shapes, WideObjects
+from etl.errors import SchemaMismatch
+from etl.shapes import (
+    LOOKED_INTO,
+    MOST_COLUMNS,
+    MOST_FIELDS,
+    MOST_KEYS,
+    MOST_SHAPES,
+    SELDOM,
+    Shapes,
+    WideObjects,
+)
 from tests import jobs
 
 
@@ -71,6 +81,16 @@ def test_few_records_are_looked_into_when_there_were_many():
     few = [{"v": {"a": 1}}] * (LOOKED_INTO + 1)
     many = [{"v": {f"k{number}": 1}} for number in range(SELDOM * (MOST_KEYS + 2))]
     assert wide(*few, *many) == ["v"]
+
+
+def test_records_with_data_as_names_are_refused_before_a_warehouse_holds_them():
+    records = [{f"w{number}_{word}": 1 for word in range(100)} for number in range(MOST_COLUMNS // 100 + 1)]
+    assert wide(*records[:-1]) == []
+    with pytest.raises(
+        SchemaMismatch, match=r"more than 3000 different fields.*'w30_0'.*records = \"\*\".*JSON"
+    ):
+        wide(*records)
+    assert wide(*[{f"c{number}": 1 for number in range(MOST_COLUMNS + 500)}] * 2) == []
 
 
 def test_many_shapes_are_folded_and_none_is_forgotten():

@@ -66,8 +66,9 @@ class ContentOptions(TypedDict, total=False):
             members, one at least; else the job is refused, with their names.
         sheet: which sheet of a workbook is read (xlsx, xlsb, xls, ods; the extra `excel`): its name, or its number from
             1. None: the first one that is shown and not empty; a log line names the others. `header`, `skip_lines`
-            (rows of the sheet), `types` and `null` mean there what they mean for CSV; see `etl.sources.workbook`. A
-            workbook is held in memory: it may have 64 MiB unpacked, a quarter of the memory in a small container.
+            and `skip_footer` (rows of the sheet), `types` and `null` mean there what they mean for CSV; see
+            `etl.sources.workbook`. A workbook is held in memory: it may have 64 MiB unpacked, a quarter of the memory
+            in a small container.
         types: the types of CSV columns by name: `string`, `integer`, `float`, `decimal` (the text, with all its
             digits), `boolean`, `date`, `timestamp` (`csv_types` says what each takes). What they do not name is read as
             the job's `[cast]` or the warehouse's `schema` declares it: text, date and decimal columns get the text of

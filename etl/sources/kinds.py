@@ -43,6 +43,18 @@ BY_SUFFIX = {
     ".lzo": Kind(b"", "compressed with lzo, as its name says", _UNPACK),
 }
 
+# Texts that are no table and have no sign of their own, by the end of a file's name (IANA, media types; RFC 9512).
+TEXTS_BY_SUFFIX = {
+    ".yaml": Kind(b"", "YAML, as its name says", _TO_PARQUET),
+    ".yml": Kind(b"", "YAML, as its name says", _TO_PARQUET),
+    ".toml": Kind(b"", "TOML, as its name says", _TO_PARQUET),
+    ".ini": Kind(b"", "settings (INI), as its name says", _NO_TABLE),
+    ".sql": Kind(b"", "SQL, as its name says", _DUMP),
+    ".md": Kind(b"", "Markdown, a document, as its name says", _NO_TABLE),
+    ".rst": Kind(b"", "reStructuredText, a document, as its name says", _NO_TABLE),
+    ".tex": Kind(b"", "TeX, a document, as its name says", _NO_TABLE),
+}
+
 KINDS = (
     # Tables. Avro 1.11, "Object Container Files"; ORC v1, "File Tail"; Arrow columnar format, "IPC File Format" and
     # "Encapsulated message format"; feather.fbs (version 1); Parquet's Encryption.md; SQLite, "The Database Header";

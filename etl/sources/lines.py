@@ -155,7 +155,7 @@ def _row_of_line(decoder: Decoder, line: bytes, where: str) -> list[Any]:
         return [unreadable(line, where, f"no JSON ({why})")]
     if text[:1] == b"{" and text[-1:] in b"{[,:" and type(found[0]) is not dict:
         why = 'it ends within an object: where objects go over several lines, set format = "json"'
-        if text[-1:] == b"," and type(row_of(text[:-1], where)[0]) is dict:
+        if text[-1:] == b"," and type(row_of(decoder, text[:-1], where)[0]) is dict:
             why = "a comma follows the object: put [ before the first one and ] in place of the last comma"
         return [unreadable(line, where, f"no JSON ({why})")]
     if type(found[0]) is not dict and _holds_several(text):

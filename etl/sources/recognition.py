@@ -16,7 +16,7 @@ import msgspec
 from etl.sources import encodings
 from etl.sources.csv_options import Options
 from etl.sources.encodings import Reading
-from etl.sources.kinds import BY_SUFFIX, KINDS
+from etl.sources.kinds import BY_SUFFIX, KINDS, TEXTS_BY_SUFFIX
 from etl.sources.markup import refuse_markup
 from etl.sources.refusals import Refused
 
@@ -202,6 +202,14 @@ def _format_of(name: str, head: bytes, said: Format | None, *, as_lines: bool = 
             raise _mismatch(said, kind, "Parquet", 'set format = "parquet", or leave `format` out')
         return "parquet"
     refuse_markup(text, as_csv=said == "csv")
+    if (
+        said is None
+        and text
+        and not _JSON_BEGINS.match(text)
+        and (other := TEXTS_BY_SUFFIX.get(suffix_of(name)))
+    ):
+        advice = f'{other.advice}; if it is CSV all the same, set format = "csv"'
+        raise Refused(other.name, f"it is {other.name}, which is not read", advice)
     if kind == "parquet":
         raise _mismatch(
             said,

@@ -10,6 +10,7 @@ import io
 import logging
 import zipfile
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any, NamedTuple
@@ -54,7 +55,7 @@ def read(data: bytes, place: Place, options: Options, sheet: str | int | None) -
     Args:
         data: the workbook.
         place: how many records were read before; moved on.
-        options: how CSV is read; `header`, `skip_lines`, `types` and null words mean the same here.
+        options: how CSV is read; `header`, `skip_lines`, `skip_footer`, `types` and null words mean the same here.
         sheet: which one: its name, or its number from 1; None: the first one that is shown and not empty.
 
     Raises:
@@ -215,10 +216,13 @@ class _Table:
                 yield unreadable(str(cells), f"{self._where}, row {number}", str(error))
 
     def _numbered(self) -> Iterator[tuple[int, list[Any]]]:
-        """Yield the rows below the header that hold something, with their numbers from 1."""
+        """Yield the rows below the header that hold something and are no footer, with their numbers from 1."""
+        held: deque[tuple[int, list[Any]]] = deque()
         for number, cells in enumerate(self._rows(), 1):
             if number > self._above and any(cell != EMPTY for cell in cells):
-                yield number, cells
+                held.append((number, cells))
+                if len(held) > self._options.skip_footer:
+                    yield held.popleft()
 
     def _named(self, header: list[Any] | None) -> list[str]:
         said = self._options.header

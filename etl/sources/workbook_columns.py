@@ -81,6 +81,8 @@ class Column:
                 ) from error
         if isinstance(cell, str) and (cell == EMPTY or cell in self._words):
             return None
+        if self._options.nulls is not None and text_of(cell) in self._words:
+            return None
         if self._as_text:
             return text_of(cell)
         if isinstance(cell, (int, float)) and not isinstance(cell, bool):

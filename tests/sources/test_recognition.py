@@ -120,6 +120,26 @@ def test_no_format_makes_text_of_it(tmp_path: Path, kind: str, format: Any) -> N
         pull(Files(write(tmp_path / "a", data), format=format))
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("a.yaml", "- id: 1\n  name: a\n", "it is YAML"),  # RFC 9512
+        ("a.yml.gz", "---\nid: 1\n", "it is YAML"),
+        ("a.toml", "[table]\na = 1\n", "it is TOML"),
+        ("a.sql", "INSERT INTO t VALUES\n(1, 2),\n(3, 4);\n", "it is SQL.*load it into a database"),
+        ("README.md", "# Data\nThese are the data.\n", "it is Markdown"),
+    ],
+)
+def test_a_text_that_is_no_table_is_known_by_its_name(
+    tmp_path: Path, name: str, text: str, said: str
+) -> None:
+    path = write(tmp_path / name, gzip.compress(text.encode()) if name.endswith(".gz") else text)
+    with pytest.raises(SourceError, match=rf'{name}: {said}.*set format = "csv"'):
+        pull(Files(path))
+    assert pull(Files(write(tmp_path / name, '{"a":1}\n')))
+    assert not any(isinstance(item, dict) for item in pull(Files(write(tmp_path / name, ""))))
+
+
 def zipped(data: bytes) -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:

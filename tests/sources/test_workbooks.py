@@ -109,6 +109,12 @@ SHEETS: dict[str, tuple[Rows, dict[str, Any], list[tuple[Any, ...]]]] = {
         {"null": ["none"]},
         [("id", "name"), (1, None), (None, "b")],
     ),
+    "numbers that are null": (
+        [["x"], [1], [-999], [2.5]],
+        {"null": ["-999"]},
+        [("x",), (1.0,), (None,), (2.5,)],
+    ),
+    "a footer": ([HEADER, [1, "a"], [], ["Source: x"], []], {"skip_footer": 1}, [("id", "name"), (1, "a")]),
     "declared types": (
         [["id", "x", "day"], [1.0, 2.5, date(2024, 1, 2)], [2.0, 3.0, None]],
         {"types": {"id": "string", "x": "float", "day": "date"}},

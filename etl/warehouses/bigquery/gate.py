@@ -123,7 +123,8 @@ class RecordGate:
             if count(nodes) > MOST_COLUMNS:
                 raise Unfit(
                     f"the table would have more than {MOST_COLUMNS:,} columns; declare objects whose names are data "
-                    "as JSON"
+                    "as JSON; where it is the records' own fields that are, put them into one field by a transform, or "
+                    'take each as a row: records = "*" in the source'
                 )
             fields = Fields(nodes, self._typed, self._fields)
             admitted = fields.fit(record)
