@@ -10,7 +10,8 @@ NaN, Infinity, -Infinity               the strings "NaN", "Infinity", "-Infinity
 integers past 64 bits                  a string of decimal digits; up to 2**64 - 1 they stay numbers
 bytes, bytearray, memoryview           a string: base64 (RFC 4648, section 4)
 decimal.Decimal                        a string, exact: "12.50"
-datetime, date, time                   a string: RFC 3339; a naive datetime gets no offset
+datetime, date, time                   a string: RFC 3339; a naive datetime gets no offset, and one whose offset has
+                                       seconds (local mean time) is written in UTC: section 5.6 has hours and minutes
 timedelta                              a string: ISO 8601, P1DT2H3M4.5S
 uuid.UUID                              a string
 enum.Enum                              its value
@@ -19,8 +20,9 @@ keys that are no strings, sets, others refused: the record cannot be encoded
 =====================================  =================================================================
 
 Parquet (`etl.parquet`) keeps NaN, bytes, Decimal, date and time types as they are; integers past 64 bits and UUIDs
-become strings, an empty object becomes null. It has no durations (parquet-format, LogicalTypes.md; what Arrow calls
-one is a plain number there): timedelta is a string, too.
+become strings, an empty object becomes null. Values of several kinds in one field are refused, as a date, then a
+datetime. It has no durations (parquet-format, LogicalTypes.md; what Arrow calls one is a plain number there): timedelta
+is a string, too.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ import math
 import re
 import zlib
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -56,6 +58,9 @@ BATCH_BYTES = 256 * 1024
 _null = re.compile(rb"null").search
 _packed = msgspec.msgpack.Encoder().encode
 _not_finite = re.compile(rb"\xcb[\x7f\xff][\xf0-\xff]").search
+
+# Where orjson wrote an offset, it may have rounded it: local mean times have seconds, as in Berlin before 1893.
+_offset = re.compile(rb'T\d\d:\d\d:\d\d(?:\.\d+)?[+-](?!00:00")\d\d:\d\d"').search
 
 # More digits than any warehouse's decimals have.
 LONGEST_DECIMAL = 100
@@ -117,7 +122,7 @@ class TakesTypes(Protocol):
 
 
 class Suspicion:
-    """Says whether the record that is handed on may hold a float, so that those that hold none need no look.
+    """Says whether the record that is handed on may hold a float or datetime; those that hold none need no look.
 
     Attributes:
         now: whether it may.
@@ -131,7 +136,7 @@ class Suspicion:
 
 @runtime_checkable
 class TakesSuspicion(Protocol):
-    """A format that looks for floats that are not finite."""
+    """A format that looks for floats that are not finite, and for offsets with seconds."""
 
     suspicion: Suspicion
     """What is told of each record right before it is handed on."""
@@ -163,12 +168,14 @@ class Ndjson:
         for record in records:
             try:
                 line = dumps(record, portable, options)
-                if suspicion.now and _null(line) and _holds_no_number(record):
+                if suspicion.now and (
+                    (_null(line) and _holds_no_number(record)) or (_offset(line) and _has_seconds(record))
+                ):
                     line = dumps(portable_numbers(record), portable, options)
-            except TypeError:
+            except (TypeError, OverflowError):
                 try:
                     line = dumps(portable_numbers(record), portable, options)
-                except TypeError as error:
+                except (TypeError, OverflowError) as error:
                     refuse(record, describe(error))
                     continue
             batch += line
@@ -292,9 +299,13 @@ def portable(value: Any) -> Any:
 
 
 def portable_numbers(value: Any) -> Any:
-    """Return `value` with the numbers that JSON lacks as strings, at any depth.
+    """Return `value` with the numbers that JSON lacks as strings, at any depth, and with offsets that it lacks as UTC.
 
-    Those are integers past 64 bits, which orjson refuses, and NaN and the infinities, of which it makes null.
+    Those are integers past 64 bits, which orjson refuses, NaN and the infinities, of which it makes null, and offsets
+    with seconds, which it rounds.
+
+    Raises:
+        OverflowError: a datetime is not within the years 1 to 9999 in UTC.
     """
     if isinstance(value, int):
         return value if -(2**63) <= value < 2**64 else str(value)
@@ -304,12 +315,24 @@ def portable_numbers(value: Any) -> Any:
         return {key: portable_numbers(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [portable_numbers(item) for item in value]
+    if isinstance(value, datetime):
+        return in_minutes(value)
     if isinstance(value, enum.Enum):
         return portable_numbers(value.value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         names = (field.name for field in dataclasses.fields(value) if not field.name.startswith("_"))
         return {name: portable_numbers(getattr(value, name)) for name in names}
     return value
+
+
+def in_minutes(value: datetime) -> datetime:
+    """Return a datetime whose offset has seconds in UTC; others as they are.
+
+    Raises:
+        OverflowError: it is not within the years 1 to 9999 in UTC.
+    """
+    offset = value.utcoffset()
+    return value if offset is None or not offset % timedelta(minutes=1) else value.astimezone(UTC)
 
 
 def _digits(value: Decimal) -> str:
@@ -340,6 +363,17 @@ def _holds_no_number(record: Record) -> bool:
         return _not_finite(_packed(record)) is not None
     except (TypeError, ValueError, OverflowError):  # a type that MessagePack lacks
         return True
+
+
+def _has_seconds(value: Any) -> bool:
+    """Say whether a datetime within a value may have an offset with seconds."""
+    if isinstance(value, datetime):
+        return bool((value.utcoffset() or timedelta()) % timedelta(minutes=1))
+    if isinstance(value, Mapping):
+        return any(map(_has_seconds, value.values()))
+    if isinstance(value, (list, tuple)):
+        return any(map(_has_seconds, value))
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
 
 def _gzip_compressor() -> Any:

@@ -8,9 +8,10 @@ from datetime import datetime, time, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from etl.arrow_kinds import are_one_kind, are_several_kinds
 from etl.arrow_types import arrow_type, is_exact_time, typed, with_times
 from etl.field_types import FieldTypes, interval, is_of, no_types
-from etl.formats import BATCH_BYTES, Refuse, SchemaWidened, Write, number_word
+from etl.formats import BATCH_BYTES, Refuse, SchemaWidened, Write, in_minutes, number_word
 from etl.records import Record, describe
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class Parquet:
         held = count = 0
 
         def flush() -> None:
-            nonlocal writer, held
+            nonlocal writer, held, count
             schema = self._schema
             assert schema is not None
             if writer is None:
@@ -75,8 +76,9 @@ class Parquet:
             elif not writer.schema.equals(schema):
                 self._begun_again = True
                 raise SchemaWidened
-            batches = [_fitted(array, schema) for array in group]
+            batches = [_fitted(array, schema, refuse) for array in group]
             table = arrow.Table.from_batches(batches, schema)
+            count -= sum(map(len, group)) - table.num_rows
             writer.write_table(table, row_group_size=max(1, table.num_rows))
             group.clear()
             held = 0
@@ -150,7 +152,10 @@ class Parquet:
         import pyarrow as arrow
 
         array = arrow.array(records)
-        if not all(_has_form(field.type) for field in array.type):
+        if not all(
+            _has_form(field.type) and are_one_kind(field.type, [record.get(field.name) for record in records])
+            for field in array.type
+        ):
             return self._by_column(records)
         return with_times(array, self._types())
 
@@ -177,11 +182,18 @@ class Parquet:
                 array = arrow.array(values, given)
             except (arrow.ArrowException, TypeError, ValueError, OverflowError):
                 continue
-            if _has_form(array.type):
+            if _has_form(array.type) and are_one_kind(array.type, values):
                 return array
         if exact:
             values = [value.isoformat() if isinstance(value, (datetime, time)) else value for value in values]
-        return arrow.array([parquet_ready(value) for value in values])
+        ready = [parquet_ready(value) for value in values]
+        array = arrow.array(ready)
+        if not are_one_kind(array.type, ready):
+            raise TypeError(
+                f"the values of {name!r} are of several kinds, of which Arrow would make {array.type}: make them one "
+                "kind in a transform"
+            )
+        return array
 
     def _widen(self, found: Iterable[pyarrow.Field]) -> None:
         """Widen the schema so that it holds these fields, too."""
@@ -208,6 +220,7 @@ def parquet_ready(value: Any) -> Any:
     """Return `value` as Arrow can take it: long integers and UUIDs as strings, empty objects as null.
 
     A Decimal that is NaN or an infinity is a float: Parquet's decimals have none (parquet-format, LogicalTypes.md).
+    A datetime whose offset has seconds is in UTC.
 
     Raises:
         TypeError: a key is no string.
@@ -220,6 +233,8 @@ def parquet_ready(value: Any) -> Any:
         return str(value)
     if isinstance(value, timedelta):
         return interval(value)
+    if isinstance(value, datetime):
+        return in_minutes(value)
     if isinstance(value, Mapping):
         return {key: parquet_ready(item) for key, item in value.items()} or None
     if isinstance(value, (list, tuple)):
@@ -258,6 +273,11 @@ def _unified(schema: pyarrow.Schema | None, fields: Iterable[pyarrow.Field]) -> 
     import pyarrow as arrow
 
     found = arrow.schema(list(fields))
+    if schema is not None:
+        for field in found:
+            at = schema.get_field_index(field.name)
+            if at >= 0 and are_several_kinds(schema.field(at).type, field.type):
+                raise TypeError(f"{field.name!r} was {schema.field(at).type}, and here is {field.type}")
     return found if schema is None else arrow.unify_schemas([schema, found], promote_options="permissive")
 
 
@@ -289,22 +309,43 @@ def _required_fields(
     return result
 
 
-def _fitted(array: pyarrow.StructArray, schema: pyarrow.Schema) -> pyarrow.RecordBatch:
-    """Return the columns of `array` in the order and the types of `schema`, absent ones as nulls."""
+def _fitted(array: pyarrow.StructArray, schema: pyarrow.Schema, refuse: Refuse) -> pyarrow.RecordBatch:
+    """Return the columns of `array` in the order and the types of `schema`, absent ones as nulls.
+
+    A record with a value that a wider type does not hold, as a double most integers past 2**53, is refused.
+    """
     import pyarrow as arrow
 
     present = {field.name for field in array.type}
     columns = []
-    for field in schema:
-        column = array.field(field.name) if field.name in present else arrow.nulls(len(array))
-        if _holds_required(field.type):
-            # A cast fills an absent object with nulls inside, which its fields must not have.
-            columns.append(arrow.array(column.to_pylist(), field.type))
-        elif column.type.equals(field.type):
-            columns.append(column)  # pyarrow 26 damages [{}, {"a": None}] when it casts it to its own type
-        else:
-            columns.append(column.cast(field.type))
+    try:
+        for field in schema:
+            column = array.field(field.name) if field.name in present else arrow.nulls(len(array))
+            columns.append(_cast(column, field.type))
+    except (arrow.ArrowException, TypeError, ValueError, OverflowError) as error:
+        if len(array) == 1:
+            refuse(array.to_pylist()[0], describe(error))
+            return arrow.RecordBatch.from_arrays(
+                [arrow.nulls(0, field.type) for field in schema], schema=schema
+            )
+        rows = [_fitted(array.slice(row, 1), schema, refuse) for row in range(len(array))]
+        (batch,) = arrow.Table.from_batches(rows, schema).combine_chunks().to_batches() or [rows[0]]
+        return batch
     return arrow.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _cast(column: pyarrow.Array, type_: pyarrow.DataType) -> pyarrow.Array:
+    import pyarrow as arrow
+
+    if _holds_required(type_):
+        # A cast fills an absent object with nulls inside, which its fields must not have.
+        return arrow.array(column.to_pylist(), type_)
+    if column.type.equals(type_):
+        return column  # pyarrow 26 damages [{}, {"a": None}] when it casts it to its own type
+    try:
+        return column.cast(type_)
+    except arrow.ArrowInvalid:  # an integer is no decimal(2, 1) to it, whatever its value
+        return arrow.array(column.to_pylist(), type_)
 
 
 def _has_form(type: pyarrow.DataType) -> bool:

@@ -6,8 +6,9 @@ import gzip
 import io
 import json
 import uuid
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
+from zoneinfo import ZoneInfo
 
 import pyarrow.parquet
 import pytest
@@ -57,6 +58,16 @@ class Measure:
         (bytearray(b"x"), "eA=="),
         (Decimal("12.50"), "12.50"),
         ([Decimal("1E-7"), Decimal("1E+3"), Decimal("1E+999")], ["0.0000001", "1000", "1E+999"]),
+        ([Decimal("-1E-38"), Decimal("0E-8")], [f"-0.{'0' * 37}1", "0.00000000"]),
+        (
+            datetime(1880, 1, 1, tzinfo=ZoneInfo("America/New_York")),
+            "1880-01-01T04:56:02+00:00",
+        ),  # local mean time
+        (
+            {"x": [datetime(1890, 1, 1, tzinfo=ZoneInfo("Europe/Berlin"))]},
+            {"x": ["1889-12-31T23:06:32+00:00"]},
+        ),
+        (datetime(2024, 1, 1, tzinfo=ZoneInfo("America/New_York")), "2024-01-01T00:00:00-05:00"),
         (Decimal("NaN"), "NaN"),
         ([Decimal("-Infinity"), Decimal("sNaN")], ["-Infinity", "NaN"]),
         (datetime(2024, 1, 2, 3, 4, 5), "2024-01-02T03:04:05"),
@@ -73,7 +84,10 @@ def test_values_that_json_cannot_hold_have_one_rule_each(value, written):
     assert (lines(data), count, refused) == ([{"v": written}], 1, [])
 
 
-@pytest.mark.parametrize("value", [{1, 2}, object(), {"x": {3: 4}}, "\ud800"])
+@pytest.mark.parametrize(
+    "value",
+    [{1, 2}, object(), {"x": {3: 4}}, "\ud800", datetime(1, 1, 1, tzinfo=timezone(timedelta(seconds=90)))],
+)
 @pytest.mark.parametrize("name", ["ndjson", "ndjson.gz"])
 def test_a_value_without_a_rule_is_refused_and_the_records_around_it_stay(name, value):
     data, count, refused = encode(name, [{"v": 1}, {"v": value}, {"v": 3}])
@@ -119,6 +133,46 @@ def test_parquet_refuses_only_the_record_that_does_not_fit():
     assert [row["v"] for row in parquet_rows(data)] == [1.0, 2.5]
     assert count == 2
     assert [record for record, _ in refused] == [{"v": "text"}]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (date(2024, 1, 1), datetime(2024, 1, 1, 12)),
+        (datetime(2024, 1, 1), datetime(2024, 1, 1, tzinfo=UTC)),
+        (datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 1, 1)),
+        ([date(2024, 1, 1)], [datetime(2024, 1, 1, 12)]),
+        ({"x": [date(2024, 1, 1)]}, {"x": [datetime(2024, 1, 1, 12)]}),
+        (b"abc", "abc"),
+        (1.5, True),
+        ([1.5], [False]),
+        (time(1), time(1, tzinfo=UTC)),
+        (1.5, 2**53 + 1),
+        (1.5, Decimal("0.12345678901234567890123")),
+        (["abc"], [b"abc"]),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("parts", [1, 2])
+def test_parquet_refuses_a_value_of_which_it_would_lose_something(parts, first, second):
+    # pyarrow makes of such pairs what the first one is, and says nothing.
+    writer, refused = formats.make("parquet"), []
+    for records in [[{"v": first}, {"v": second}]] if parts == 1 else [[{"v": first}], [{"v": second}]]:
+        refused += encode("parquet", records, chosen=writer)[2]
+    assert [repr(record) for record, _ in refused] == [repr({"v": second})]
+
+
+def test_parquet_takes_a_whole_number_among_the_decimals_of_an_earlier_part():
+    writer = formats.make("parquet")
+    for value in (Decimal("1.5"), 1, 2):
+        data, _, refused = encode("parquet", [{"v": value}], chosen=writer)
+        assert (parquet_rows(data), refused) == ([{"v": value}], [])
+
+
+def test_parquet_writes_what_has_an_offset_with_seconds():
+    at = datetime(1890, 1, 1, tzinfo=timezone(timedelta(minutes=53, seconds=28)))
+    data, _, _ = encode("parquet", [{"v": at}])
+    assert parquet_rows(data) == [{"v": at}]
 
 
 def test_parquet_begins_a_part_again_when_a_row_group_is_too_narrow():

@@ -54,6 +54,7 @@ LAYERS = [
     {"etl.dead_letters", "etl.words", "etl.tables", "etl.advice", "etl.places"},
     {
         "etl.columns",
+        "etl.arrow_kinds",
         "etl.arrow_types",
         "etl.formats",
         "etl.parquet",
