@@ -8,7 +8,7 @@ from typing import IO, Any
 from etl.errors import SourceChanged, SourceError
 from etl.field_types import FieldTypes
 from etl.records import describe
-from etl.sources.parquet_types import field_types, readable
+from etl.sources.parquet_types import check_times, field_types, readable
 from etl.sources.place import Place, unreadable
 from etl.sources.refusals import Damaged
 
@@ -28,7 +28,7 @@ def read(
 
     Values are what pyarrow makes of them: `datetime`, `Decimal`, `bytes` … A map is a list of `key` and `value`. Times
     in nanoseconds that Python cannot hold become text, exact. A row with another value that it cannot hold, as a year
-    past 9999, is unreadable.
+    past 9999 or a time past 23:59, is unreadable.
 
     Args:
         file: what is read; it stays open.
@@ -88,6 +88,8 @@ def _records(batch: Any, place: Place) -> list[Any]:
     columns = [readable(column) for column in batch.columns]
     batch = pyarrow.RecordBatch.from_arrays(columns, names=batch.schema.names)
     try:
+        for column in columns:
+            check_times(column)
         return batch.to_pylist()  # type: ignore[no-any-return]  # pyarrow has no types
     except (ValueError, OverflowError):
         return [
@@ -98,6 +100,8 @@ def _records(batch: Any, place: Place) -> list[Any]:
 
 def _record(row: Any, where: str) -> Any:
     try:
+        for column in row.columns:
+            check_times(column)
         return row.to_pylist()[0]
     except (ValueError, OverflowError) as error:
         raw = " ".join(str(row.to_string(preview_cols=0)).split())

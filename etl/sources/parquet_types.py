@@ -81,6 +81,33 @@ def readable(column: Any) -> Any:
         return _as_text(column)
 
 
+def check_times(column: Any) -> None:
+    """See that all times of a column are within a day: 24:00 would become 0:00, and no other library would say so.
+
+    Raises:
+        ValueError: one is not.
+    """
+    import pyarrow
+    import pyarrow.compute
+    from pyarrow import types
+
+    type_ = column.type
+    if types.is_time(type_):
+        units = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+        number = column.cast(pyarrow.int32() if type_.bit_width == 32 else pyarrow.int64())
+        least, most = pyarrow.compute.min_max(number).as_py().values()
+        if least is not None and (least < 0 or most >= 86_400 * units[type_.unit]):
+            raise ValueError("a time that is not within a day")
+    elif types.is_struct(type_) or types.is_map(type_):
+        inner = column.flatten() if types.is_struct(type_) else (column.keys, column.items)
+        for field in inner:
+            check_times(field)
+    elif types.is_dictionary(type_):
+        check_times(column.dictionary)
+    elif hasattr(type_, "value_type"):
+        check_times(column.flatten())
+
+
 def _as_text(column: Any) -> Any:
     """Return a column with times in nanoseconds as text; those that need no nanoseconds have six digits, as others."""
     import pyarrow

@@ -45,6 +45,7 @@ TYPES: dict[str, tuple[pa.DataType, Any, str, str]] = {
     "float": (pa.float32(), math.inf, "DOUBLE", "FLOAT"),
     "double": (pa.float64(), 0.1, "DOUBLE", "FLOAT"),
     "decimal(9,2)": (pa.decimal128(9, 2), Decimal("12.50"), "DECIMAL(9,2)", "NUMERIC(9, 2)"),
+    "decimal(38,38)": (pa.decimal128(38, 38), Decimal("-1E-38"), "DECIMAL(38,38)", "BIGNUMERIC(38, 38)"),
     "decimal(38,10)": (pa.decimal128(38, 10), Decimal("1.5"), "DECIMAL(38,10)", "BIGNUMERIC(38, 10)"),
     "decimal256": (pa.decimal256(60, 25), Decimal("1.5"), "VARCHAR", "BIGNUMERIC(60, 25)"),
     "decimal, large": (pa.decimal256(76, 1), Decimal("1.5"), "VARCHAR", "STRING"),
@@ -198,6 +199,38 @@ def test_nanoseconds_are_kept(tmp_path: Path, format: str, part_records: int | N
     )
     _, found = load(tmp_path, given, format=format, part_records=part_records)
     assert all(same(found.column(name), given.column(name)) for name in given.column_names)
+
+
+@pytest.mark.parametrize(
+    ("type_", "number"),
+    [
+        (pa.time32("s"), 86_400),
+        (pa.time64("us"), -1),
+        (pa.time64("ns"), 86_400_000_000_000),
+        (pa.list_(pa.time64("us")), [1, 86_400_000_000]),
+        (pa.struct([("t", pa.time32("ms"))]), {"t": 86_400_000}),
+        (pa.map_(pa.string(), pa.time64("us")), [("a", 86_400_000_000)]),
+    ],
+    ids=str,
+)
+def test_a_time_that_is_none_is_refused_with_its_row(tmp_path: Path, type_: pa.DataType, number: Any) -> None:
+    # DuckDB writes its TIME '24:00:00' so, and pyarrow reads it as 0:00 (parquet-format: "after midnight").
+    pq.write_table(pa.table({"v": pa.array([None, number], type_)}), tmp_path / "a.parquet")
+    first, second = taken(Files(tmp_path / "a.parquet"))
+    assert first == {"v": None}
+    assert "row 2: a value that Python cannot hold (ValueError: a time that is not within a day)" in str(
+        second
+    )
+
+
+def test_moments_before_time_zones_are_the_same_instants(tmp_path: Path) -> None:
+    moments = [dt.datetime(1890, 1, 1, tzinfo=UTC), dt.datetime(2024, 7, 1, tzinfo=UTC)]
+    for zone in ("Europe/Berlin", "America/New_York", "Africa/Monrovia"):  # RFC 9557 names such offsets
+        directory = tmp_path / zone.partition("/")[2]
+        directory.mkdir()
+        given = pa.table({"v": pa.array(moments, pa.timestamp("us", zone))})
+        _, found = load(directory, given)
+        assert same(found.column("v"), given.column("v")), zone
 
 
 def test_text_is_no_date_because_it_looks_like_one(tmp_path: Path) -> None:
