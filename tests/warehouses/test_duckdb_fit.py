@@ -500,3 +500,24 @@ def test_parquet_and_json_parts_meet_in_one_table(loader):
 def test_parquet_columns_that_differ_in_case_only_are_reported(loader):
     with mismatch("differ in case only"):
         loader.load(pyarrow.table([[1], [2]], names=["a", "A"]), format="parquet")
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ({"a": 1, "A": 2}, "two fields of an object differ in case only"),
+        ([{"x": {"b": 1, "B": 2}}], "two fields of an object differ in case only"),
+        ({"": 1}, "a field with an empty name"),
+        ([{"": 1, "x": 2}], "a field with an empty name"),
+    ],
+)
+def test_parquet_fields_that_duckdb_would_give_other_names_are_reported(loader, value, said):
+    # Of "a" and "A" it reads "a" and "A_1", and an object with an empty name as a TUPLE.
+    with mismatch(said):
+        loader.load(pyarrow.table({"v": pyarrow.array([value])}), format="parquet")
+
+
+def test_parquet_fields_that_end_in_a_number_keep_their_names(loader):
+    value = {"a": 1, "a_1": 2}
+    loader.load(pyarrow.table({"v": pyarrow.array([value])}), format="parquet")
+    assert loader.sql("SELECT v FROM t") == [(value,)]

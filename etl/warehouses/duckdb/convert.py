@@ -300,7 +300,7 @@ def _exact_number(x: str, target: Kind) -> str:
     fraction = f"length(rtrim(regexp_extract({x}, '\\.(\\d+)', 1), '0'))"
     exponent = f"coalesce(TRY_CAST(regexp_extract({x}, '[eE](.+)$', 1) AS INTEGER), 0)"
     return (
-        f"regexp_full_match({x}, '[+-]?\\d+(\\.\\d+)?([eE][+-]?\\d+)?') "
+        f"regexp_full_match({x}, '[+-]?(\\d+(\\.\\d*)?|\\.\\d+)([eE][+-]?\\d+)?') "
         f"AND {fraction} - {exponent} <= {scale[1] if scale else 0} AND TRY_CAST({x} AS {target}) IS NOT NULL"
     )
 

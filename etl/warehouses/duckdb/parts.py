@@ -186,9 +186,30 @@ class PartReader:
         columns = {str(name): Kind.of(kind) for name, kind, *_ in description}
         self._check_renamed(columns)
         if self.typed:  # what is to be JSON is text there
+            self._check_names(columns)
             self._check_digits()
             columns |= {name: kind for name, kind in self.wanted().items() if name in columns}
         return columns if self.typed else self._with_floats(columns)
+
+    def _check_names(self, columns: Mapping[str, Kind]) -> None:
+        """Make sure that fields within objects have the names that they have in the part, as `_check_renamed` does."""
+        found: list[str] = []
+        for kind in columns.values():
+            _collect_names(kind, found)
+        if not found and not any("TUPLE" in str(kind) for kind in columns.values()):
+            return
+        query = f"SELECT name FROM parquet_schema({literal(self.name)})"  # noqa: S608
+        names = {name for (name,) in self.connection.execute(query).fetchall()}
+        if "" in names:
+            raise SchemaMismatch(
+                f"{self}: an object has a field with an empty name, which no column can have; mend the transform"
+            )
+        for name in found:
+            if name not in names:
+                raise SchemaMismatch(
+                    f"{self}: two fields of an object differ in case only ({name.rpartition('_')[0]!r}), and DuckDB "
+                    "takes them for one; use one name for both in a transform"
+                )
 
     def _check_digits(self) -> None:
         """Make sure that DuckDB reads no decimal as a DOUBLE, which it does without a word past 38 digits."""
@@ -439,6 +460,15 @@ def _has_names_alike(kind: Kind) -> bool:
     return len({lower(name) for name, _ in fields}) < len(fields) or any(
         _has_names_alike(inner) for _, inner in fields
     )
+
+
+def _collect_names(kind: Kind, found: list[str]) -> None:
+    """Add the names of all fields within a type."""
+    if kind.element:
+        _collect_names(kind.element, found)
+    for name, inner in kind.fields or ():
+        found.append(name)
+        _collect_names(inner, found)
 
 
 def _replaced(kind: Kind, path: Path, leaf: Kind) -> Kind:
