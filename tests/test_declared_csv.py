@@ -32,8 +32,8 @@ TEXTS: dict[str, tuple[dict[str, Any], list[str], list[Any]]] = {
     "NUMERIC": ({"type": "NUMERIC"}, ["1.10", "-0.000000001", "NA"], [Decimal("1.1"), Decimal("-1E-9"), None]),
     "scaled": (
         {"type": "NUMERIC", "precision": 20, "scale": 2},
-        ["1234567890123456.78", "+007.5", "-"],
-        [Decimal("1234567890123456.78"), Decimal("7.5"), None],
+        ["1234567890123456.78", "+007.5", "-", ".5", "5."],
+        [Decimal("1234567890123456.78"), Decimal("7.5"), None, Decimal("0.5"), Decimal(5)],
     ),
     "BIGNUMERIC": ({"type": "BIGNUMERIC"}, [WEI, "1E5", "NULL"], [Decimal(WEI), Decimal(100000), None]),
     "INTEGER": ({"type": "INTEGER"}, ["007", "+7", "9007199254740993", "NA"], [7, 7, 9007199254740993, None]),
@@ -220,6 +220,30 @@ def test_values_that_are_no_numbers_as_they_stand_are_left_to_a_transform(tmp_pa
 
     made = pipeline(tmp_path, {"v": ["$1.50", "2"]}, in_duckdb(tmp_path, {"v": "DOUBLE"}), transforms=[mend])
     assert [record["v"] for record in made.check()] == [1.5, 2.0]
+
+
+@pytest.mark.parametrize("format", ["ndjson", "parquet"])
+@pytest.mark.parametrize("bad", ["{bad", "NaN", "abc"])
+def test_text_that_is_no_json_is_refused_and_leaves_the_others_json(
+    tmp_path: Path, format: str, bad: str
+) -> None:
+    texts = ['{"a": 1.10}', "null", "[]", bad, '{"n": 0.12345678901234567890123}']
+    schema = {"v": "JSON"}
+    made = pipeline(tmp_path, {"v": texts}, in_duckdb(tmp_path, schema))
+    with pytest.raises(
+        RecordError, match=r"a\.csv, line 5 .*column 'v' is json.*types = \{ v = \"string\" \}"
+    ):
+        made.check()
+    etl.Pipeline(
+        "declared",
+        source={"type": "files", "paths": str(tmp_path / "a.csv")},
+        sink={"type": "reused_file", "path": str(tmp_path / f"a.{format}")},
+        warehouse=in_duckdb(tmp_path, schema),
+        checkpoint=tmp_path / "a.checkpoint.json",
+        on_error="reject",
+    ).run()
+    # numbers with more digits than a double holds are text: RFC 8259, section 6
+    assert values(tmp_path, "v::VARCHAR") == ['{"a":1.1}', None, "[]", '{"n":"0.12345678901234567890123"}']
 
 
 def test_a_source_that_was_told_what_is_declared_can_be_pickled(tmp_path: Path) -> None:

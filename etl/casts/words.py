@@ -12,6 +12,7 @@ import orjson
 from etl import tables
 from etl.casts.options import Cast, Options, bad
 from etl.errors import ConfigError
+from etl.schemas.numbers import json_number
 
 _TRUE = ("true", "t", "yes", "y", "on", "1")
 _FALSE = ("false", "f", "no", "n", "off", "0")
@@ -62,13 +63,15 @@ def string(_options: Options, _where: str) -> Cast:
 
 
 def json(_options: Options, _where: str) -> Cast:
-    """Return what casts to what text says as JSON."""
+    """Return what casts to what text says as JSON, numbers with all their digits."""
+    # not orjson, which makes floats of whole numbers past 64 bits
+    decode = msgspec.json.Decoder(float_hook=json_number).decode
 
     def cast(value: Any) -> Any:
         if value.__class__ is not str:
             return value
         try:
-            return msgspec.json.decode(value)  # not orjson, which makes floats of whole numbers past 64 bits
+            return decode(value)
         except (ValueError, RecursionError) as error:
             raise bad(value, "JSON") from error
 

@@ -17,20 +17,19 @@ UNKNOWN = "unknown"
 
 # Neutral types whose values have a form of their own in records, or can be checked: as what they are read, and what
 # must have been inferred for it. Else the values are no such thing as they stand, and a transform or the warehouse is
-# to see the text.
+# to see the text. JSON is always read as such.
 _CONVERTED = {
     "INTEGER": ("integer", frozenset({"integer"})),
     "FLOAT": ("float", frozenset({"integer", "float", "decimal"})),
     "NUMERIC": ("decimal", frozenset({"integer", "float", "decimal"})),
     "BIGNUMERIC": ("decimal", frozenset({"integer", "float", "decimal"})),
     "BOOLEAN": ("boolean", frozenset({"boolean"})),
-    "JSON": ("json", frozenset({"json"})),
     "DATE": ("date", frozenset({"date"})),
     "DATETIME": ("timestamp", frozenset({"date", "timestamp"})),
     "TIMESTAMP": ("timestamp", frozenset({"date", "timestamp"})),
 }
 # Neutral types that are no text, so that words may mean that there is no value.
-_NO_TEXT = frozenset({*_CONVERTED, "TIME"}) - {"JSON"}
+_NO_TEXT = frozenset({*_CONVERTED, "TIME"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +65,9 @@ def reading(name: str, inferred: str, options: Options) -> Reading:
     declared = options.declared(name)
     if declared is None:
         return Reading(inferred, options.words(text=inferred in ("string", UNKNOWN)), "values")
+    if declared.type == "JSON" and not declared.cast:
+        # Any text is a string in JSON, too: no warehouse would say that one was to be more than that.
+        return Reading("json", options.words(text=True), "declared")
     type_, needed = _CONVERTED.get(declared.type, ("string", frozenset()))
     words = options.words(text=declared.type not in _NO_TEXT)
     if needed and not declared.cast:

@@ -35,6 +35,8 @@ from typing import Any, Literal, get_args
 
 import msgspec
 
+from etl.schemas.numbers import json_number
+
 Type = Literal["string", "integer", "float", "decimal", "boolean", "date", "timestamp"]
 Convert = Callable[[Sequence[str]], Sequence[Any]]
 
@@ -247,12 +249,7 @@ def _float(text: str) -> float:
     return value
 
 
-def _json_number(text: str) -> float | Decimal:
-    value = float(text)
-    return value if math.isfinite(value) and _is_held(text, value) else Decimal(text)
-
-
-_json = msgspec.json.Decoder(float_hook=_json_number).decode
+_json = msgspec.json.Decoder(float_hook=json_number).decode
 
 
 def _said_float(text: str) -> float:

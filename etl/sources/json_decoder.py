@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 from etl.records import Declarations, nobody
+from etl.schemas.numbers import json_number
 from etl.sources import json_numbers
 
 _DECIMALS = frozenset({"NUMERIC", "BIGNUMERIC"})
@@ -82,7 +83,7 @@ class _Declared:
                 if type(item) in (Decimal, dict, list):
                     value[index] = self._settled(item, path)
         elif kind is Decimal and not self._is_decimal(path):
-            return json_numbers.number(str(value))
+            return json_number(str(value))
         return value
 
 

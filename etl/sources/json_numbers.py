@@ -4,10 +4,7 @@ RFC 8259, section 6, sets no limit to digits or exponents; a double (IEEE 754 bi
 digits of any number, and more of some. Here:
 
 - A whole number is an `int`, whatever its size.
-- A number with a fraction or an exponent is a `float` where that prints as the number when it is asked for as many
-  significant digits, so that what programs write of doubles stays one: the shortest form, `%.17g`, `%.20f`.
-- Any other is a `decimal.Decimal`: more digits than a double holds, or beyond its range (`1E400`, `1E-400`).
-- An exponent beyond those of decimal128 (IEEE 754-2019, table 3.6: 6144) is refused.
+- A number with a fraction or an exponent is what `etl.schemas.numbers.json_number` makes of it.
 """
 
 from __future__ import annotations
@@ -20,13 +17,10 @@ from typing import Any
 import msgspec
 import orjson
 
+from etl.schemas.numbers import json_number
+
 # What is raised for a text that is not decoded.
 NOT_JSON = (msgspec.DecodeError, orjson.JSONDecodeError, UnicodeDecodeError, RecursionError)
-
-_LARGEST_EXPONENT = 6144
-# A double's exact value has no more significant digits than that.
-_MOST_DIGITS = 767
-_INFINITY = float("inf")
 
 # Digits and points as 0, e as e, - as -, all else as blanks: what numbers look like, found by plain searches.
 _SHAPES = bytes(
@@ -96,34 +90,8 @@ def is_as_written(text: bytes) -> bool:
         return False
 
 
-def number(text: str) -> float | Decimal:
-    """Return the value of a JSON number that has a fraction or an exponent.
-
-    Raises:
-        ValueError: its exponent is too large.
-    """
-    value = float(text)
-    if (len(text) < 17 and 1e-290 < abs(value) < 1e290) or repr(value) == text:
-        return value  # 15 digits at most, or as it is written
-    mantissa, _, exponent = text.lower().partition("e")
-    digits = mantissa.lstrip("-").replace(".", "").strip("0")
-    if not digits:
-        return value
-    if value and abs(value) != _INFINITY and len(digits) <= _MOST_DIGITS:
-        printed = f"{abs(value):.{len(digits) - 1}e}".partition("e")[0].replace(".", "")
-        if printed == digits:
-            return value
-    if len(exponent.lstrip("+-0")) <= 4:
-        exact = Decimal(text)
-        if value and abs(value) != _INFINITY and Decimal(repr(value)) == exact:
-            return value  # the shortest form: where two are as near, it need not be the one that is printed
-        if abs(exact.adjusted()) <= _LARGEST_EXPONENT:
-            return exact
-    raise ValueError(f"the number {text[:40]} is beyond all that is stored: more than 1E{_LARGEST_EXPONENT}")
-
-
 def _written(text: str) -> float | Decimal:
-    value = number(text)
+    value = json_number(text)
     if type(value) is Decimal or repr(value) == text:
         return value
     exact = Decimal(text)
@@ -132,7 +100,7 @@ def _written(text: str) -> float | Decimal:
 
 # Decodes as `loads` does, but a number becomes a `float` only where that is the very number.
 loads_as_written: Callable[[bytes], Any] = msgspec.json.Decoder(float_hook=_written).decode
-_exact: Callable[[bytes], Any] = msgspec.json.Decoder(float_hook=number).decode
+_exact: Callable[[bytes], Any] = msgspec.json.Decoder(float_hook=json_number).decode
 _of_whole_numbers: Callable[[bytes], Any] = msgspec.json.Decoder().decode
 
 
@@ -185,6 +153,6 @@ def _decoder_of_many(text: bytes, shape: bytes) -> Callable[[bytes], Any]:
 
 def _is_double(text: bytes) -> bool:
     try:
-        return type(number(text.decode())) is float
+        return type(json_number(text.decode())) is float
     except ValueError:  # beyond all numbers, or none: it stands in a string
         return False
