@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
+import duckdb
 import pytest
 from conftest import BUDGET, MIB, Loader
 
+import etl
 from etl.errors import WarehouseError
 from etl.memory import Budget
 from etl.warehouses.base import Job
@@ -17,8 +20,9 @@ from etl.warehouses.duckdb import DuckDB
 
 HOLD = """
 import sys
+import threading
 import duckdb
-connection = duckdb.connect(sys.argv[1])
+connection = duckdb.connect(sys.argv[1], read_only=sys.argv[2] == "reading")
 print("held", flush=True)
 sys.stdin.read()
 """
@@ -32,18 +36,6 @@ def run(code: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         timeout=600,
         check=False,
     )
-
-
-def test_a_file_that_another_process_has_names_its_pid(tmp_path):
-    path = tmp_path / "w.duckdb"
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLD, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as holder:
-        assert holder.stdout
-        assert holder.stdout.readline() == "held\n"
-        with pytest.raises(WarehouseError, match=rf"PID {holder.pid}.*wait for that process or stop it"):
-            DuckDB(path, table="t").open(BUDGET)
-        holder.communicate()
 
 
 def test_the_file_stays_locked_after_a_load(loader):
@@ -98,6 +90,72 @@ def test_a_directory_that_cannot_be_written_is_named(tmp_path):
         DuckDB(tmp_path, table="t").open(BUDGET)
 
 
+@pytest.fixture(params=["reading", "writing"])
+def held(tmp_path, request):
+    """Give a database file that another process has open, and that process."""
+    path = tmp_path / "w.duckdb"
+    duckdb.connect(path).execute("CREATE TABLE other (n INTEGER)").close()
+    command = [sys.executable, "-c", HOLD, path, request.param]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "held\n"
+        yield path, process
+        process.kill()
+
+
+def test_a_file_that_another_process_has_open_is_waited_for_with_a_word(held, caplog, monkeypatch):
+    path, process = held
+    waited = []
+
+    def wait(seconds):
+        waited.append(seconds)
+        process.communicate()  # which closes its input: it ends, and the file is closed
+
+    monkeypatch.setattr("etl.warehouses.duckdb.warehouse.time.sleep", wait)
+    warehouse = DuckDB(path, table="t")
+    warehouse.open(BUDGET)
+    warehouse.close()
+    assert waited
+    (word,) = [record.getMessage() for record in caplog.records if record.name == "etl.warehouses"]
+    assert word == f"{path} is open in another process: waiting until it is closed, for 30 s at most"
+
+
+def test_a_file_that_stays_open_elsewhere_is_one_error_that_names_who_has_it(held):
+    path, process = held
+    with pytest.raises(
+        WarehouseError,
+        match=rf"cannot open {path}.*PID {process.pid}.*close it there, or raise `deadline`, and run",
+    ):
+        DuckDB(path, table="t", deadline=0.2).open(BUDGET)
+
+
+def test_jobs_of_one_process_that_begin_on_a_new_file_at_once_all_load(tmp_path):
+    failures = []
+
+    def run(name):
+        try:
+            etl.Pipeline(
+                name,
+                source=lambda: ({"n": number} for number in range(300)),
+                sink={"type": "reused_file", "path": str(tmp_path / f"{name}.ndjson")},
+                warehouse={"type": "duckdb", "path": str(tmp_path / "w.duckdb"), "table": name},
+                checkpoint=tmp_path / f"{name}.json",
+                part_records=50,
+            ).run(handle_signals=False)
+        except Exception as error:
+            failures.append(error)
+
+    names = ("a", "b", "c")
+    threads = [threading.Thread(target=run, args=(name,)) for name in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    with duckdb.connect(tmp_path / "w.duckdb") as connection:
+        counts = [connection.execute(f"SELECT count(*) FROM {name}").fetchone() for name in names]
+    assert counts == [(300,)] * 3
+
+
 def test_nothing_is_fetched_from_the_network(loader):
     settings = "autoinstall_known_extensions", "autoload_known_extensions"
     assert loader.sql(f"SELECT value FROM duckdb_settings() WHERE name IN {settings}") == [("false",)] * 2
@@ -107,6 +165,7 @@ def test_nothing_is_fetched_from_the_network(loader):
 
 SCRIPT = """
 import sys
+import threading
 from pathlib import Path
 
 sys.path.insert(0, sys.argv[1])

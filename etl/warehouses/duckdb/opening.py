@@ -41,10 +41,23 @@ def said(error: Exception) -> str:
     )
 
 
+def is_held(error: BaseException) -> bool:
+    """Say whether a file cannot be opened because another process has it open (DuckDB, "Concurrency").
+
+    DuckDB 2.0 has no class of its own for it: it is an IOException as any other.
+    """
+    import duckdb
+
+    return isinstance(error, duckdb.IOException) and "lock" in str(error).lower()
+
+
 def advice(error: Exception) -> str:
     """Say what to do about a file that cannot be opened."""
-    if "lock" in str(error).lower():
-        return "wait for that process or stop it, and run again: one process at a time may have the file"
+    if is_held(error):
+        return (
+            "a file that is open in one process, even for reading, cannot be written by another one: close it there, "
+            "or raise `deadline`, and run again"
+        )
     return "give a path to a DuckDB file, or to a new one where this user may write"
 
 

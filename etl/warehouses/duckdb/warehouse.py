@@ -7,7 +7,9 @@ plan is in the table once or not at all, whatever was killed and when. `table` s
 
 from __future__ import annotations
 
+import logging
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property, partial
@@ -22,14 +24,21 @@ from etl.memory import Budget
 from etl.schemas import lookup
 from etl.warehouses.base import Audit, Entry, Job
 from etl.warehouses.duckdb.declaration import DUCKDB, Schema, declared, neutral, neutral_of
-from etl.warehouses.duckdb.opening import drop_cache, free_space, said
+from etl.warehouses.duckdb.opening import drop_cache, free_space, is_held, said
 from etl.warehouses.duckdb.session import Session
 from etl.warehouses.duckdb.types import lower
 from sinks import page_cache
 from sinks.errors import SinkError
 from sinks.local_files import make_directory, sync_directory
+from sinks.retry import Retry
 
 Disposition = Literal["append", "merge", "replace"]
+
+
+LOG = logging.getLogger("etl.warehouses")
+
+# How often it is seen whether another process has closed the file.
+_LOOK_SECONDS = 0.2
 
 
 class DuckDB:
@@ -61,6 +70,8 @@ class DuckDB:
         key: for `merge`: the columns that tell rows apart; no record may have null in one.
         updated_at: for `merge`: the column that says which of two rows is the younger one; a number, a date or time, or
             text in that order.
+        deadline: for how many seconds a file that another process has open is waited for, and a load tried again that
+            another connection's got in the way of.
 
     Attributes:
         key: the same.
@@ -82,12 +93,14 @@ class DuckDB:
         disposition: Disposition = "append",
         key: Sequence[str] = (),
         updated_at: str | None = None,
+        deadline: float = 30.0,
     ) -> None:
         self.path = Path(_checked_path(os.fspath(path))).absolute()
         self._schema_name, self._table_name = _checked_table(table)
         self.key = _checked_key(disposition, key, updated_at)
         self.disposition: str = disposition
         self.updated_at = updated_at
+        self._retry = Retry(deadline=deadline, longest_wait=2.0)
         self.table = table
         self.schema = declared(schema)
         options = [
@@ -113,6 +126,7 @@ class DuckDB:
             disposition=cast("Disposition", self.disposition),
             key=self.key,
             updated_at=self.updated_at,
+            deadline=self._retry.deadline,
         )
         return made, (str(self.path),)
 
@@ -160,8 +174,14 @@ class DuckDB:
             raise WarehouseError(
                 f"DuckDB loads {', '.join(sorted(self.formats))}; plan {plan.id} is {plan.format}"
             )
-        with self._using(f"load parts {plan.parts[0].sequence} to {plan.parts[-1].sequence}") as session:
-            rows = self._load(session, job, plan)
+        what = f"load parts {plan.parts[0].sequence} to {plan.parts[-1].sequence}"
+
+        def load() -> int:
+            with self._using(what) as session:
+                return self._load(session, job, plan)
+
+        # Two jobs of one process that make the ledger at once: one of both is told of a conflict, and keeps nothing.
+        rows = self._retry.call(load, passing=_is_conflict, what=what)
         self._settle()
         return rows
 
@@ -229,15 +249,31 @@ class DuckDB:
             session.close()
 
     def _connect(self, budget: Budget) -> Session:
-        return Session(
-            self.path,
-            budget,
-            schema=self._schema_name,
-            table=self._table_name,
-            declared=self.schema,
-            key=self.key,
-            updated_at=self.updated_at,
-        )
+        """Open the file; one that another process has open is waited for."""
+        until = time.monotonic() + self._retry.deadline
+        told = False
+        while True:
+            try:
+                return Session(
+                    self.path,
+                    budget,
+                    schema=self._schema_name,
+                    table=self._table_name,
+                    declared=self.schema,
+                    key=self.key,
+                    updated_at=self.updated_at,
+                )
+            except WarehouseError as error:
+                if error.__cause__ is None or not is_held(error.__cause__) or time.monotonic() >= until:
+                    raise
+            if not told:
+                told = True
+                LOG.warning(
+                    "%s is open in another process: waiting until it is closed, for %.0f s at most",
+                    self.path,
+                    self._retry.deadline,
+                )
+            time.sleep(_LOOK_SECONDS)
 
     def _load(self, session: Session, job: Job, plan: Plan) -> int:
         """Load a plan; by writing the table anew where to change it takes more memory than there is.
@@ -299,6 +335,13 @@ class DuckDB:
             raise WarehouseError(
                 f"cannot {what} in {self}: {message}{free_space(self.path)}; {hint}"
             ) from error
+
+
+def _is_conflict(error: BaseException) -> bool:
+    """Say whether a transaction failed because another one was there first."""
+    import duckdb
+
+    return isinstance(error.__cause__, duckdb.TransactionException)
 
 
 def _checked_path(path: str) -> str:
