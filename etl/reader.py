@@ -68,6 +68,7 @@ class Reader:
         """Start pulling from `position`, anew if a pull is under way."""
         self.close()
         self._cursor = msgspec.json.encode(position.cursor)
+        self._last: Mark | None = None
         self._since_mark = position.skip
         self._number = position.number
         self._items: Iterator[Any] | None = None
@@ -83,7 +84,10 @@ class Reader:
     @property
     def position(self) -> Position:
         """The position after the record handed out last. Asked between slices only."""
-        return Position(cursor=msgspec.json.decode(self._cursor), skip=self._since_mark, number=self._number)
+        cursor = msgspec.json.decode(self._cursor)
+        if self._since_mark and self._last is not None:
+            cursor = self._last.cursor_within()
+        return Position(cursor=cursor, skip=self._since_mark, number=self._number)
 
     @property
     def number(self) -> int:
@@ -199,6 +203,7 @@ class Reader:
             )
         # Its bytes: a source may go on to change what it gave.
         self._cursor = msgspec.json.encode(mark.cursor)
+        self._last = mark
         self._since_mark = 0
 
     def _skip(self) -> None:

@@ -34,6 +34,13 @@ class Mark:
     def __repr__(self) -> str:
         return f"Mark({self.cursor!r})"
 
+    def cursor_within(self) -> Any:
+        """Return a cursor to go on from when records were taken since, asked for between two of them.
+
+        A source may add to it what shows, later, that they are still those.
+        """
+        return self.cursor
+
 
 class Restart(Mark):
     """A mark from which a source takes something again that is not what it was.

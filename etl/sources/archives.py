@@ -10,6 +10,7 @@ from typing import IO, ClassVar, NamedTuple, Protocol
 
 from etl.sources import compressions, zip_methods
 from etl.sources.refusals import Damaged, Refused
+from sinks import checksum
 
 
 class Member(NamedTuple):
@@ -30,10 +31,12 @@ class Archive(Protocol):
     Attributes:
         kind: what it is, for messages.
         at_random: whether `members` may be asked for more than once, and passing one over costs nothing.
+        leading: while a member is handed out, a crc32c of the names and contents before it, or of what tells them.
     """
 
     kind: ClassVar[str]
     at_random: ClassVar[bool]
+    leading: int
 
     def members(self) -> Iterator[Member | None]:
         """Yield the members, no directories; None now and then, where it takes long to come to the next one.
@@ -72,6 +75,7 @@ class Zip:
 
     def __init__(self, archive: zipfile.ZipFile) -> None:
         self._archive = archive
+        self.leading = 0
 
     def members(self) -> Iterator[Member]:
         """Yield the members.
@@ -80,6 +84,7 @@ class Zip:
             Refused: two have the same name, so that a cursor could not tell them apart.
         """
         found = set()
+        self.leading = 0
         for info in self._archive.infolist():
             if info.is_dir():
                 continue
@@ -89,6 +94,8 @@ class Zip:
                 )
             found.add(info.filename)
             yield Member(info.filename, partial(self._opened, info))
+            told = f"{info.filename}\0{info.CRC}\0{info.file_size}\0"
+            self.leading = checksum.extend(self.leading, told.encode("utf-8", "surrogateescape"))
 
     def _opened(self, info: zipfile.ZipInfo) -> AbstractContextManager[IO[bytes]]:
         """Open a member.

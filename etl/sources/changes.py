@@ -32,7 +32,9 @@ def judge(file: IO[bytes], place: Place, now: Version | None) -> Generator[None,
 
     Where its keeper does not vouch for it with a tag, the bytes decide that were read of it: their first and last 64
     KiB at least; all of them up to 8 MiB, or where the size is the same and the time is not. So it may be put
-    elsewhere, or be written again with the same bytes.
+    elsewhere, or be written again with the same bytes. Where a text was not read to its end, they are those before
+    the cursor, and what comes after may be corrected. What is decompressed or decoded is read again up to the cursor,
+    and compared on the way (`entering`).
 
     Not found: where the time is the same, or the file grew, other bytes in the middle of more than 8 MiB; in a file
     that is not read front to back, other bytes that neither its beginning, its end nor its size shows.
@@ -45,9 +47,17 @@ def judge(file: IO[bytes], place: Place, now: Version | None) -> Generator[None,
     was, seen = place.version, place.seen
     if was is None or now is None or (was.tag and (was.tag, was.length) == (now.tag, now.length)):
         return Verdict("same")
-    before, after = max(was.length or 0, seen.upto if seen is not None else 0), now.length or 0
+    if seen is not None and seen.of == "text":
+        return Verdict("same")  # so far
+    partly = seen is not None and seen.of == "start"
+    before, after = (
+        max(0 if partly else was.length or 0, seen.upto if seen is not None else 0),
+        now.length or 0,
+    )
     if after < before:
-        return Verdict("changed", f"it is shorter than the {before} bytes that it had")
+        return Verdict(
+            "changed", f"it is shorter than the {before} bytes that {'were read' if partly else 'it had'}"
+        )
     grown = after > (was.length or 0)
     if seen is None:
         # the cursor is one of a former version, which kept no checksums
@@ -60,7 +70,7 @@ def judge(file: IO[bytes], place: Place, now: Version | None) -> Generator[None,
     file.seek(0)
     if not comparison.same:
         return Verdict("changed", "the bytes that were read of it are others now")
-    return Verdict("grown" if grown else "same")
+    return Verdict("grown" if grown and not partly else "same")
 
 
 def stepping(judging: Generator[None, None, Verdict], place: Place) -> Generator[list[Any], None, Verdict]:

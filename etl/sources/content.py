@@ -31,11 +31,12 @@ from etl.sources.csv_dialect import is_tsv
 from etl.sources.decoding import Stream
 from etl.sources.encodings import Utf8
 from etl.sources.entering import enter
+from etl.sources.identity import Seen
 from etl.sources.member_walk import Walk
 from etl.sources.members import Shape, checked_members
 from etl.sources.place import Place
 from etl.sources.recognition import HEAD_BYTES, UTF8, Format, Recognised
-from etl.sources.refusals import Refused
+from etl.sources.refusals import Refused, Replaced
 from etl.sources.tar import Tar, is_tar
 
 # Decoded at once. Small enough for the records of a block to stay in the processor's cache: with 128 KiB, nested
@@ -222,7 +223,8 @@ class Content:
 
         Raises:
             Damaged: it cannot be decoded; `Refused`: it is of a kind that is not read.
-            SourceChanged: it is not what it was when `place` was taken.
+            Replaced: it is not what it was when `place` was taken.
+            SourceChanged: it has fewer rows than it had, or none begins at `place`.
             SourceError: it cannot be read for another reason.
             OSError: what `file` raised.
         """
@@ -231,15 +233,19 @@ class Content:
             with archives.opened(file) as opened:
                 if office.is_workbook(opened):
                     file.seek(0)
-                    yield from self._workbook(file, place)
+                    yield from self._workbook(file, place, member=False)
                 else:
-                    yield from self._members(archives.Zip(opened), place, None)
+                    yield from self._members(archives.Zip(opened), place, None, 0)
         else:
             with decoding.decompressed(file, self.compression) as stream:
                 yield from self._content(stream, place, name, file, advance)
 
-    def _members(self, archive: Archive, place: Place, within: str | None) -> Iterator[list[Any]]:
-        return Walk(archive, place, within, self._chosen, self._shape, self._content).read()
+    def _members(
+        self, archive: Archive, place: Place, within: str | None, leading: int
+    ) -> Iterator[list[Any]]:
+        if place.member == within and place.offset != 0:
+            raise Replaced(f"it is a {archive.kind}, and was none")
+        return Walk(archive, place, within, leading, self._chosen, self._shape, self._content).read()
 
     def _shape(self, stream: Stream, place: Place, name: str) -> Shape | None:
         head = stream.peek(member_heads.HEAD_BYTES)
@@ -266,9 +272,16 @@ class Content:
                 "leave `records` out, or name the right file",
             )
 
-    def _workbook(self, file: Readable, place: Place) -> Iterator[list[Any]]:
+    def _workbook(self, file: Readable, place: Place, *, member: bool) -> Iterator[list[Any]]:
         """Read a workbook, or refuse what looks like one: a zip file or an OLE file at its beginning."""
         data = office.held(file)
+        if place.offset or (place.member is not None and not member):
+            raise Replaced("it is a workbook, and was none")
+        if member:
+            before, place.seen = place.seen, Seen(of="text")
+            place.seen.add(data)
+            if place.offset is None and before is not None and before.of == "text" and before != place.seen:
+                raise Replaced("its bytes are others now")
         self._expect_no_records("a workbook")
         if self.format is not None:
             raise Refused(
@@ -290,11 +303,15 @@ class Content:
         head = stream.peek(HEAD_BYTES)
         if is_tar(head):
             if place.offset == 0:
+                place.seen = Seen(of="text")
                 yield [place.mark()]
-            yield from self._members(Tar(stream), place, None if file is not None else name)
+            within = None if file is not None else name
+            yield from self._members(Tar(stream), place, within, stream.leading)
             return
+        if file is not None and place.member is not None:
+            raise Replaced("it is no archive, and was one")
         if head.startswith(_WORKBOOKS):
-            yield from self._workbook(stream, place)
+            yield from self._workbook(stream, place, member=file is None)
             return
         # before the first mark: what is refused may be another content when it is asked for again
         try:
@@ -312,8 +329,12 @@ class Content:
         if kind == "parquet" and file is not None:
             file.seek(0)  # it is not read from where it was looked at
         if place.offset == 0:
+            if kind != "parquet":
+                place.seen = Seen(of="text")
             yield [place.mark()]
         if not head and place.offset == 0:
+            if place.ahead:
+                raise Replaced("it holds nothing any more")
             place.offset = 0 if stream.plain else None
             return
         if kind == "parquet":
@@ -323,6 +344,8 @@ class Content:
                     "it is Parquet within a compressed file",
                     "Parquet compresses itself: store it plain",
                 )
+            if place.offset:
+                raise Replaced("it is Parquet, and was none")
             place.offset = None
             records = parquet.read(file, place, advance, self._describe)
         else:

@@ -147,9 +147,8 @@ def raise_field_limit(limit: int) -> None:
 
 def _pass(lines: bytes, place: Place) -> None:
     """Move on behind lines that hold no records."""
-    assert place.offset is not None
     place.line += count(lines, any_line_end=place.line_end is not None)
-    place.offset += len(lines)
+    place.advance(lines)
 
 
 def _separator(sample: bytes, place: Place) -> tuple[str | None, bytes]:

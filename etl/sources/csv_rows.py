@@ -66,9 +66,9 @@ def read(
             del ahead
             table = Table(place, options, form)
         batch = table.records(rows)
-        assert place.offset is not None
         place.record += len(batch)
-        place.offset += rows.bytes
+        for taken in rows.taken:
+            place.advance(taken)
         place.line += rows.lines
         batch.append(place.mark())
         del rows
@@ -85,6 +85,7 @@ class _Rows:
         begins: for each row, the number of lines before it, where there may be comments; None: the row before it ends
             there.
         spanning: the numbers of the rows that lie on several lines.
+        taken: the lines that they stand in, one after the other.
         bytes: the size of the rows.
         lines: the number of lines (line ends) in them.
         broken: whether there are bytes in them that are no text.
@@ -95,7 +96,7 @@ class _Rows:
         self._place = place
         self._form = form
         self._encoding = encoding
-        self._taken: list[bytes] = []
+        self.taken: list[bytes] = []
         self.broken = self._restores = False
         self.rows: list[Row] = []
         self.ends: list[int] | None = None
@@ -106,8 +107,8 @@ class _Rows:
             self._with_care(text)
         if self._restores:
             self.rows = [form.restored(row) if type(row) is list else row for row in self.rows]
-        self.bytes = sum(map(len, self._taken))
-        self.lines = sum(map(form.count, self._taken))
+        self.bytes = sum(map(len, self.taken))
+        self.lines = sum(map(form.count, self.taken))
 
     def _plain(self, text: str) -> bool:
         """Read rows that have no quotes: each is a line, and no loop is needed to know where they end."""
@@ -126,7 +127,7 @@ class _Rows:
             self._read_between_comments(text, self._form.comment)
 
     def _wanted(self) -> int:
-        return self._form.count(self._taken[0]) + (not self._form.is_ended(self._taken[0]))
+        return self._form.count(self.taken[0]) + (not self._form.is_ended(self.taken[0]))
 
     def _read(self, text: str) -> None:
         wanted = self._wanted()
@@ -181,7 +182,7 @@ class _Rows:
     def _lines(self, text: str, goes_on: Callable[[], bool]) -> Iterator[str]:
         yield from self._form.lines(text)
         while goes_on() and (lines := self._blocks.take()):
-            if sum(map(len, self._taken)) > LONGEST_ROW:
+            if sum(map(len, self.taken)) > LONGEST_ROW:
                 raise SourceError(
                     f"{self._place.on_line(0, 0)}: a row that begins in this line or soon after is longer than "
                     f'{LONGEST_ROW >> 20} MiB: close the quote, or, where quotes are text, say quote = ""'
@@ -189,7 +190,7 @@ class _Rows:
             yield from self._form.lines(self._text(lines))
 
     def _text(self, lines: bytes) -> str:
-        self._taken.append(lines)
+        self.taken.append(lines)
         try:
             text = lines.decode(self._encoding)
         except UnicodeDecodeError:
@@ -201,16 +202,16 @@ class _Rows:
 
     def _give_back(self, read: int) -> None:
         """Give the lines back that come after the first `read`: they lie in the block taken last."""
-        *whole, last = self._taken
+        *whole, last = self.taken
         read -= sum(map(self._form.count, whole))
         rest = b"".join(self._form.split(last)[read:]) if read < self._form.count(last) else b""
         if rest:
             self._blocks.give_back(rest)
-            self._taken[-1] = last[: -len(rest)]
+            self.taken[-1] = last[: -len(rest)]
 
     def numbered(self) -> Iterator[tuple[Row, int, int, bytes]]:
         """Yield each row with the lines and the bytes before it, and its bytes, its line end among them."""
-        lines = self._form.split(b"".join(self._taken))
+        lines = self._form.split(b"".join(self.taken))
         last = size = 0
         for number, row in enumerate(self.rows):
             end = self.ends[number] if self.ends is not None else number + 1
@@ -219,3 +220,11 @@ class _Rows:
             raw = b"".join(lines[start:end])
             yield row, start, size, raw
             last, size = end, size + len(raw)
+
+    def cut(self, size: int) -> None:
+        """Give back what comes after the first `size` bytes; `rows` and what tells where they end stay."""
+        lines = b"".join(self.taken)
+        self._blocks.give_back(lines[size:])
+        self.taken = [lines[:size]]
+        self.bytes = size
+        self.lines = self._form.count(self.taken[0])

@@ -6,6 +6,7 @@ import csv
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
+from etl.records import Unreadable
 from etl.sources import csv_columns, encodings
 from etl.sources.csv_columns import UNKNOWN
 from etl.sources.csv_form import NULL, NULL_WORD, Form
@@ -30,6 +31,9 @@ class Rows(Protocol):
 
     def numbered(self) -> Iterator[tuple[Row, int, int, bytes]]:
         """Yield each row with the lines and the bytes before it, and its bytes."""
+
+    def cut(self, size: int) -> None:
+        """Give back what comes after the first `size` bytes."""
 
 
 class Table:
@@ -73,7 +77,10 @@ class Table:
         return any(not self._readings[number].nulls.issuperset(columns[number]) for number in self._unknown)
 
     def records(self, rows: Rows) -> list[Any]:
-        """Return a record, or an `Unreadable`, for each row that is not blank."""
+        """Return a record, or an `Unreadable`, for each row that is not blank; the rows are cut before the latter.
+
+        Not where it is the first one.
+        """
         doubtful = self._doubtful(rows)
         if not rows.broken and not doubtful and not (self._all_text and self._header in rows.rows):
             try:
@@ -86,9 +93,13 @@ class Table:
                 continue
             where = self._place.on_line(lines, size)
             if number in doubtful:
-                found.append(unreadable(raw.rstrip(b"\r\n"), where, _SEVERAL_ROWS))
+                made = [unreadable(raw.rstrip(b"\r\n"), where, _SEVERAL_ROWS)]
             else:
-                found += self._one(row, where, raw)
+                made = self._one(row, where, raw)
+            if found and type(made[0]) is Unreadable and type(found[0]) is not Unreadable:
+                rows.cut(size)
+                break
+            found += made
         return found
 
     def _convert(self, rows: Any) -> list[Any]:

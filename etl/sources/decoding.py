@@ -30,6 +30,9 @@ class Stream:
         damage: what `file` raises when its content is damaged.
         plain: the file is not compressed: what is read of it are its own bytes, and there may be more some day.
         entered: whether it is entered by a seek.
+
+    Attributes:
+        leading: of a member, a crc32c of what stands before it in its archive.
     """
 
     def __init__(
@@ -47,6 +50,8 @@ class Stream:
         self._damage = damage
         self._ahead = b""
         self.plain = plain
+        self.entered = entered
+        self.leading = 0
 
     def peek(self, size: int) -> bytes:
         """Return the next `size` bytes, or as many as there are, without taking them."""
@@ -71,19 +76,22 @@ class Stream:
         buffer[: len(taken)] = taken
         return len(taken)
 
-    def go_to(self, offset: int) -> Iterator[None]:
-        """Go to `offset`, before anything was taken, or to the end where that comes first.
+    def go_to(self, offset: int) -> None:
+        """Go to `offset` by a seek, before anything was taken; of a stream that is entered so."""
+        assert self._seek is not None
+        self._ahead = b""
+        self._seek(offset)
 
-        Costs one seek in a plain file. A compressed one is decompressed up to there, which costs a tenth of decoding
-        its records; this yields now and then, so that whoever waits for it may leave.
+    def pass_over(self, size: int, take: Callable[[bytes], object]) -> Iterator[None]:
+        """Read the next `size` bytes, or to the end where that comes first, and hand them to `take`.
+
+        A compressed stream is decompressed for it, which costs a tenth of decoding its records; this yields now and
+        then, so that whoever waits for it may leave.
         """
-        if self._seek is not None:
-            self._ahead = b""
-            self._seek(offset)
-            return
         steps = 0
-        while offset and (passed := self.read(min(offset, _PASSED))):
-            offset -= len(passed)
+        while size and (passed := self.read(min(size, _PASSED))):
+            take(passed)
+            size -= len(passed)
             steps += 1
             if steps % _STEPS == 0:
                 yield

@@ -21,7 +21,7 @@ from etl.sources.listing import Listed, Listing, listing
 from etl.sources.origin import Origin
 from etl.sources.paths import elsewhere, paths_of
 from etl.sources.place import Place, Version
-from etl.sources.refusals import Damaged
+from etl.sources.refusals import Damaged, Replaced
 from etl.sources.share import Share
 from etl.sources.storage import Local, Storage, untouched
 from etl.sources.waiting import Waiting
@@ -207,20 +207,25 @@ class Files:
             place = FilePlace(
                 file=listed.path, entry=listed.entry, offset=0, before=place.before, **place.known()
             )
-        place.seen = place.seen or Seen()
-        with opened.watched(place.seen) as file:
+        seen = place.seen_of_file()
+        with opened.watched(seen) as file:
             progress.reads(file, listed.size, lambda: listed.size)
             try:
                 verdict = yield from self._judged(file, place, opened.version)
                 if verdict.state != "changed":
                     at_its_end = place.done and verdict.state == "same"
                     place.version = opened.version
+                    if place.seen is None or (place.offset == 0 and place.member is None):
+                        place.seen = seen
                     if not at_its_end:
                         place.done = False
                         batches = self._content.read(file, place, listed.path, progress.reached)
                         yield from self._origin.added(batches, place, listed.path)
+                        place.seen = seen
                         if not opened.pinned:
                             yield from self._see_that_it_stayed(storage, listed.path, place)
+            except Replaced as error:
+                verdict = Verdict("changed", str(error))
             except Damaged as error:
                 raise SourceError(error.told(place, "Mend the file or fetch it again")) from error
             except OSError as error:

@@ -21,9 +21,10 @@ from etl.sources.error_pages import PAGES
 from etl.sources.http_again import is_as_it_was, judge
 from etl.sources.http_file import STORED_BYTES, HttpFile
 from etl.sources.http_opening import LEAST_SPEED, Checksum, ErrorPage, Opening
+from etl.sources.identity import Seen
 from etl.sources.origin import Origin
 from etl.sources.place import Place
-from etl.sources.refusals import Damaged, Refused
+from etl.sources.refusals import Damaged, Refused, Replaced
 from etl.sources.share import Share
 from etl.sources.url_patterns import Moment, Named, Patterns, open_ended
 from etl.sources.waiting import Waiting
@@ -276,9 +277,10 @@ class Http:
             return place.known()
         if place.nothing_was_there():
             place = Place(file=shown, entry=named.entry, offset=0, **place.known())
-        upto = place.seen.upto if place.seen is not None else 0
+        seen = place.seen_of_file()
+        upto = seen.upto
         try:
-            file = self._opening.open(web, named.url, place)
+            file = self._opening.open(web, named.url, place, seen)
         except SourceMissing:
             # where a cursor is in it, even at its beginning, records may have been taken since
             if resumed is not None or self._on_missing == "fail":
@@ -296,8 +298,13 @@ class Http:
                     if self._on_error_page != "read":
                         self._opening.refuse_errors(file, place)
                     verdict = yield from self._judged(web, named.url, file, place, upto)
+                    if place.seen is None or (place.offset == 0 and place.member is None):
+                        place.seen = seen
                     if verdict.state != "changed" and not (place.done and verdict.state == "same"):
                         yield from self._records(file, place, named.url)
+                        place.seen = seen
+                except Replaced as error:
+                    verdict = Verdict("changed", str(error))
                 except ErrorPage as page:
                     self._at_error_page(shown, page, web)
                     return None
@@ -355,7 +362,9 @@ class Http:
             return Verdict("same")  # nothing was read of it
         # what is to be compared with a SHA-256 is read front to back, once
         with (
-            nullcontext(file) if self._checksum == "none" else self._opening.open(web, url, None) as compared
+            nullcontext(file)
+            if self._checksum == "none"
+            else self._opening.open(web, url, None, Seen()) as compared
         ):
             verdict = yield from stepping(judge(compared, place, upto, now), place)
         if verdict.state == "grown" and not may_grow(file, place, self._content.compression):  # type: ignore[arg-type]  # it can peek

@@ -41,7 +41,8 @@ def judge(file: HttpFile, place: Place, upto: int, now: Version) -> Generator[No
 
     The server's word is taken where it says that it is the same. Where it says that it is another one, or nothing,
     the bytes decide that were read, as each server behind one name may have tags and dates of its own: all of them
-    where it says something, else the first and the last, and all up to 8 MiB.
+    where it says something, else the first and the last, and all up to 8 MiB. Where a text was not read to its end,
+    they are those before the cursor; what is decompressed or decoded is compared when it is read again up to there.
 
     Args:
         file: the content; it is left at its beginning.
@@ -55,11 +56,15 @@ def judge(file: HttpFile, place: Place, upto: int, now: Version) -> Generator[No
     why = changed(was, now)
     if not why and told(was, now):
         return Verdict("same")
+    if seen is not None and seen.of == "text":
+        return Verdict("same")  # so far
     if seen is None or seen.apart or not seen.upto:
         return Verdict("changed", why) if why else Verdict("same")
-    before = max(was.length or 0, upto)
+    partly = seen.of == "start"
+    before = upto if partly else max(was.length or 0, upto)
     if now.length is not None and now.length < before:
-        return Verdict("changed", why or f"it is shorter than the {before} bytes that it had")
+        said = f"it is shorter than the {before} bytes that {'were read of it' if partly else 'it had'}"
+        return Verdict("changed", why or said)
     comparison = Comparison(file, seen, whole=bool(why))  # type: ignore[arg-type]  # it reads and seeks, which is what is asked of it
     yield from comparison
     if not comparison.same:

@@ -69,13 +69,14 @@ class Opening:
         self._skips = skips
         self.speed_seconds = _SPEED_SECONDS
 
-    def open(self, web: Web, url: str, place: Place | None) -> HttpFile:
+    def open(self, web: Web, url: str, place: Place | None, seen: Seen) -> HttpFile:
         """Open a URL; the first request has been made when this returns.
 
         Args:
             web: makes the requests.
             url: what is opened.
             place: where its reading is; None: it is to be compared, and nothing else.
+            seen: what was read of it; it is moved on.
 
         Raises:
             SourceMissing: it is not there; nor, where the run is to wait for it, is its `.sha256` file.
@@ -91,9 +92,6 @@ class Opening:
                     self._see_that_it_is_missing_too(web, url, error)
                 raise
             sha256 = sha256_of(text, name.rpartition("/")[2], web.shown(beside))
-        seen = Seen()
-        if place is not None:
-            seen = place.seen = place.seen or seen
         file = HttpFile(
             web,
             url,

@@ -1,15 +1,18 @@
 """What tells whether a file is still the one that was read: running crc32cs of its bytes, and a file that keeps them.
 
-A cursor holds three of them: after the first bytes of the file, some way before the last byte that was read, and after
-that byte. Each goes on from the one before, so that the first bytes and the last ones can be compared by themselves,
-or all of them, and each byte is taken in once.
+A cursor holds some of them: after the first bytes, some way before the last byte, and after that byte. Each goes on
+from the one before, so that the first bytes and the last ones can be compared by themselves, or all of them, and each
+byte is taken in once.
+
+Of a text that is being read they end where the cursor is: what comes after may be corrected before it is read. Of a
+file that was read to its end, and of one that is not read front to back, they are those of the whole file.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
-from typing import IO, TYPE_CHECKING, Protocol, cast
+from typing import IO, TYPE_CHECKING, Literal, Protocol, cast
 
 import msgspec
 
@@ -30,22 +33,39 @@ class Seen(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fiel
     """What was read of a file, as crc32cs. It is a part of a cursor.
 
     Attributes:
+        of: `file`: of the file's own bytes, as far as they were read; `start`: of its own bytes before the cursor;
+            `text`: of what it, or a member of it, is decompressed and decoded to, before the cursor.
         head: the first bytes: up to here.
         head_crc: theirs.
         since: where the last bytes begin.
         since_crc: that of all before; 0 where `apart`.
+        next: where the last bytes will begin when there are enough of them.
+        next_crc: that of all before.
         upto: the bytes that were read: up to here; where `apart`, the file's size.
         crc: theirs, which goes on from `since_crc`.
         apart: the file was not read front to back, so that only its first and last bytes are known.
     """
 
+    of: Literal["file", "start", "text"] = "file"
     head: int = 0
     head_crc: int = 0
     since: int = 0
     since_crc: int = 0
+    next: int = 0
+    next_crc: int = 0
     upto: int = 0
     crc: int = 0
     apart: bool = False
+
+    def add(self, data: bytes | memoryview) -> None:
+        """Take in what follows."""
+        crc = self.crc = checksum.extend(self.crc, data)
+        upto = self.upto = self.upto + len(data)
+        if self.head < WINDOW and self.head + len(data) == upto:
+            self.head, self.head_crc = upto, crc
+        if upto - self.next >= WINDOW:
+            self.since, self.since_crc = self.next, self.next_crc
+            self.next, self.next_crc = upto, crc
 
 
 class Trace:
@@ -59,7 +79,6 @@ class Trace:
     def __init__(self, seen: Seen, on_gap: Callable[[], None] | None = None) -> None:
         self.seen = seen
         self._on_gap = on_gap
-        self._next = (seen.upto, seen.crc)
         self._ended = seen.apart
 
     def add(self, position: int, data: bytes | memoryview) -> None:
@@ -72,14 +91,7 @@ class Trace:
             if self._on_gap is not None:
                 self._on_gap()
             return
-        in_head = seen.head == seen.upto and seen.head < WINDOW
-        seen.crc = checksum.extend(seen.crc, data[seen.upto - position :])
-        seen.upto = position + len(data)
-        if in_head:
-            seen.head, seen.head_crc = seen.upto, seen.crc
-        if seen.upto - self._next[0] >= WINDOW:
-            seen.since, seen.since_crc = self._next
-            self._next = (seen.upto, seen.crc)
+        seen.add(data[seen.upto - position :])
 
 
 class RawFile(Protocol):

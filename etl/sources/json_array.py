@@ -16,7 +16,7 @@ from etl.sources.decoding import Stream
 from etl.sources.json_decoder import DECODER, Decoder
 from etl.sources.json_text import BLANK, TOKEN, Text
 from etl.sources.lines import LONGEST_LINE, OBJECTS, not_an_object, row_of, why_not_json
-from etl.sources.place import Place, unreadable
+from etl.sources.place import Place, first_unreadable, unreadable
 
 # Where the rows are the members of an object, their names are kept in a field of this name.
 KEY = "_key"
@@ -62,7 +62,7 @@ def read(stream: Stream, place: Place, *, block: int, decoder: Decoder = DECODER
                 'set format = "ndjson" if it holds an object on each line'
             )
         text.take(1)
-        place.offset = text.at
+        text.settle()
     yield from elements(text, place, b"]", begins=begins, block=block, decoder=decoder)
     if rest := text.first():
         raise SourceError(
@@ -120,12 +120,15 @@ def elements(
                 continue
             batch = _decoded(text.data, found.ends, place, closing, begins, decoder)
             taken, closed = found.ends[-1] + 1, found.closed
+            if sound := first_unreadable(batch):
+                del batch[sound:]
+                taken, closed = found.ends[sound - 1] + 1, False
             guess = _guess(text.data, found.ends[0]) if closing == b"]" else None
         wanted = block
         begins = False
         text.take(taken)
         place.record += len(batch)
-        place.offset = text.at
+        text.settle()
         if closed:
             yield batch
             return

@@ -14,7 +14,7 @@ from etl.sources.decoding import Stream
 from etl.sources.json_decoder import DECODER, Decoder
 from etl.sources.json_text import BLANK, TOKEN, Text
 from etl.sources.lines import LONGEST_LINE, OBJECTS, row_of
-from etl.sources.place import Place
+from etl.sources.place import Place, first_unreadable
 
 # What stands between two objects and, as a text of JSON has no line ends within strings, nowhere else.
 _BETWEEN = (b"}\n{", b"}\r\n{")
@@ -39,7 +39,10 @@ def read(stream: Stream, place: Place, *, block: int, decoder: Decoder = DECODER
         found = _at_once(text.data, decoder)
         if found is None:
             ends = _ends(text, place)
-            found = _one_by_one(text, ends, place, decoder), ends[-1] if ends else 0
+            batch = _one_by_one(text, ends, place, decoder)
+            if sound := first_unreadable(batch):
+                del batch[sound:], ends[sound:]
+            found = batch, ends[-1] if ends else 0
         batch, taken = found
         if not taken:
             if not text.data.strip(BLANK):
@@ -62,7 +65,7 @@ def read(stream: Stream, place: Place, *, block: int, decoder: Decoder = DECODER
         wanted = block
         text.take(taken)
         place.record += len(batch)
-        place.offset = text.at
+        text.settle()
         batch.append(place.mark())
         yield batch
         del batch, found  # the memory is used again for the next one

@@ -82,7 +82,7 @@ class _Walk:
 
     def _marked(self) -> list[Any]:
         """Make a mark behind what was just read."""
-        self._place.offset = self._text.at
+        self._text.settle()
         self._place.within = list(self._within)
         return [self._place.mark()]
 
@@ -116,7 +116,7 @@ class _Walk:
         self._text.take(1)
         self._within.append(frame)
         self._place.within = list(self._within)
-        self._place.offset = self._text.at
+        self._text.settle()
         return (yield from self._rest_of_rows(frame, begins=True))
 
     def _rest_of_rows(self, frame: str, *, begins: bool) -> _Batches:

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from etl.errors import SourceError
+from etl.records import Unreadable
 from etl.sources import json_numbers
 from etl.sources.decoding import Stream
 from etl.sources.json_decoder import DECODER, Decoder
@@ -66,11 +67,11 @@ def read(
         texts = text.data[:taken]
         batch = None if rows is not None else _at_once(texts, decoder)
         if batch is None:
-            batch = _one_by_one(texts, text.at, place, rows or partial(row_of, decoder))
+            batch, taken = _one_by_one(texts, text.at, place, rows or partial(row_of, decoder))
         wanted = block
         text.take(taken)
         place.record += len(batch)
-        place.offset = text.at
+        text.settle()
         batch.append(place.mark())
         yield batch
         del batch  # the memory is used again for the next one
@@ -84,11 +85,18 @@ def _at_once(texts: bytes, decoder: Decoder) -> list[Any] | None:
     return batch if len(batch) == texts.count(SEPARATOR) and OBJECTS.issuperset(map(type, batch)) else None
 
 
-def _one_by_one(texts: bytes, at: int, place: Place, rows: Callable[[bytes, str], list[Any]]) -> list[Any]:
+def _one_by_one(
+    texts: bytes, at: int, place: Place, rows: Callable[[bytes, str], list[Any]]
+) -> tuple[list[Any], int]:
+    """Decode texts up to one that is unreadable, if it is not the first; returns how many bytes they are, too."""
     batch: list[Any] = []
+    size = 0
     for raw in texts.split(SEPARATOR)[1:]:
         if value := raw.strip(BLANK):
-            where = f"{place}, text {place.record + len(batch) + 1} (byte {at})"
-            batch.extend(rows(value, where))
-        at += len(raw) + 1
-    return batch
+            where = f"{place}, text {place.record + len(batch) + 1} (byte {at + size})"
+            found = rows(value, where)
+            if batch and any(type(row) is Unreadable for row in found) and type(batch[0]) is not Unreadable:
+                return batch, size
+            batch += found
+        size += len(raw) + 1
+    return batch, len(texts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -33,7 +34,7 @@ class Text:
 
     Args:
         stream: what is read, from where it stands.
-        place: where that is; it is moved on by whoever takes records, and tells messages the file.
+        place: where that is, moved on by `settle`; it tells messages the file.
         block: how many bytes to read at once, where no value is passed over.
 
     Attributes:
@@ -41,12 +42,13 @@ class Text:
         at: the bytes of the content before `data`.
     """
 
-    __slots__ = ("_block", "_place", "_read", "at", "data")
+    __slots__ = ("_block", "_place", "_read", "_seen", "at", "data")
 
     def __init__(self, stream: Stream, place: Place, block: int) -> None:
         self._read = stream.read
         self._block = block
         self._place = place
+        self._seen = None if place.seen is None or place.seen.of == "file" else copy.copy(place.seen)
         self.data = b""
         self.at = place.offset or 0
 
@@ -58,8 +60,16 @@ class Text:
 
     def take(self, size: int) -> None:
         """Take the next `size` bytes."""
+        if self._seen is not None:
+            self._seen.add(self.data[:size])
         self.data = self.data[size:]
         self.at += size
+
+    def settle(self) -> None:
+        """Move the place on behind all that was taken."""
+        self._place.offset = self.at
+        if self._seen is not None:
+            self._place.seen = copy.copy(self._seen)
 
     def first(self) -> bytes:
         """Return the next byte that is no blank, without taking it; nothing: the end."""

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from etl.errors import SourceError
+from etl.records import Unreadable
 from etl.sources import encodings, json_numbers
 from etl.sources.decoding import Stream
 from etl.sources.json_decoder import DECODER, Decoder
@@ -113,10 +114,13 @@ def read(
         ends = lines.count(b"\n")
         batch = None if rows is not None else _at_once(lines, ends + (lines[-1:] != b"\n"), decoder)
         if batch is None:
-            batch = _line_by_line(lines, place, rows or partial(_row_of_line, decoder))
-        assert place.offset is not None
+            batch, size = _line_by_line(lines, place, rows or partial(_row_of_line, decoder))
+            if size < len(lines):
+                blocks.give_back(lines[size:])
+                lines = lines[:size]
+                ends = lines.count(b"\n")
         place.record += len(batch)
-        place.offset += len(lines)
+        place.advance(lines)
         place.line += ends
         batch.append(place.mark())
         yield batch
@@ -137,14 +141,20 @@ def _at_once(lines: bytes, count: int, decoder: Decoder) -> list[Any] | None:
     return batch if len(batch) == count and OBJECTS.issuperset(map(type, batch)) else None
 
 
-def _line_by_line(lines: bytes, place: Place, rows: Callable[[bytes, str], list[Any]]) -> list[Any]:
+def _line_by_line(
+    lines: bytes, place: Place, rows: Callable[[bytes, str], list[Any]]
+) -> tuple[list[Any], int]:
+    """Decode lines up to one that is unreadable, if it is not the first; returns how many bytes they are, too."""
     batch: list[Any] = []
     size = 0
     for number, line in enumerate(lines.split(b"\n")):
         if line.strip(b" \t\r"):
-            batch.extend(rows(line, place.on_line(number, size)))
+            found = rows(line, place.on_line(number, size))
+            if batch and any(type(row) is Unreadable for row in found) and type(batch[0]) is not Unreadable:
+                return batch, size
+            batch += found
         size += len(line) + 1
-    return batch
+    return batch, len(lines)
 
 
 def _row_of_line(decoder: Decoder, line: bytes, where: str) -> list[Any]:

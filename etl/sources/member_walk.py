@@ -6,14 +6,14 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from etl.errors import SourceChanged
 from etl.sources import decoding
 from etl.sources.archives import Archive
 from etl.sources.decoding import Stream
 from etl.sources.hidden import shortened
 from etl.sources.members import WITHIN, Choice, Shape, Shapes
 from etl.sources.place import Place
-from etl.sources.refusals import Damaged
+from etl.sources.refusals import Damaged, Replaced
+from sinks import checksum
 
 # Remembered to say what members there are, where the one of the cursor is gone.
 _NAMES = 100
@@ -26,6 +26,7 @@ class Walk:
         archive: hands them out.
         place: in a member, or at the beginning of the archive.
         within: the member that the archive is; None: it is the file.
+        leading: a crc32c of what stands before that member.
         chosen: globs, or names, of the members that are read; None: those that may be data.
         shape: tells what the head of a member shows.
         content: reads a member from `place` to its end.
@@ -36,6 +37,7 @@ class Walk:
         archive: Archive,
         place: Place,
         within: str | None,
+        leading: int,
         chosen: Sequence[str] | None,
         shape: Callable[[Stream, Place, str], Shape | None],
         content: Callable[[Stream, Place, str, None, None], Iterator[list[Any]]],
@@ -44,6 +46,7 @@ class Walk:
         self._archive = archive
         self._place = place
         self._within = within
+        self._leading = leading
         self._above = "" if within is None else within + WITHIN
         self._choice = Choice(chosen, called)
         self._shapes = Shapes(called, chosen=chosen is not None)
@@ -56,7 +59,7 @@ class Walk:
         Raises:
             Damaged: a member cannot be decoded.
             SourceError: the members are not one table.
-            SourceChanged: the member of the cursor is gone.
+            Replaced: the member of the cursor is gone, or others stand before it.
         """
         archive, place = self._archive, self._place
         began = place.member if place.member != self._within else None
@@ -66,11 +69,13 @@ class Walk:
         resuming = began is not None
         for member in archive.members():
             if member is None:
-                yield [place.mark()]
+                # behind a member that was read to its end a place says nothing
+                yield [place.mark()] if resuming or place.offset is not None else []
                 continue
             if not self._choice.takes(member) or member.open is None:
                 continue
             name = self._above + member.name
+            leading = checksum.extend(self._leading, b"%d " % archive.leading)  # before it is opened
             is_it = began is not None and (began == name or began.startswith(name + WITHIN))
             if resuming and not is_it and archive.at_random:
                 names.append(name)
@@ -86,15 +91,16 @@ class Walk:
                 if resuming and not is_it:
                     names.append(name)
                     continue
+                stream.leading = leading
                 if not is_it:
                     place.begin(name)
+                    place.leading = leading
+                elif resuming and began == name and place.leading not in (0, leading):
+                    raise Replaced("what stands before this member is something else now")
                 resuming = False
                 yield from self._content(stream, place, name, None, None)
         if resuming:
-            raise SourceChanged(
-                f"{place} is not there any more; the file's members are: {shortened([*names])}; put it back, or "
-                "start the job anew with another name and table"
-            )
+            raise Replaced(f"the member is not there any more; the file's members are: {shortened([*names])}")
         if not (archive.at_random and began is None):
             self._choice.end()
         place.begin(self._within)

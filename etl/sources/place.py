@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import msgspec
@@ -12,6 +13,8 @@ from etl.sources.identity import Seen
 
 # Enough of a broken record to mend it by; a dead letter holds no more of it.
 _RAW_CHARACTERS = 8192
+# What was taken after a mark is looked at as a whole before reading goes on: as much as one line may take.
+_MOST_AHEAD = 64 << 20
 
 
 class Version(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -50,7 +53,8 @@ class Place(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fie
     Attributes:
         file: the path, as it was listed.
         entry: which of the source's paths listed it, from 0.
-        member: the member of a zip file; None: the file itself.
+        member: the member of an archive; None: the file itself.
+        leading: a crc32c of what stands before the member in its archive.
         offset: the bytes before this place, decompressed, and in UTF-8 where the text is in an encoding that does not
             write ASCII as such; None: the file is not entered in the middle.
         line: the line ends before this place.
@@ -62,7 +66,9 @@ class Place(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fie
         quote: what stands around fields; nothing: quotes are text; None: as the job says, or else `"`.
         line_end: a carriage return, where lines may end in one by itself; None: they do not.
         version: what the file was when it was read, where its keeper tells; None: it is not compared.
-        seen: what was read of it, up to this place or a little further; None: that is not known.
+        seen: what was read of it; None: that is not known.
+        ahead: where the records end that may have been taken after this place, in bytes; 0: it is not known.
+        ahead_crc: the crc32c of the bytes before that, which goes on from that of `seen`.
         types: the types of columns, by name, as this CSV file or one before it showed them first; `unknown`, where
             they have held nothing yet.
         split: how the first CSV file that was read is divided; None: there was none, or it has one column.
@@ -72,6 +78,7 @@ class Place(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fie
     file: str
     entry: int = 0
     member: str | None = None
+    leading: int = 0
     offset: int | None = None
     line: int = 0
     record: int = 0
@@ -83,6 +90,8 @@ class Place(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fie
     line_end: str | None = None
     version: Version | None = None
     seen: Seen | None = None
+    ahead: int = 0
+    ahead_crc: int = 0
     types: dict[str, str] = {}
     split: Split | None = None
     within: list[str] = []
@@ -114,6 +123,25 @@ class Place(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fie
         self.offset = self.line = self.record = self.row_group = 0
         self.columns = self.delimiter = self.quote = self.line_end = None
         self.within = []
+        self.leading = self.ahead = self.ahead_crc = 0
+        self.seen = Seen(of="text")
+
+    def advance(self, data: bytes) -> None:
+        """Move on behind what comes next in the text."""
+        assert self.offset is not None
+        self.offset += len(data)
+        if self.seen is not None and self.seen.of != "file":
+            self.seen.add(data)
+
+    def seen_of_file(self) -> Seen:
+        """Return what is known of the file's own bytes; it is moved on when more of them are read."""
+        if self.seen is None or self.seen.of == "text":
+            return Seen()
+        if self.seen.of == "file":
+            return self.seen
+        own = copy.copy(self.seen)
+        own.of = "file"
+        return own
 
     def nothing_was_there(self) -> bool:
         """Say whether the file had no bytes when it was read: what is there now is begun with."""
@@ -125,11 +153,47 @@ class Place(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fie
 
     def mark(self) -> Mark:
         """Make a mark of this place."""
-        return Mark(msgspec.to_builtins(self))
+        return PlaceMark(self)
 
     def on_line(self, lines: int, size: int) -> str:
         """Name a line for people: `lines` and `size` bytes after this place."""
         return f"{self}, line {self.line + lines + 1} (byte {(self.offset or 0) + size})"
+
+
+class PlaceMark(Mark):
+    """A mark of a place, which moves on while the records after it are handed out.
+
+    Args:
+        place: where it is now.
+    """
+
+    __slots__ = ("_place",)
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(msgspec.to_builtins(place))
+        self._place = place
+
+    def cursor_within(self) -> Any:
+        """Return the cursor, with what tells the bytes of the records that are handed out."""
+        place, was = self._place, self.cursor
+        if (
+            place.seen is None
+            or place.seen.of == "file"
+            or place.offset is None
+            or place.member != was.get("member")
+        ):
+            return was
+        if not 0 < place.offset - (was["offset"] or 0) <= _MOST_AHEAD:
+            return was
+        return {**was, "ahead": place.offset, "ahead_crc": place.seen.crc}
+
+
+def first_unreadable(records: list[Any]) -> int:
+    """Return how many records stand before one that could not be decoded, if it is not the first one; else 0.
+
+    A block is handed out up to there, so that what is corrected comes after a mark.
+    """
+    return next((number for number, record in enumerate(records) if type(record) is Unreadable), 0)
 
 
 def unreadable(raw: bytes | str, where: str, why: str) -> Unreadable:

@@ -25,6 +25,10 @@ class Damaged(Exception):
         )
 
 
+class Replaced(Exception):
+    """What was read of a content is not what stands there now; says what shows it."""
+
+
 class Refused(Damaged):
     """What is stored is of a kind that is not read here, or that nobody can read as what it is called.
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, ClassVar
 from etl.sources.archives import Member
 from etl.sources.decoding import Stream
 from etl.sources.refusals import Damaged, Refused
+from sinks import checksum
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -54,6 +55,7 @@ class Tar:
         self._stream = stream
         self._left = 0  # bytes of the member that were not read yet, the padding after it too
         self._names: set[int] = set()
+        self.leading = 0
 
     def members(self) -> Iterator[Member | None]:
         """Yield the members that are files, links among them; None now and then while one is passed over.
@@ -107,6 +109,8 @@ class Tar:
         if len(self._names) < _NAMES:
             self._names.add(hash(name))
         self._left = -(-size // BLOCK) * BLOCK
+        # not its size, nor when it was changed: those are others where something is corrected further on in it
+        self.leading = checksum.extend(self.leading, name.encode("utf-8", "surrogateescape"))
         return Member(name, lambda: io.BufferedReader(_Content(self, name, size)))
 
     def take(self, size: int, name: str) -> bytes:
@@ -116,6 +120,7 @@ class Tar:
             Damaged: there are not as many.
         """
         data = self._stream.read(size)
+        self.leading = checksum.extend(self.leading, data)
         self._left -= len(data)
         if len(data) < size:
             raise Damaged(f"it is a tar archive that is cut short, within its member {name}", _AGAIN)
@@ -135,7 +140,10 @@ class Tar:
         if not 0 <= info.size <= _LONGEST_HEADER:
             raise Damaged("it is a tar archive with a damaged header: one is longer than 1 MiB")
         self._left = -(-info.size // BLOCK) * BLOCK
-        return self.take(info.size, info.name)
+        leading = self.leading
+        data = self.take(info.size, info.name)
+        self.leading = leading
+        return data
 
 
 class _Content(io.RawIOBase):

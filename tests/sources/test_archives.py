@@ -314,7 +314,8 @@ def test_a_tar_member_with_holes_is_refused(tmp_path: Path) -> None:
 def test_a_member_that_is_gone_from_a_tar_is_named(tmp_path: Path) -> None:
     path = write(tmp_path / "a.tar", tarred({"a.csv": A}))
     with pytest.raises(
-        SourceChanged, match=r"member b\.csv\) is not there any more; the file's members are: a"
+        SourceChanged,
+        match=r"member b\.csv\) is not what it was: the member is not there any more; the file's members are: a",
     ):
         taken(Files(path), {"file": str(path), "member": "b.csv", "offset": 0})
 

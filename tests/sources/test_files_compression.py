@@ -333,7 +333,8 @@ def test_a_zip_member_that_is_gone_is_named(tmp_path: Path) -> None:
     assert taken(source, middle) == RECORDS
     write(path, packed(one=DATA))
     with pytest.raises(
-        SourceChanged, match=r"member two\) is not there any more; the file's members are: one"
+        SourceChanged,
+        match=r"member two\) is not what it was: the member is not there any more; the file's members are: one",
     ):
         taken(source, middle)
 
