@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any, Literal
@@ -25,6 +26,8 @@ from etl.sources.paging.since import Pass, Times
 from etl.sources.waiting import Waiting
 from etl.sources.web import Web
 from etl.sources.web_tokens import OAuth2, Tokens
+
+LOG = logging.getLogger("etl.sources")
 
 _ANSWER_BYTES = 16 << 20
 _STAYS = (
@@ -65,7 +68,7 @@ class Pages:
 
     **Errors that come with status 200** are `ErrorPage`: what stands at `error_path`; without it, what looks like one
     beside a page without rows (`error`, `errors`, a `message` that does not say that all is well, `success` that is
-    false, a `status` or `code` of 400 and more).
+    false, a `status` or `code` of 400 and more). Beside a page with rows it is told, and the rows are taken.
 
     **A POST** (`body`, `form` or `query`) is repeated like a GET when the connection breaks: it must do nothing but
     read.
@@ -306,13 +309,22 @@ class Pages:
             place = replace(place, since=self._times.beginning())
         if place.stays:
             raise SourceChanged(f"{self._asker.requests.url}: {_STAYS}")
-        ended = False
+        ended = told = False
         waiting: PagePlace | None = None
         resumed = place.at is not None
         self._waiting.begin()
         with closing(self._web()) as web:
             while not ended:
                 page, date = self._asker.ask(web, place)
+                if page.doubt and not told:
+                    told = True
+                    LOG.warning(
+                        "%s: beside its %d rows, which are taken, it says %s: some may be missing. To end the run "
+                        "there, let error_path name that path; [] says that it is no error",
+                        page.where,
+                        len(page.rows),
+                        page.doubt,
+                    )
                 page, after, ended = self._judge.judge(page, place, web)
                 if after.stays and place.at is not None:
                     if resumed and page.rows:  # whether these are the rows that come next, nobody knows

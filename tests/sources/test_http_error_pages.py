@@ -31,6 +31,11 @@ SENTENCES = [
     "\ufeffSorry, something went wrong. Please contact support.",
     "Error: internal error\nContact: support@example.com\n",
     "The service is closed for maintenance.\nCome back on Monday.\n",
+    "java.lang.OutOfMemoryError: Java heap space\n\tat a.B(B.java:1)\n\tat a.C(C.java:2)\n\tat d\n",
+    "Traceback (most recent call last):\n  File x, line 1\n    y\nKeyError: 1\n",
+    'Error {\n    code=404;\n    message="Not Found: Your query produced no matching results.";\n}\n',  # ERDDAP
+    "error,message\n429,quota exceeded\n",
+    "null",
 ]
 OBJECTS: list[Any] = [
     {"error": "quota exceeded"},
@@ -43,6 +48,11 @@ OBJECTS: list[Any] = [
     {"success": False, "message": "nope"},
     {"status": "error", "msg": "nope", "data": None},
     {"Error": "x", "RequestId": "1"},
+    # Alpha Vantage's, Yahoo's, Salesforce's
+    {"Information": "Our standard API rate limit is 25 requests per day."},
+    {"Note": "Our standard API call frequency is 5 calls per minute and 500 calls per day."},
+    {"chart": {"result": None, "error": {"code": "Not Found", "description": "No data found"}}},
+    [{"errorCode": "REQUEST_LIMIT_EXCEEDED", "message": "TotalRequests Limit exceeded."}],
     {"error": "invalid_client", "error_description": "x", "error_uri": "https://example.com"},
 ]
 PAGES = [

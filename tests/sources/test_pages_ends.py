@@ -18,6 +18,7 @@ from tests.web import Answer, Request, cut
 
 CURSOR = {"style": "cursor", "cursor_param": "c", "cursor_path": "next", "records": "rows"}
 SCROLL = {"style": "cursor", "cursor_path": "id", "records": "rows"}
+TEXTS = ["0", "-1", "", " ", "null", "Null", "None", "undefined", "false", "FALSE", "NaN"]
 LINK = {"style": "next_link", "records": "rows"}
 
 
@@ -53,9 +54,7 @@ def by_cursor(api: Api, end: Any, size: int = 10) -> Callable[[Request], Answer]
 
 
 class TestCursors:
-    @pytest.mark.parametrize(
-        "end", [0, -1, "0", "-1", "", "null", "None", "undefined", "false", False, None, {}, [], "absent"]
-    )
+    @pytest.mark.parametrize("end", [*TEXTS, 0, -1, 0.0, False, None, {}, [], "absent"])
     def test_what_apis_give_in_place_of_a_next_cursor_is_the_end(self, end: Any) -> None:
         """Twitter's is 0, Redis' SCAN "0"; programs write their null as text."""
         with Api(rows_of(25)) as api:
@@ -234,6 +233,16 @@ class TestLoops:
                 taken(source(api, **CURSOR))
             assert len(api.requests) < 100
 
+    def test_the_last_page_again_with_the_same_cursor_is_the_end_if_the_total_says_so(self) -> None:
+        def answer(request: Request) -> Answer:
+            begin = int(request.query.get("c", 0))
+            return said({"rows": rows_of(25)[begin:][:10], "next": min(begin + 10, 20), "total": 25})
+
+        with Api([]) as api:
+            api.faults = answer
+            assert taken(source(api, **CURSOR, total_path="total")) == rows_of(25)
+            assert until_error(source(api, **CURSOR), "let total_path or more_path say it") == rows_of(25)
+
     @pytest.mark.parametrize("link", ["/rows", "", "?"])
     def test_a_link_to_the_page_itself_is_a_named_error(self, link: str) -> None:
         with Api([]) as api:
@@ -347,6 +356,29 @@ class TestTotals:
                 assert taken(pages) == rows_of(20)
                 assert_resumes_everywhere(pages)
                 assert taken(pages, last_cursor(pages)) == []
+
+    @pytest.mark.parametrize("style", ["offset", "page"])
+    @pytest.mark.parametrize("key", [None, "id"])
+    def test_a_last_page_that_is_short_and_comes_again_is_the_end(self, style: str, key: str | None) -> None:
+        """Some APIs give their last page for each one after it. A full one may be the last that they give."""
+
+        def answer(request: Request) -> Answer:
+            begin = int(request.query.get("offset", 0)) or 10 * (int(request.query.get("page", 1)) - 1)
+            return said(rows[min(begin, (len(rows) - 1) // 10 * 10) :][:10])
+
+        with Api([]) as api:
+            api.faults = answer
+            rows = rows_of(25)
+            pages = source(api, style=style, key=key, overlap=0 if style == "offset" else None)
+            assert taken(pages) == rows
+            assert_resumes_everywhere(pages)
+            cursor = last_cursor(pages)
+            assert taken(pages, cursor) == []
+            if style == "page":
+                rows = rows_of(29)
+                assert taken(pages, cursor) == rows_of(4, 25)
+            rows = rows_of(20)
+            assert until_error(pages, "the same rows as the page before") == rows
 
 
 class TestStatuses:

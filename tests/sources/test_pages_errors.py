@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -158,3 +159,33 @@ def test_an_error_in_place_of_the_only_row_is_no_row(arguments: Any, body: bytes
         api.faults = lambda _request: Answer(body=body)
         with pytest.raises(SourceError, match="error: rate limit"):
             taken(source(api, **arguments))
+
+
+@pytest.mark.parametrize(
+    ("beside", "words"),
+    [
+        ({"error": "one shard is down"}, "error: one shard is down"),
+        ({"errors": [{"message": "partial"}]}, "errors: partial"),
+        ({"error": f"no key {SECRET}"}, r"error: no key \*\*\*"),
+        ({"remark": "runtime error: Query timed out"}, "remark: runtime error"),  # Overpass
+        ({"timed_out": True}, "timed_out: true"),  # Elasticsearch
+        ({"_shards": {"failed": 2}}, r"_shards\.failed: 2"),
+        ({"incomplete_results": True}, "incomplete_results: true"),  # GitHub
+    ],
+)
+def test_an_error_beside_rows_is_told_once(
+    beside: dict[str, Any], words: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Api([]) as api:
+        api.faults = lambda request: said(
+            {"data": {"rows": rows_of(30)[int(request.query["offset"]) :][:10]}, **beside}
+            if int(request.query["offset"]) < 30
+            else {"data": {"rows": []}}
+        )
+        assert taken(source(api)) == rows_of(30)
+        assert len(re.findall("some may be missing", caplog.text)) == 1
+        assert re.search(words, caplog.text)
+        assert SECRET not in caplog.text
+        caplog.clear()
+        assert taken(source(api, error_path=[])) == rows_of(30)
+        assert not caplog.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from typing import Any
 
@@ -46,6 +47,7 @@ TEXTS = [{"id": str(row["id"]), "name": row["name"], "none": None} for row in RO
     [
         # RFC 8259, section 8.1: a parser may ignore a byte order mark
         (lambda page: b"\xef\xbb\xbf" + json.dumps(page).encode(), ROWS, {}, ROWS),
+        (lambda page: gzip.compress(json.dumps(page).encode()), ROWS, {}, ROWS),  # which no header tells
         (
             lambda page: b"\n".join(json.dumps(row).encode() for row in page) + b"\n\n",
             ROWS,
@@ -119,6 +121,11 @@ def test_rows_are_read_and_a_pull_goes_on_from_every_mark(
     [
         ({"page_format": "ndjson"}, b'{"id": 1}\n{"id"', r"offset 0\), line 2: .*no JSON"),
         ({"page_format": "csv"}, b"<html>no</html>", "no CSV but begins with '<html>no"),
+        ({"page_format": "csv"}, b'{"status": "pending"}', "no CSV but '.*pending"),
+        ({"page_format": "csv"}, b'[{"errorCode": 1}]', "no CSV but .*errorCode"),
+        ({"page_format": "csv"}, b"Too many requests, try again later.", "no CSV but 'Too many"),
+        ({"max_page_bytes": 99}, gzip.compress(b" " * 100 + b"[]"), "larger than max_page_bytes = 99"),
+        ({"page_format": "ndjson"}, b'{"id": 1}\n{"exception": "Code: 241"}', "exception: Code: 241"),
         ({"page_format": "csv"}, b'a,b\n1,"2', r"no CSV that can be read"),
         ({"page_format": "csv"}, b"a\n\xff", "no CSV in UTF-8 .0xff at its byte 2"),
         ({"page_format": "csv"}, b"a,a\n1,2", "names 'a' more than once"),
@@ -137,6 +144,15 @@ def test_what_is_no_page_is_refused_by_name(arguments: Any, body: bytes, words: 
         api.faults = lambda _request: Answer(body=body)
         with pytest.raises(SourceError, match=words):
             taken(source(api, **arguments))
+
+
+@pytest.mark.parametrize("body", [b"no columns\n", b"20,row 20\n21,row 21\n"])
+def test_a_page_of_csv_with_none_of_the_names_of_those_before_is_refused(body: bytes) -> None:
+    with Api([]) as api:
+        serve = serving(csv_of, ROWS)
+        api.faults = lambda request: Answer(body=body) if request.query["offset"] == "20" else serve(request)
+        with pytest.raises(SourceError, match="none of the names of the columns of the pages before it"):
+            taken(source(api, page_format="csv"))
 
 
 def test_a_row_with_another_number_of_values_is_unreadable() -> None:

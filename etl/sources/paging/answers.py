@@ -39,6 +39,8 @@ class Page:
         more_than_total: whether the API says that there may be more than that.
         repeated: whether it was asked for before, and the server may have answered that, too.
         where: names the page for people.
+        names: digests of the first names of its columns, where it has a line of them.
+        doubt: what is said beside its rows that may mean that some are missing; empty: nothing.
     """
 
     url: str
@@ -50,6 +52,8 @@ class Page:
     more_than_total: bool
     repeated: bool
     where: str
+    names: bytes = b""
+    doubt: str = ""
 
 
 def decode(body: bytes, where: str, hide: Callable[[str], str], decoder: Decoder) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from etl.errors import ErrorPage, SourceError, SourceMissing
@@ -16,10 +16,11 @@ from etl.sources.paging.rows import Sieve
 from etl.sources.paging.since import Times
 from etl.sources.paging.styles import Style, all_are_there
 from etl.sources.web import Web
-from etl.sources.web_answers import Answer, Trouble
+from etl.sources.web_answers import Answer, Trouble, ungzipped
 from etl.sources.web_session import waits_for
 
 _NO_CONTENT = 204
+_GZIP = b"\x1f\x8b\x08"  # RFC 1952, section 2.3.1; no text begins so
 # A page that is asked for after all rows have come may be answered so: it is not there (RFC 9110: 404, 410, 416).
 _NOT_THERE = (404, 410, 416)
 
@@ -94,13 +95,14 @@ class Asker:
                     pages.append(self._made(answer, None, [], place.total, False, where))
                     return
                 # without a frame the body's end was that of the connection alone, which may have broken
+                answer = self._unpacked(answer, where)
                 framed = {"content-length", "transfer-encoding"} & {name.lower() for name in answer.headers}
                 waits = waits or not framed
                 document = formats.decode(
                     answer.body, self.reading.page_format, where, web.shown, self.decoder
                 )
                 waits = self.reading.waits
-                pages.append(self._page(answer, document, where, web))
+                pages.append(self._page(answer, document, place.names, where, web))
             except ErrorPage as error:
                 if waits:
                     raise Trouble(str(error), waits_for(answer.headers)) from error
@@ -129,13 +131,29 @@ class Asker:
             return ()
         return (*self.reading.end_statuses, *(_NOT_THERE if all_are_there(place) else ()))
 
-    def _page(self, answer: Answer, document: Any, where: str, web: Web) -> Page:
+    def _unpacked(self, answer: Answer, where: str) -> Answer:
+        """Decompress what is gzip though its header does not say so: a file that was stored like that."""
+        if not answer.body.startswith(_GZIP):
+            return answer
+        body = ungzipped(answer.body, self.max_page_bytes + 1)
+        if len(body) > self.max_page_bytes:
+            raise SourceError(
+                f"{where}: decompressed, it is larger than max_page_bytes = {self.max_page_bytes}; ask for less at once"
+            )
+        return replace(answer, body=body)
+
+    def _page(self, answer: Answer, document: Any, known: bytes, where: str, web: Web) -> Page:
         reading = self.reading
         self._see_no_error(errors.said_under(document, reading.error_path or ()), where, web)
         rows = answers.rows_of(document, reading.records, answer.body, where, web.shown)
         if reading.error_path != ():
             beside = errors.said_as_row(rows) if rows else errors.said_beside(document, reading.records)
+            if reading.page_format == "ndjson" and len(rows) > 1:
+                beside = errors.said_at_the_end(rows)
             self._see_no_error(beside, where, web, guessed=True)
+        names = b""
+        if reading.page_format == "csv" and reading.columns == "0":
+            names = formats.known_by(rows, known, where, web.shown)
         if reading.columns is not None:
             rows = formats.named(document, rows, reading.columns, where)
         rows = self.decoder.settled(rows)
@@ -144,9 +162,13 @@ class Asker:
                 f"{where}: it has {len(rows)} rows; with updated_at and a key, {reading.most_rows} can be compared at "
                 "most: lower page_size"
             )
-        return self._made(
+        made = self._made(
             answer, document, rows, *answers.total_of(document, reading.total_path, where), where
         )
+        doubt = errors.doubt_beside(document) if rows and reading.error_path is None else None
+        if doubt is None:
+            return replace(made, names=names)
+        return replace(made, names=names, doubt=f"{doubt[0]}: {errors.words(doubt[1], web.shown)}")
 
     def _made(
         self, answer: Answer, document: Any, rows: list[Any], total: int | None, more: bool, where: str

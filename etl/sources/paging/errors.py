@@ -42,6 +42,9 @@ _WELL = re.compile(
 )
 
 
+# What says that a search did not look everywhere.
+_GAVE_UP = ("timed_out", "_shards.failed", "responseHeader.partialResults", "incomplete_results")
+
 # What stands in a row that is no row but an error, besides those.
 _OF_ERRORS = {
     *_NAMES,
@@ -99,6 +102,34 @@ def said_as_row(rows: Sequence[Any]) -> tuple[str, Any] | None:
         for name in _NAMES:
             if found := row.get(name):
                 return name, found
+    return None
+
+
+def said_at_the_end(rows: Sequence[Any]) -> tuple[str, Any] | None:
+    """Return an error in place of the last of several rows, which have other names than it; None: there is none.
+
+    So a server says that it failed when it has sent rows already (ClickHouse, "HTTP interface", of exceptions).
+    """
+    first, last = rows[0], rows[-1]
+    if isinstance(first, dict) and isinstance(last, dict) and first.keys().isdisjoint(last.keys()):
+        return said_as_row([last])
+    return None
+
+
+def doubt_beside(document: Any) -> tuple[str, Any] | None:
+    """Return what is said beside rows that may mean that some of them are missing, with its path; None: nothing.
+
+    That is an error, Overpass' `remark` (its documentation, "Commands", of timeouts), and that a search gave up
+    (Elasticsearch, "Search API": `timed_out`, `_shards.failed`; Solr: `partialResults`; GitHub: `incomplete_results`).
+    """
+    if not isinstance(document, dict):
+        return None
+    for name in (*_NAMES, "remark"):
+        if (found := document.get(name)) and isinstance(found, (str, dict, list)):
+            return name, found
+    for path in _GAVE_UP:
+        if (found := lookup(document, path)) and (found is True or type(found) is int):
+            return path, found
     return None
 
 

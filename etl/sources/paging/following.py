@@ -24,8 +24,8 @@ from etl.sources.paging.styles import Asked
 LOG = logging.getLogger("etl.sources")
 
 # What APIs give in place of a next cursor, besides null and nothing: Twitter's is 0 (and -1 asks for the first page),
-# Redis' SCAN ends with 0, and programs write their null as text.
-ENDS = ("0", "-1", "null", "NULL", "None", "none", "nil", "undefined", "false", "False")
+# Redis' SCAN ends with 0, and programs write their null as text, in the case of their language.
+ENDS = ("0", "-1", "null", "none", "nil", "undefined", "false", "nan")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Cursor:
     def follow(self, place: PagePlace, page: Page) -> tuple[PagePlace, bool]:
         """Take the next cursor; the end is where there is none."""
         given = _next("cursor_path", self.path, place, page)
-        ends = given is not None and not isinstance(given, (list, dict)) and str(given) in self.ends
+        ends = given is not None and self._is_end(given)
         found = None if ends else given
         kinds = (int, str, list, dict) if self.any_json else (int, str)
         # what JSON does not give back as it is could not be asked with: a number that no double holds
@@ -107,6 +107,11 @@ class Cursor:
             )
         after, ended = _advance(place, page, found, current, last=more is False)
         return replace(after, stays=after.stays or self.scroll), ended
+
+    def _is_end(self, given: Any) -> bool:
+        return (
+            is_end(given) if self.guessed else not isinstance(given, (list, dict)) and str(given) in self.ends
+        )
 
     def _more(self, page: Page) -> bool | None:
         if self.more_path is None:
@@ -154,7 +159,7 @@ class Link:
             found: Any = links.next_of(page.links)
         else:
             found = _next("next_path", self.path, place, page)
-        if found is None or str(found) in ENDS:
+        if found is None or is_end(found):
             return _advance(place, page, None, place.at, last=False)
         target = found
         body = None
@@ -176,6 +181,13 @@ class Link:
                 "next_path name the whole link)"
             )
         return _advance(place, page, following, place.at, last=False)
+
+
+def is_end(given: Any) -> bool:
+    """Say whether what an answer gives in place of a next cursor is none."""
+    if isinstance(given, float) and given.is_integer():
+        given = int(given)
+    return not isinstance(given, (list, dict)) and str(given).strip().lower() in ENDS
 
 
 def _body_of(link: dict[str, Any], where: str) -> dict[str, Any] | None:
@@ -212,7 +224,8 @@ def _next(argument: str, path: str, place: PagePlace, page: Page) -> Any:
             len(page.rows),
             names[:200],
         )
-    empty = found is MISSING or found is None or found is False or found in ("", [], {})
+    empty = found is MISSING or found is None or found is False or found in ([], {})
+    empty = empty or (isinstance(found, str) and not found.strip())
     return None if empty else found
 
 
@@ -258,12 +271,14 @@ def _stays(page: Page, found: Any) -> SourceError:
     return SourceError(
         f"{page.where}: the API gives the same rows again, and the same to ask for more with ({found!s:.60}): it would "
         "go on for ever. See whether the API takes the names of the parameters, and whether what asks for the next "
-        "page is looked for in the right place"
+        "page is looked for in the right place; if it says so that there are no more rows, let total_path or more_path "
+        "say it"
     )
 
 
 def _loop(page: Page) -> SourceError:
     return SourceError(
         f"{page.where}: the API leads back to a page that was taken before: it would go on for ever. See whether "
-        "the next page is looked for in the right place, and whether the API takes the names of its parameters"
+        "the next page is looked for in the right place, and whether the API takes the names of its parameters; or, if "
+        "the cursor that this page was asked with is the API's word for the end, list it in end_cursors"
     )

@@ -8,15 +8,22 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
+import msgspec
+
 from etl.errors import ErrorPage, SourceError
+from etl.sources.error_pages import MOST_BYTES, error_in
 from etl.sources.json_decoder import Decoder
 from etl.sources.paging import answers
 from etl.sources.paging.paths import elements, lookup, parted
+from etl.sources.paging.place import digest, holds
 
 PAGE_FORMATS = ("json", "ndjson", "csv")
 
 _DELIMITERS = ",;\t|"
 _LONGEST_FIELD = 16 << 20
+# How many characters of an answer a message shows, and how many names are known again.
+_SHOWN = 200
+_NAMES = 64
 
 
 def decode(body: bytes, page_format: str, where: str, hide: Callable[[str], str], decoder: Decoder) -> Any:
@@ -55,6 +62,11 @@ def _csv(body: bytes, where: str, hide: Callable[[str], str]) -> list[list[str |
             f"{where}: the answer is no CSV in UTF-8 ({body[error.start]:#04x} at its byte {error.start}): ask the API "
             "for UTF-8, or for JSON"
         ) from error
+    if said := _other_than_csv(text):
+        raise ErrorPage(
+            f"{where}: the answer is no CSV but {hide(said)[:_SHOWN]!r}: the API says that something is wrong, or "
+            "gives JSON (page_format)"
+        )
     if text.lstrip().startswith("<"):
         raise ErrorPage(
             f"{where}: the answer is no CSV but begins with {hide(text)[:80]!r}: the URL is that of a page for people, "
@@ -68,6 +80,40 @@ def _csv(body: bytes, where: str, hide: Callable[[str], str]) -> list[list[str |
         raise ErrorPage(
             f"{where}: the answer is no CSV that can be read ({error}): look at it, or ask the API for JSON"
         ) from error
+
+
+def _other_than_csv(text: str) -> str:
+    """Return an answer that is a sentence or JSON, shortened; else nothing."""
+    said = " ".join(text[:MOST_BYTES].split())
+    if text.lstrip()[:1] in ("{", "["):
+        with suppress(msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+            if isinstance(msgspec.json.decode(text.encode()), (dict, list)):
+                return said
+    return said if len(text) <= MOST_BYTES and error_in(text, "", known=None, json=False) else ""
+
+
+def known_by(
+    rows: Sequence[Sequence[str | None]], known: bytes, where: str, hide: Callable[[str], str]
+) -> bytes:
+    """Return digests of the names in the first line of CSV, by which those of the next page are known.
+
+    Args:
+        rows: the page, the line of names too.
+        known: the digests of the pages before; empty: there are none.
+        where: names the page, for the message.
+        hide: takes secrets out of what is shown of it.
+
+    Raises:
+        ErrorPage: none of the names is one of those before.
+    """
+    names = [digest(name) for name in (rows[0] if rows else [])[:_NAMES]]
+    if known and names and not any(holds(known, name) for name in names):
+        raise ErrorPage(
+            f"{where}: its first line, {hide(str(rows[0]))[:_SHOWN]}, has none of the names of the columns of the "
+            "pages before it: it is an error, or its rows come without them. If no page has a line of names, "
+            "name them in `columns`"
+        )
+    return b"".join(names)
 
 
 def _delimiter(text: str) -> str:

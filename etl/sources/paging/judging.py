@@ -46,13 +46,16 @@ class Judge:
         Raises:
             SourceError: it is one that was taken before, or cannot be followed.
         """
-        shape, shifts = page.shape, self._style.shifts
+        shape, shifts, size = page.shape, self._style.shifts, len(page.rows)
         again = shape == place.page if shape else not page.rows
         before = bool(shape) and shifts and not again and holds(place.trail, shape)
         same = place.same + 1 if again or before else 0
         if not shape:
             self._see_no_void(same, page)
-        elif same and shifts and all_are_there(place):  # some APIs give their last page for each one after it
+        elif (same and all_are_there(place) and (shifts or place.stays)) or (
+            again and shifts and len(page.rows) < place.longest
+        ):
+            # some APIs give their last page for each one after it; a short one that comes again is that
             page, shape, same = dataclasses.replace(page, rows=[], shape=b""), place.page, 0
         elif same and shifts:
             self._see_no_repetition(page, place, before)
@@ -65,13 +68,14 @@ class Judge:
             self._see_no_repetition(page, place, before)
         if shifts:
             trail = place.trail if same or not shape else with_step(place.trail, shape)
-            after = replace(after, trail=b"" if ended else trail)
+            after = replace(after, trail=b"" if ended else trail, longest=max(place.longest, size))
         if ended:
             same = 0
             if self._style.looks_back:  # its rows come again, then
                 shape = b""
         total = None if page.more_than_total else page.total
-        return page, replace(after, page=shape, same=same, total=total), ended
+        names = page.names or place.names
+        return page, replace(after, page=shape, same=same, total=total, names=names), ended
 
     def _see_no_void(self, empty: int, page: Page) -> None:
         if empty >= _EMPTY_PAGES:
@@ -101,9 +105,9 @@ class Judge:
         names = ", ".join(self._style.ask(place.at).params) or "of the link"
         raise SourceError(
             f"{page.where}: it holds the same rows as {which}: does the API take the parameters {names}, and does it "
-            "count its pages from another number on (first_page)? If it gives its last page or its first one for each "
-            "one after the last, let total_path say how many rows there are; if rows are really alike, ask for more of "
-            "them at once (page_size), or for a field that tells them apart"
+            "count its pages from another number on (first_page)? If it gives its first page, or its last one though "
+            "that is full, for each one after the last, let total_path say how many rows there are; if rows are really "
+            "alike, ask for more of them at once (page_size), or for a field that tells them apart"
         )
 
 

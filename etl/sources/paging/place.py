@@ -50,6 +50,8 @@ class PagePlace(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
         taken: how many rows at its beginning were taken.
         rows: how many rows the API gave before that page.
         previous: how many of them were on the page before it.
+        longest: how many rows the longest page had, where pages have numbers or offsets.
+        names: digests of the first names of the columns, where each page has a line of them.
         keys: digests of the last rows before this place, in their order.
         page: a digest of the rows of the page before, or of their keys.
         same: how many pages before that one were the same, or had no rows.
@@ -66,6 +68,8 @@ class PagePlace(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
     taken: int = 0
     rows: int = 0
     previous: int = 0
+    longest: int = 0
+    names: bytes = b""
     keys: bytes = b""
     page: bytes = b""
     same: int = 0
