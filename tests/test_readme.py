@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import subprocess
@@ -14,6 +15,10 @@ import duckdb
 import pytest
 
 from etl import config
+from etl.sources.content import ContentOptions
+from etl.sources.files import Files
+from etl.sources.http import Http
+from etl.sources.pages import Pages
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -104,6 +109,14 @@ def test_every_command_is_in_the_readme():
     listed = re.findall(r"^  (\w+)  ", run(ROOT, str(ETL), "--help").partition("Commands:")[2], re.MULTILINE)
     assert listed
     assert [command for command in listed if f"etl {command}" not in README] == []
+
+
+@pytest.mark.parametrize("source", [Files, Http, Pages])
+def test_every_option_of_a_source_is_in_the_readme(source):
+    options = {*inspect.signature(source).parameters} - {"content"} | ContentOptions.__annotations__.keys()
+    assert [
+        name for name in sorted(options) if f"`{name}`" not in README and f"\n{name} = " not in README
+    ] == []
 
 
 def test_the_wheel_holds_both_packages_typed_and_nothing_else(tmp_path):
