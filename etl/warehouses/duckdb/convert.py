@@ -26,20 +26,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from etl.warehouses.duckdb.types import DOUBLE, HUGEINT, JSON, NULL, VARCHAR, Kind, Path, literal, quoted
+from etl.warehouses.duckdb.text_rules import TIMESTAMP_DIGITS, cast_to, is_plain, text_rule
+from etl.warehouses.duckdb.types import (
+    DOUBLE,
+    FLOATS,
+    HUGEINT,
+    INTEGERS,
+    JSON,
+    NULL,
+    TEXTS,
+    VARCHAR,
+    Kind,
+    Path,
+    quoted,
+)
 
-INTEGERS = frozenset(
-    {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT"}
-    | {"UHUGEINT", "BIGNUM"}
-)
-FLOATS = frozenset({"FLOAT", "DOUBLE"})
-# What a sniffed string may look like; read as VARCHAR all the same, so that nothing of it is lost.
-TEXTS = frozenset(
-    {"VARCHAR", "DATE", "TIME", "TIMESTAMP", "TIMESTAMP_NS", "TIMESTAMP WITH TIME ZONE", "UUID"}
-)
 # Strings that hold numbers: how Decimal and integers past 64 bits are written to JSON.
 NUMBERS_AS_TEXT = frozenset({"HUGEINT", "UHUGEINT", "BIGNUM", "DECIMAL"})
-TIMESTAMP_DIGITS = {"TIMESTAMP_S": 0, "TIMESTAMP_MS": 3, "TIMESTAMP": 6, "TIMESTAMP_NS": 9}
 JSON_NUMBERS = "('UBIGINT', 'BIGINT', 'HUGEINT', 'DOUBLE')"
 WORDS = """('"NaN"', '"Infinity"', '"-Infinity"')"""
 SAFE_INTEGER = 2**53  # below this, no other integer becomes the same double
@@ -182,7 +185,7 @@ class Conversion:
         elif not (
             (_is_number(found) and _is_number(target))
             or ({found.scalar, target.scalar} <= {"DATE", *TIMESTAMP_DIGITS})
-            or (target == VARCHAR and path[0] in self._declared and _is_plain(found))
+            or (target == VARCHAR and path[0] in self._declared and is_plain(found))
         ):
             fits = never
         guessed: Instead | None = "text" if found == VARCHAR and path in self._guessed else None
@@ -227,92 +230,6 @@ def infer(found: Kind, path: Path, guess: Callable[[Kind, Path], Kind]) -> Kind:
     if found.scalar in TEXTS or found == HUGEINT:
         return guess(found, path)
     return NULL if found == JSON else found
-
-
-def text_rule(target: Kind) -> tuple[Callable[[str], str], Callable[[str], str]] | None:
-    """Return when a string is a value of a type exactly, and how it becomes one; None: never."""
-    name = target.scalar
-    if not name or name in {"BOOLEAN", "JSON", "VARIANT", '"NULL"'} or not _is_plain(target):
-        return None
-    if name in INTEGERS or name.startswith("DECIMAL"):
-        return lambda x: _exact_number(x, target), cast_to(target)
-    if name in FLOATS:
-        return lambda x: _exact_float(x, target), cast_to(target)
-    if name == "BLOB":
-        base64 = "(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?"
-        return lambda x: f"regexp_full_match({x}, '{base64}')", lambda x: f"from_base64({x})"
-    if name == "INTERVAL":
-        return _is_interval, _interval
-    pattern = _text_pattern(name)
-    if pattern:
-        return (
-            lambda x: f"regexp_full_match({x}, {literal(pattern)}) AND TRY_CAST({x} AS {name}) IS NOT NULL",
-            cast_to(target),
-        )
-    return lambda x: f"lower(CAST(TRY_CAST({x} AS {target}) AS VARCHAR)) = lower({x})", cast_to(target)
-
-
-# As `etl.field_types.interval` writes them; what DuckDB reads itself is "1 day 02:03:04".
-_ISO_INTERVAL = r"P-?\d+DT-?\d+H-?\d+M-?\d+(\.\d{1,6}0*)?S"
-
-
-def _interval(x: str) -> str:
-    """Write how ISO 8601 in text becomes an INTERVAL, to the microsecond."""
-
-    def digits(unit: str) -> str:
-        return f"regexp_extract({x}, '(-?[0-9.]+){unit}', 1)"
-
-    microseconds = (
-        f"CAST({digits('H')} AS BIGINT) * 3600000000 + CAST({digits('M')} AS BIGINT) * 60000000 + "
-        f"CAST(CAST({digits('S')} AS DECIMAL(38, 6)) * 1000000 AS BIGINT)"
-    )
-    iso = f"to_days(CAST({digits('D')} AS INTEGER)) + to_microseconds({microseconds})"
-    return f"CASE WHEN regexp_full_match({x}, '{_ISO_INTERVAL}') THEN {iso} ELSE CAST({x} AS INTERVAL) END"
-
-
-def _is_interval(x: str) -> str:
-    """Write the condition that a text is an INTERVAL to its last digit, as ISO 8601 or DuckDB writes it."""
-    own = f"lower(CAST(TRY_CAST({x} AS INTERVAL) AS VARCHAR)) = lower({x})"
-    return f"(regexp_full_match({x}, '{_ISO_INTERVAL}') OR coalesce({own}, false))"
-
-
-def _text_pattern(name: str) -> str | None:
-    """Return what a string must look like for a type of date or time to keep all of it (RFC 3339, ISO 8601)."""
-    day = r"\d{4}-\d{2}-\d{2}"
-    if name == "DATE":
-        return day
-    if name == "TIME_NS":
-        return r"\d{2}:\d{2}(:\d{2}(\.\d{1,9}0*)?)?"
-    if name == "TIME":
-        return r"\d{2}:\d{2}(:\d{2}(\.\d{1,6}0*)?)?"
-    if name == "TIMESTAMP WITH TIME ZONE":
-        return day + r"[Tt ]\d{2}:\d{2}(:\d{2}(\.\d{1,6}0*)?)?([Zz]|[+-]\d{2}(:?\d{2})?)"
-    if name in TIMESTAMP_DIGITS:
-        digits = TIMESTAMP_DIGITS[name]
-        fraction = rf"\.\d{{1,{digits}}}0*" if digits else r"\.0+"
-        return day + rf"([Tt ]\d{{2}}:\d{{2}}(:\d{{2}}({fraction})?)?)?"
-    return None
-
-
-def _exact_number(x: str, target: Kind) -> str:
-    """Write the condition that a text is a decimal number which `target` holds to its last digit."""
-    scale = re.fullmatch(r"DECIMAL\(\d+,\s*(\d+)\)", target.scalar)
-    fraction = f"length(rtrim(regexp_extract({x}, '\\.(\\d+)', 1), '0'))"
-    exponent = f"coalesce(TRY_CAST(regexp_extract({x}, '[eE](.+)$', 1) AS INTEGER), 0)"
-    return (
-        f"regexp_full_match({x}, '[+-]?(\\d+(\\.\\d*)?|\\.\\d+)([eE][+-]?\\d+)?') "
-        f"AND {fraction} - {exponent} <= {scale[1] if scale else 0} AND TRY_CAST({x} AS {target}) IS NOT NULL"
-    )
-
-
-def _exact_float(x: str, target: Kind) -> str:
-    """Write the condition that a number's text is that of a float, or of an integer that is one."""
-    value = f"TRY_CAST({x} AS {target})"
-    return (
-        f"isfinite({value}) AND CASE WHEN regexp_full_match({x}, '-?\\d+') "
-        f"THEN TRY_CAST({value} AS BIGNUM) = TRY_CAST({x} AS BIGNUM) "
-        f"ELSE CAST({value} AS DOUBLE) = TRY_CAST({x} AS DOUBLE) END"
-    )
 
 
 def json_rule(
@@ -370,11 +287,6 @@ def survives(found: Kind, target: Kind) -> Callable[[str], str]:
     return lambda x: f"TRY_CAST(TRY_CAST({x} AS {target}) AS {found}) = {x}"
 
 
-def cast_to(target: Kind) -> Callable[[str], str]:
-    """Return how SQL casts to a type."""
-    return lambda x: f"CAST({x} AS {target})"
-
-
 def never(_: str) -> str:
     """Write the condition that nothing meets."""
     return "false"
@@ -397,11 +309,6 @@ def _is_number(kind: Kind, *, text: bool | None = None) -> bool:
     if name not in INTEGERS and name not in FLOATS and name != "DECIMAL":
         return False
     return text is None or (name in NUMBERS_AS_TEXT) == text
-
-
-def _is_plain(kind: Kind) -> bool:
-    """Say whether a type is a scalar, without anything inside."""
-    return bool(kind.scalar) and not kind.scalar.endswith("]") and kind.scalar[:3] not in {"MAP", "UNI"}
 
 
 def _field(kind: Kind, name: str) -> Kind:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from etl.memory import Budget
 from etl.records import describe
+
+if TYPE_CHECKING:
+    import duckdb
 
 MIB = 1024 * 1024
 
@@ -84,3 +89,19 @@ def drop_cache(path: Path) -> None:
                 if os.path.samestat(os.fstat(descriptor), database):
                     os.fdatasync(descriptor)  # only clean pages are dropped
                     os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+@contextmanager
+def in_order(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Read records in the order in which they stand in their part, while the context lasts; not in a transaction."""
+    keep_order(connection, True)
+    try:
+        yield
+    finally:
+        with suppress(Exception):  # after a fatal error, which is what must be seen
+            keep_order(connection, False)
+
+
+def keep_order(connection: duckdb.DuckDBPyConnection, keep: bool) -> None:
+    """Say whether records are read in the order in which they stand in their part, which takes more memory."""
+    connection.execute(f"SET preserve_insertion_order = {str(keep).lower()}")

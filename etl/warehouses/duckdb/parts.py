@@ -1,12 +1,11 @@
-"""One part as DuckDB sees it: what is in it, how to read it, and where in it a value does not fit."""
+"""One part as DuckDB sees it: what is in it, and how to read it."""
 
 from __future__ import annotations
 
 import gzip
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,14 +15,17 @@ from etl import shapes
 from etl.checkpoint import Part
 from etl.errors import SchemaMismatch
 from etl.records import kind_of
-from etl.warehouses.duckdb.convert import INTEGERS, TEXTS, Check, is_float, text_rule
+from etl.warehouses.duckdb.convert import is_float
+from etl.warehouses.duckdb.kind_paths import as_text, leaves_in, replaced, texts_in, values_at
 from etl.warehouses.duckdb.part_files import Location
 from etl.warehouses.duckdb.source_types import MOST_DIGITS
+from etl.warehouses.duckdb.text_rules import text_rule
 from etl.warehouses.duckdb.types import (
     BIGINT,
     BOOLEAN,
     DOUBLE,
     HUGEINT,
+    INTEGERS,
     JSON,
     NULL,
     UBIGINT,
@@ -45,12 +47,9 @@ REMEDY = (
     "kept, its records are pulled again"
 )
 GUESSES = (Kind("DATE"), Kind("TIMESTAMP"), Kind("TIMESTAMP WITH TIME ZONE"))
-SHOWN = 100  # characters of a value in a message
 GUESS_FROM = 1000  # records; a guess only saves a second try
 # What `etl.shapes` calls a kind, and the type to read it with.
 KINDS = {"boolean": BOOLEAN, "integer": BIGINT, "float": DOUBLE, "string": VARCHAR}
-NUMBER = "number"
-GROUPS = {"UBIGINT": NUMBER, "BIGINT": NUMBER, "HUGEINT": NUMBER, "DOUBLE": NUMBER}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,11 +224,11 @@ class PartReader:
 
     def _with_floats(self, columns: dict[str, Kind]) -> dict[str, Kind]:
         """Return columns with DOUBLE where the sniffer found strings among numbers, all of which stand for a number."""
-        paths = [path for name, kind in columns.items() for path in _leaves(kind, (name,), {JSON.scalar})]
+        paths = [path for name, kind in columns.items() for path in leaves_in(kind, (name,), {JSON.scalar})]
         if not paths:
             return columns
         conditions = [
-            f"bool_and(list_bool_and(list_transform({_values(quoted(str(path[0])), path[1:])}, "
+            f"bool_and(list_bool_and(list_transform({values_at(quoted(str(path[0])), path[1:])}, "
             f"lambda v: v IS NULL OR {is_float('v')})))"
             for path in paths
         ]
@@ -239,7 +238,7 @@ class PartReader:
         ).fetchone()
         for path, fits in zip(paths, row or (), strict=False):
             if fits:
-                columns[str(path[0])] = _replaced(columns[str(path[0])], path[1:], DOUBLE)
+                columns[str(path[0])] = replaced(columns[str(path[0])], path[1:], DOUBLE)
         return columns
 
     def _json(self, function: str, options: str = "") -> str:
@@ -320,11 +319,11 @@ class PartReader:
         Returns:
             A type for each path where those records hold strings.
         """
-        paths = [path for name, kind in found.items() for path in _texts(kind, (name,))]
-        read = {name: _as_text(found[name]) for path in paths if (name := path[0])}
+        paths = [path for name, kind in found.items() for path in texts_in(kind, (name,))]
+        read = {name: as_text(found[name]) for path in paths if (name := path[0])}
         rules = [rule[0] for kind in GUESSES if (rule := text_rule(kind))]
         conditions = [
-            f"list_bool_and(list_transform({_values(quoted(str(path[0])), path[1:])}, "
+            f"list_bool_and(list_transform({values_at(quoted(str(path[0])), path[1:])}, "
             f"lambda v: CASE WHEN v IS NOT NULL THEN {rule('v')} END))"
             for path in paths
             for rule in rules
@@ -340,99 +339,6 @@ class PartReader:
             if None not in fits.values():
                 kinds[path] = next((kind for kind in GUESSES if fits[kind]), VARCHAR)
         return kinds
-
-    def misfit(self, check: Check, read: Kind) -> SchemaMismatch:
-        """Find the first value that fails a check, and return the error that names it.
-
-        Args:
-            check: what failed.
-            read: the type with which its column was read.
-        """
-        target = f"the column's type, {check.target}"
-        right_kind = check.right_kind
-        if check.target == NULL:
-            target = "the values before it"
-            right_kind = self._right_kind_of_mixed(check, read)
-        found = right_kind and self._first(check, read, right_kind)
-        if found is None:
-            found = self._first(check, read, check.fits)
-            if check.target == NULL:
-                target = "any type (an object with an empty name for a field)"
-        if found is None:  # cannot be: the same condition has just failed on the same bytes
-            return SchemaMismatch(f"{self}: a value of {shown(check.path)} does not fit {target}; {REMEDY}")
-        record, value = found
-        if len(value) > SHOWN:
-            value = value[:SHOWN] + "…"
-        return SchemaMismatch(
-            f"{self}, record {record}: the value {value} of column {shown(check.path)} does not fit {target}; "
-            f"{REMEDY}"
-        )
-
-    def _right_kind_of_mixed(self, check: Check, read: Kind) -> Any:
-        """Return the condition that a value is of the kind of the first one, where kinds are mixed."""
-        first = self._first(check, read, check.fits, show=lambda v: f"json_type({v})")
-        if first is None:
-            return None
-        names = [name for name, group in GROUPS.items() if group == GROUPS.get(first[1])] or [first[1]]
-        return lambda v: f"{v} = '{{}}' OR json_type({v}) IN ({', '.join(map(literal, names))})"
-
-    def _first(self, check: Check, read: Kind, fits: Any, show: Any = None) -> tuple[int, str] | None:
-        """Return the number of the first record with a value that does not fit, and that value."""
-        column = check.path[0]
-        assert column is not None
-        value = (
-            show("v") if show else ("CAST(v AS VARCHAR)" if _leaf(read, check.path) == JSON else "to_json(v)")
-        )
-        with in_order(self.connection):
-            row = self.connection.execute(
-                f"SELECT record, {value} FROM (SELECT record, unnest({_values(quoted(column), check.path[1:])}) "  # noqa: S608
-                f"AS v FROM (SELECT row_number() OVER () AS record, {quoted(column)} "
-                f"FROM {self.source({column: read})})) "
-                f"WHERE v IS NOT NULL AND NOT coalesce({fits('v')}, false) ORDER BY record LIMIT 1"
-            ).fetchone()
-        return (int(row[0]), str(row[1])) if row else None
-
-
-@contextmanager
-def in_order(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """Read records in the order in which they stand in their part, while the context lasts; not in a transaction."""
-    keep_order(connection, True)
-    try:
-        yield
-    finally:
-        with suppress(Exception):  # after a fatal error, which is what must be seen
-            keep_order(connection, False)
-
-
-def keep_order(connection: duckdb.DuckDBPyConnection, keep: bool) -> None:
-    """Say whether records are read in the order in which they stand in their part, which takes more memory."""
-    connection.execute(f"SET preserve_insertion_order = {str(keep).lower()}")
-
-
-def _values(x: str, path: Path) -> str:
-    """Write the list of all values at a path below `x`."""
-    if not path:
-        return f"[{x}]"
-    if path[0] is not None:
-        return _values(f"{x}.{quoted(path[0])}", path[1:])
-    element = f"e{len(path)}"
-    return f"flatten(list_transform({x}, lambda {element}: {_values(element, path[1:])}))"
-
-
-def _texts(kind: Kind, path: Path) -> Iterator[Path]:
-    """Yield the paths to strings."""
-    return _leaves(kind, path, TEXTS)
-
-
-def _leaves(kind: Kind, path: Path, names: Set[str]) -> Iterator[Path]:
-    """Yield the paths to values of some types."""
-    if kind.fields is not None:
-        for name, inner in kind.fields:
-            yield from _leaves(inner, (*path, name), names)
-    elif kind.element:
-        yield from _leaves(kind.element, (*path, None), names)
-    elif kind.scalar in names:
-        yield path
 
 
 def _pointer(name: str) -> str:
@@ -469,36 +375,6 @@ def _collect_names(kind: Kind, found: list[str]) -> None:
     for name, inner in kind.fields or ():
         found.append(name)
         _collect_names(inner, found)
-
-
-def _replaced(kind: Kind, path: Path, leaf: Kind) -> Kind:
-    """Return a type with another one at a path below it."""
-    if not path:
-        return leaf
-    if path[0] is None:
-        assert kind.element is not None
-        return Kind(element=_replaced(kind.element, path[1:], leaf))
-    fields = kind.fields or ()
-    return Kind(
-        fields=tuple((n, _replaced(inner, path[1:], leaf) if n == path[0] else inner) for n, inner in fields)
-    )
-
-
-def _as_text(kind: Kind) -> Kind:
-    """Return the type with which to read only the strings of a column."""
-    if kind.fields is not None:
-        fields = ((name, _as_text(inner)) for name, inner in kind.fields if list(_texts(inner, ())))
-        return Kind(fields=tuple(fields))
-    return Kind(element=_as_text(kind.element)) if kind.element else VARCHAR
-
-
-def _leaf(read: Kind, path: Path) -> Kind:
-    for step in path[1:]:
-        below = read.element if step is None else dict(read.fields or ()).get(step)
-        if below is None:
-            break
-        read = below
-    return read
 
 
 def _names(value: Any, path: Path) -> Iterator[Path]:

@@ -16,11 +16,12 @@ from etl.errors import ConfigError, Fenced, RefreshLost, WarehouseError
 from etl.memory import Budget
 from etl.warehouses.base import Audit, Entry, Job
 from etl.warehouses.duckdb import file as duckdb_file
+from etl.warehouses.duckdb import misfits
 from etl.warehouses.duckdb.ledger import Ledger, Newest
 from etl.warehouses.duckdb.merge import Merge
-from etl.warehouses.duckdb.opening import advice, said, settings
+from etl.warehouses.duckdb.opening import advice, in_order, said, settings
 from etl.warehouses.duckdb.part_files import PartFiles, location
-from etl.warehouses.duckdb.parts import PartReader, in_order
+from etl.warehouses.duckdb.parts import PartReader
 from etl.warehouses.duckdb.refreshes import Refreshes, destination_of, table_of
 from etl.warehouses.duckdb.table import Decisions, Misfit, Table
 from etl.warehouses.duckdb.types import JSON, Columns, Kind, lower
@@ -174,7 +175,7 @@ class Session:
             except Misfit as misfit:
                 check = misfit.check
                 if check.instead is None:
-                    raise misfit.part.misfit(check, misfit.read) from misfit
+                    raise misfits.explained(misfit.part, check, misfit.read) from misfit
                 decisions.instead[check.path] = check.instead
             else:
                 return rows

@@ -5,8 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from etl.field_types import FieldType
-from etl.warehouses.duckdb.convert import INTEGERS, TEXTS
-from etl.warehouses.duckdb.types import BIGINT, BOOLEAN, DOUBLE, JSON, NULL, VARCHAR, Kind, Path
+from etl.warehouses.duckdb.types import (
+    BIGINT,
+    BOOLEAN,
+    DOUBLE,
+    INTEGERS,
+    JSON,
+    NULL,
+    TEXTS,
+    VARCHAR,
+    Kind,
+    Path,
+)
 
 MOST_DIGITS = 38
 PLAIN = {

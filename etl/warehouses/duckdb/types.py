@@ -56,6 +56,16 @@ UBIGINT = Kind("UBIGINT")
 HUGEINT = Kind("HUGEINT")
 DOUBLE = Kind("DOUBLE")
 
+INTEGERS = frozenset(
+    {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT"}
+    | {"UHUGEINT", "BIGNUM"}
+)
+FLOATS = frozenset({"FLOAT", "DOUBLE"})
+# What a sniffed string may look like; read as VARCHAR all the same, so that nothing of it is lost.
+TEXTS = frozenset(
+    {"VARCHAR", "DATE", "TIME", "TIMESTAMP", "TIMESTAMP_NS", "TIMESTAMP WITH TIME ZONE", "UUID"}
+)
+
 Columns = Mapping[str, Kind]
 
 
