@@ -23,8 +23,8 @@ AGAIN = (
 _MOST_ALIKE = 16
 
 
-class NoRanges(SourceError):
-    """The server does not send ranges, where they are needed: whoever reads stores the content."""
+class NoRanges(Exception):
+    """The server does not send ranges, where they are needed; `HttpFile`, which stores the content then, catches it."""
 
 
 class Pace:
