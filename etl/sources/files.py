@@ -11,11 +11,11 @@ from typing import IO, Any, Literal, Unpack, cast, get_args
 import msgspec
 
 from etl.errors import SourceChanged, SourceError
-from etl.field_types import FieldTypes
-from etl.records import Declarations, Restart
+from etl.records import Restart
 from etl.sources import remote
 from etl.sources.changes import NOT_READ_ON, OnChanged, Verdict, judge, may_grow, restarting, stepping
 from etl.sources.content import Content, ContentOptions, one_of
+from etl.sources.content_source import ContentSource
 from etl.sources.identity import Seen
 from etl.sources.listing import Listed, Listing, listing
 from etl.sources.origin import Origin
@@ -24,7 +24,6 @@ from etl.sources.place import Place, Version
 from etl.sources.refusals import Damaged, Replaced
 from etl.sources.share import Share
 from etl.sources.storage import Local, Storage, untouched
-from etl.sources.waiting import Waiting
 
 LOG = logging.getLogger("etl.sources")
 
@@ -39,7 +38,7 @@ class FilePlace(Place, kw_only=True, omit_defaults=True, forbid_unknown_fields=T
     before: int | None = None
 
 
-class Files:
+class Files(ContentSource):
     """Reads records out of files, and goes on where it was: after a stop, and when files grew or came.
 
     The order is that of `paths`, and by name within a glob or a directory. A later run goes on after the file
@@ -104,7 +103,6 @@ class Files:
         **content: Unpack[ContentOptions],
     ) -> None:
         self.paths = paths_of(paths)
-        self._waiting = Waiting()
         self._storage_options = dict(storage or {})
         self._elsewhere = elsewhere(self.paths, self._storage_options)
         self._on_late = one_of("on_late", on_late, ("warn", "fail"))
@@ -112,41 +110,13 @@ class Files:
         if not deadline > 0:
             raise ValueError(f"deadline: {deadline} is not greater than 0")
         self._deadline = deadline
-        self._content = Content(**content)
+        super().__init__(Content(**content))
         self._hive = hive_partitions
         self._origin = Origin(file_column, hive_partitions=hive_partitions)
-        self._progress: Share | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_progress": None}
 
     def fingerprint(self) -> str:
         """Return what gives cursors their meaning. Types and null words do not: changing them mends a job."""
         return msgspec.json.encode({"files": self.paths, **self._content.fingerprint()}).decode()
-
-    def progress(self) -> float | None:
-        """Return the share of the bytes on disk that has been read, 0 to 1; None: nothing is known.
-
-        Of the pull that began last, from its thread. What earlier runs have read counts as read.
-        """
-        return None if self._progress is None else self._progress.share()
-
-    @property
-    def told(self) -> Sequence[str]:
-        """What was found out about the first contents; see `etl.records.Tells`."""
-        return self._content.told
-
-    def declare(self, declared: Declarations) -> None:
-        """Take what is declared of CSV's columns outside of the source; see `etl.records.TakesDeclared`."""
-        self._content.declare(declared)
-
-    def field_types(self) -> FieldTypes:
-        """Return what the files say of the types of their fields; see `etl.records.DescribesFields`."""
-        return self._content.field_types
-
-    def leave(self) -> None:
-        """Let a pull that waits for a connection end; see `etl.records.Leaves`."""
-        self._waiting.leave()
 
     def pull(self, cursor: Any) -> Iterator[Any]:
         """Yield records, `Unreadable`s, and a `Mark` after each block, at the beginning and end of each file.

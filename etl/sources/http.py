@@ -12,11 +12,11 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 
 from etl.errors import SourceChanged, SourceError, SourceMissing, SourceRefused, SourceUnavailable
-from etl.field_types import FieldTypes
-from etl.records import Declarations, Restart
+from etl.records import Restart
 from etl.sources import urls as urls_
 from etl.sources.changes import NOT_READ_ON, OnChanged, Verdict, may_grow, restarting, stepping
 from etl.sources.content import Content, ContentOptions, one_of
+from etl.sources.content_source import ContentSource
 from etl.sources.error_pages import PAGES
 from etl.sources.http_again import is_as_it_was, judge
 from etl.sources.http_file import STORED_BYTES, HttpFile
@@ -27,7 +27,6 @@ from etl.sources.place import Place
 from etl.sources.refusals import Damaged, Refused, Replaced
 from etl.sources.share import Share
 from etl.sources.url_patterns import Moment, Named, Patterns, open_ended
-from etl.sources.waiting import Waiting
 from etl.sources.web import MISSING, READ_TIMEOUT, Web
 from etl.sources.web_session import secrets_of
 from etl.sources.web_version import told
@@ -44,7 +43,7 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class Http:
+class Http(ContentSource):
     """Reads records out of files on web servers, and goes on where it was: after a stop, and when URLs came.
 
     The content is streamed. A connection that breaks, hangs or is too slow is made again and goes
@@ -133,7 +132,7 @@ class Http:
         if not self.urls:
             raise ValueError("urls: name at least one URL")
         self._patterns = Patterns(self.urls, start, end)
-        self._content = Content(**content)
+        super().__init__(Content(**content))
         self._origin = Origin(file_column, hive_partitions=hive_partitions)
         self._on_missing: OnMissing = one_of("on_missing", on_missing, get_args(OnMissing))
         self._on_changed: OnChanged = one_of("on_changed", on_changed, get_args(OnChanged))
@@ -168,13 +167,8 @@ class Http:
             skips=self._on_missing == "skip",
         )
         self._first_wait = 0.5
-        self._waiting = Waiting()
         self._now: Callable[[], datetime] = _utc_now
-        self._progress: Share | None = None
         self._web().close()  # tells what is wrong with the headers and the numbers
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_progress": None}
 
     def fingerprint(self) -> str:
         """Return what gives cursors their meaning: the first URL, without credentials, and how it is decoded.
@@ -186,30 +180,6 @@ class Http:
         if len(self.urls) == 1:
             first = open_ended(first)
         return msgspec.json.encode({"http": first, **self._content.fingerprint()}).decode()
-
-    def progress(self) -> float | None:
-        """Return the share of the URLs that has been read, 0 to 1; None: nothing is known.
-
-        Of the pull that began last, from its thread. What earlier runs have read counts as read.
-        """
-        return None if self._progress is None else self._progress.share()
-
-    @property
-    def told(self) -> Sequence[str]:
-        """What was found out about the first contents; see `etl.records.Tells`."""
-        return self._content.told
-
-    def declare(self, declared: Declarations) -> None:
-        """Take what is declared of CSV's columns outside of the source; see `etl.records.TakesDeclared`."""
-        self._content.declare(declared)
-
-    def field_types(self) -> FieldTypes:
-        """Return what the files say of the types of their fields; see `etl.records.DescribesFields`."""
-        return self._content.field_types
-
-    def leave(self) -> None:
-        """Let a pull that waits for a server end; see `etl.records.Leaves`."""
-        self._waiting.leave()
 
     def pull(self, cursor: Any) -> Iterator[Any]:
         """Yield records, `Unreadable`s, and a `Mark` after each block, at the beginning and end of each URL.

@@ -1,0 +1,53 @@
+"""What sources of files have in common, wherever the files are: what a pipeline asks them, and what it tells them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from etl.field_types import FieldTypes
+from etl.records import Declarations
+from etl.sources.content import Content
+from etl.sources.share import Share
+from etl.sources.waiting import Waiting
+
+
+class ContentSource:
+    """A source whose records come out of the contents of files; its `pull` is its own.
+
+    Args:
+        content: how the files are decoded.
+    """
+
+    def __init__(self, content: Content) -> None:
+        self._content = content
+        self._waiting = Waiting()
+        self._progress: Share | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_progress": None}
+
+    def progress(self) -> float | None:
+        """Return the share of all that is there which has been read, 0 to 1; None: nothing is known.
+
+        Of the pull that began last, from its thread. What earlier runs have read counts as read. Files are counted by
+        their bytes on the disk, URLs by their number.
+        """
+        return None if self._progress is None else self._progress.share()
+
+    @property
+    def told(self) -> Sequence[str]:
+        """What was found out about the first contents; see `etl.records.Tells`."""
+        return self._content.told
+
+    def declare(self, declared: Declarations) -> None:
+        """Take what was declared of fields outside of the source; see `etl.records.TakesDeclared`."""
+        self._content.declare(declared)
+
+    def field_types(self) -> FieldTypes:
+        """Return what the files say of the types of their fields; see `etl.records.DescribesFields`."""
+        return self._content.field_types
+
+    def leave(self) -> None:
+        """Let a pull that waits for a server or a connection end; see `etl.records.Leaves`."""
+        self._waiting.leave()
