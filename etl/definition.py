@@ -8,8 +8,9 @@ from typing import Any
 from etl import formats, refreshes
 from etl.errors import ConfigError
 from etl.lease import KeepsDeadLetters, Store
+from etl.records import Declarations, Declared, PassesDeclared, TakesDeclared, nobody
 from etl.tables import show
-from etl.warehouses.base import Warehouse
+from etl.warehouses.base import Declares, Warehouse
 from sinks import BigFile, Null, NumberedChunks, Sink
 
 
@@ -78,3 +79,22 @@ def one_of(key: str, value: Any, words: Sequence[str]) -> Any:
     if value not in words:
         raise ConfigError(f"{key}: expected one of {', '.join(map(show, words))}, found {show(value)}")
     return value
+
+
+def declare(source: object, transforms: Sequence[object], warehouse: object) -> None:
+    """Tell a source what becomes of its fields, where that is declared: by casts, and by the warehouse."""
+    if not isinstance(source, TakesDeclared):
+        return
+    found: Declarations = nobody
+    if isinstance(warehouse, Declares) and warehouse.declares:
+        of_column = warehouse.declared
+
+        def declared(field: str) -> Declared | None:
+            type_ = of_column(field)
+            return None if type_ is None else Declared(type=type_)
+
+        found = declared
+    for transform in reversed(transforms):
+        if isinstance(transform, PassesDeclared):
+            found = transform.before(found)
+    source.declare(found)

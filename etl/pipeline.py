@@ -23,23 +23,18 @@ from etl.lease import Store
 from etl.loading import HANDED_OVER
 from etl.reader import Reader
 from etl.records import (
-    Declarations,
-    Declared,
     Mark,
-    PassesDeclared,
     Position,
     Record,
-    TakesDeclared,
     Transform,
     Unreadable,
     describe,
     name_of,
-    nobody,
     puller,
 )
 from etl.takeover import Takeover, sink_errors
 from etl.transforms import Stages
-from etl.warehouses.base import Declares, KeepsLedger, Warehouse
+from etl.warehouses.base import KeepsLedger, Warehouse
 from sinks import Sink, TakesBudget
 from sinks.control_group import Gauge
 
@@ -241,7 +236,7 @@ class Pipeline:
                     except CheckpointError as other:  # which must not hide the first
                         error.add_note(f"and while the run was being ended: {other}")
                     raise
-                self._declare()
+                definition.declare(self.source, self.transforms, self.warehouse)
                 document = lease.document
                 self._engine = engine = Engine(job, lease, emit)
                 emit(
@@ -326,7 +321,7 @@ class Pipeline:
                     reader.end_slice("sample")
                 yield record
 
-        self._declare()
+        definition.declare(self.source, self.transforms, self.warehouse)
         reader = Reader(self.source, Position(), unreadable)
         stages = Stages([limited, *self.transforms], self.on_error, lambda *_rejected: None)
         try:
@@ -360,27 +355,6 @@ class Pipeline:
             "parts": parts,
             "rejects": definition.place_of(self.rejects),
         }
-
-    def _declare(self) -> None:
-        """Tell the source what becomes of its fields, where that is declared: by casts, and by the warehouse."""
-        if not isinstance(self.source, TakesDeclared):
-            return
-        warehouse: object = self.warehouse
-
-        found: Declarations = nobody
-        if isinstance(warehouse, Declares) and warehouse.declares:
-            of_column = warehouse.declared
-
-            def declared(field: str) -> Declared | None:
-                type_ = of_column(field)
-                return None if type_ is None else Declared(type=type_)
-
-            found = declared
-        transforms: tuple[object, ...] = self.transforms
-        for transform in reversed(transforms):
-            if isinstance(transform, PassesDeclared):
-                found = transform.before(found)
-        self.source.declare(found)
 
     def _share(self, budget: memory.Budget, job: Settings) -> None:
         """Tell the sinks what they may take.
