@@ -35,7 +35,7 @@ import math
 import re
 import zlib
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -61,6 +61,9 @@ _not_finite = re.compile(rb"\xcb[\x7f\xff][\xf0-\xff]").search
 
 # Where orjson wrote an offset, it may have rounded it: local mean times have seconds, as in Berlin before 1893.
 _offset = re.compile(rb'T\d\d:\d\d:\d\d(?:\.\d+)?[+-](?!00:00")\d\d:\d\d"').search
+
+# orjson 3.13 writes 10 to 99.999 ms of a time without the zero before them: 00:00:00.01 is "00:00:00.10000".
+_five_digits = re.compile(rb'\.\d{5}"').search
 
 # More digits than any warehouse's decimals have.
 LONGEST_DECIMAL = 100
@@ -122,7 +125,7 @@ class TakesTypes(Protocol):
 
 
 class Suspicion:
-    """Says whether the record that is handed on may hold a float or datetime; those that hold none need no look.
+    """Says whether the record that is handed on may hold a float, datetime or time; those that hold none need no look.
 
     Attributes:
         now: whether it may.
@@ -136,7 +139,7 @@ class Suspicion:
 
 @runtime_checkable
 class TakesSuspicion(Protocol):
-    """A format that looks for floats that are not finite, and for offsets with seconds."""
+    """A format that looks for what orjson writes as something else: NaN, offsets with seconds, some times."""
 
     suspicion: Suspicion
     """What is told of each record right before it is handed on."""
@@ -169,7 +172,9 @@ class Ndjson:
             try:
                 line = dumps(record, portable, options)
                 if suspicion.now and (
-                    (_null(line) and _holds_no_number(record)) or (_offset(line) and _has_seconds(record))
+                    _five_digits(line)
+                    or (_null(line) and _holds_no_number(record))
+                    or (_offset(line) and _has_seconds(record))
                 ):
                     line = dumps(portable_numbers(record), portable, options)
             except (TypeError, OverflowError):
@@ -299,10 +304,10 @@ def portable(value: Any) -> Any:
 
 
 def portable_numbers(value: Any) -> Any:
-    """Return `value` with the numbers that JSON lacks as strings, at any depth, and with offsets that it lacks as UTC.
+    """Return `value` with what orjson cannot write, or writes as something else, in another form, at any depth.
 
-    Those are integers past 64 bits, which orjson refuses, NaN and the infinities, of which it makes null, and offsets
-    with seconds, which it rounds.
+    Those are integers past 64 bits, which it refuses, NaN and the infinities, of which it makes null, and times, of
+    which it may drop a zero: strings; and datetimes whose offset has seconds, which it rounds: in UTC.
 
     Raises:
         OverflowError: a datetime is not within the years 1 to 9999 in UTC.
@@ -317,6 +322,10 @@ def portable_numbers(value: Any) -> Any:
         return [portable_numbers(item) for item in value]
     if isinstance(value, datetime):
         return in_minutes(value)
+    if (
+        isinstance(value, time) and value.tzinfo is None
+    ):  # it refuses others, which have no date for their zone
+        return value.isoformat()
     if isinstance(value, enum.Enum):
         return portable_numbers(value.value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

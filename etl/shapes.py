@@ -38,8 +38,8 @@ KINDS: dict[type, str] = {
     list: "array",
 }
 
-# Python's types that hold no float and no datetime, in no way.
-WITHOUT_DOUBT = KINDS.keys() - {float, datetime, dict, list}
+# Python's types that hold no float, datetime or time, in no way.
+WITHOUT_DOUBT = KINDS.keys() - {float, datetime, time, dict, list}
 
 # What is said of a field that is JSON, and of one whose Python types do not tell.
 JSON = "json"
@@ -134,13 +134,13 @@ class Shapes:
 
     Args:
         wide: finds the objects that are no columns.
-        suspicion: told of each record whether it may hold a float or datetime.
+        suspicion: told of each record whether it may hold a float, datetime or time.
     """
 
     def __init__(self, wide: WideObjects | None = None, suspicion: Suspicion | None = None) -> None:
         self._wide = wide or WideObjects()
         self._suspicion = suspicion or Suspicion()
-        # Each with the names of the fields that hold objects or lists, and whether a value may be a float or datetime.
+        # Each with the names of the fields that hold objects or lists, and whether a value is in doubt.
         self._shapes: dict[tuple[Any, ...], tuple[tuple[str, ...], bool]] = {}
         self._types: dict[Any, set[type]] = {}
 

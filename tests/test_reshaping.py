@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import uuid
-from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -156,6 +156,8 @@ CASTS: list[tuple[Any, Any, Any]] = [
     ("json", {"a": 1}, {"a": 1}),
     ("json", "7", 7),
     ("json", '{"id": 12345678901234567890123}', {"id": 12345678901234567890123}),
+    ("string", time(1, 2, 3, 10_000), "01:02:03.010000"),
+    ("string", datetime(2024, 1, 1, 12, tzinfo=UTC), "2024-01-01T12:00:00+00:00"),
     ("json", "[0.12345678901234567890123, 1.10]", [Decimal("0.12345678901234567890123"), 1.1]),
     ("string", {"a": [None, 1.5]}, '{"a":[null,1.5]}'),
     ({"type": "float", "null": ["", "n/a"]}, "n/a", None),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import date, time
 from decimal import Decimal
 from typing import Any
 
@@ -51,6 +52,8 @@ def string(_options: Options, _where: str) -> Cast:
             if not math.isfinite(value):
                 raise bad(value, "number that has a text")
             return str(value)
+        if isinstance(value, (date, time)):
+            return value.isoformat()
         try:
             text = orjson.dumps(value).decode()
         except TypeError as error:

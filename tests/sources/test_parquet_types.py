@@ -53,6 +53,7 @@ TYPES: dict[str, tuple[pa.DataType, Any, str, str]] = {
     "date64": (pa.date64(), dt.date(2024, 2, 29), "DATE", "DATE"),
     "time32": (pa.time32("ms"), dt.time(1, 2, 3, 4000), "TIME", "TIME"),
     "time64[us]": (pa.time64("us"), dt.time(1, 2, 3, 4), "TIME", "TIME"),
+    "time64[us], 10 ms": (pa.time64("us"), dt.time(0, 0, 0, 10_000), "TIME", "TIME"),
     "time64[ns]": (pa.time64("ns"), dt.time(1, 2, 3, 4), "TIME_NS", "TIME"),
     "timestamp[ms]": (pa.timestamp("ms"), dt.datetime(2024, 1, 1, 12), "TIMESTAMP", "DATETIME"),
     "timestamp[us]": (pa.timestamp("us"), dt.datetime(1, 1, 1, 0, 0, 0, 1), "TIMESTAMP", "DATETIME"),
