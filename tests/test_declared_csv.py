@@ -250,3 +250,25 @@ def test_a_source_that_was_told_what_is_declared_can_be_pickled(tmp_path: Path) 
     made = pipeline(tmp_path, {"v": ["1.10"]}, in_duckdb(tmp_path, {"v": "VARCHAR"}))
     made.check()
     assert pickle.loads(pickle.dumps(made.source)).fingerprint() == made.source.fingerprint()
+
+
+@pytest.mark.parametrize("format", ["ndjson", "parquet"])
+@pytest.mark.parametrize(
+    "says", [{"types": {"d": "string"}}, {"transforms": [etl.cast({"d": "string"})]}], ids=["types", "cast"]
+)
+def test_text_that_the_job_says_is_text_is_no_date_in_duckdb(
+    tmp_path: Path, says: dict[str, Any], format: str
+) -> None:
+    (tmp_path / "a.csv").write_text("n,d\n1,2024-01-02\n2,2024-01-02T00:00:00Z\n3,n.d.\n")
+    etl.Pipeline(
+        "j",
+        source=Files(tmp_path / "a.csv", types=says.get("types")),
+        transforms=says.get("transforms", []),
+        sink={"type": "reused_file", "path": tmp_path / f"part.{format}"},
+        warehouse={"type": "duckdb", "path": tmp_path / "w.duckdb", "table": "t"},
+        checkpoint=tmp_path / "j.json",
+        part_records=1,
+    ).run(handle_signals=False)
+    with duckdb.connect(str(tmp_path / "w.duckdb")) as warehouse:
+        found = warehouse.execute("SELECT d, typeof(d) FROM t ORDER BY n").fetchall()
+    assert found == [(text, "VARCHAR") for text in ("2024-01-02", "2024-01-02T00:00:00Z", "n.d.")]

@@ -366,6 +366,7 @@ class Content:
                     block=self._block_bytes,
                     tabs=is_tsv(name),
                     tell=self._tell,
+                    describe=self._describe,
                 )
             else:
                 records = json_content.read(

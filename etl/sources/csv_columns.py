@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from etl.field_types import FieldType, FieldTypes
 from etl.sources import csv_types
 from etl.sources.csv_options import Options
 from etl.sources.csv_types import Convert
 
 UNKNOWN = "unknown"
+_TEXT = FieldType(name="string")
 
 # Neutral types whose values have a form of their own in records, or can be checked: as what they are read, and what
 # must have been inferred for it. Else the values are no such thing as they stand, and a transform or the warehouse is
@@ -80,6 +82,18 @@ def reading(name: str, inferred: str, options: Options) -> Reading:
         ):  # 1.0 is a whole number, which the warehouse sees to
             return Reading("float", words, "values")
     return Reading("string", words, "declared")
+
+
+def said_to_be_text(names: Sequence[str], options: Options) -> FieldTypes:
+    """Return the types of those columns that the job says are text, which the warehouse is not to take for dates."""
+    return {name: _TEXT for name in names if _is_said_to_be_text(name, options)}
+
+
+def _is_said_to_be_text(name: str, options: Options) -> bool:
+    if type_ := options.types.get(name):
+        return type_ == "string"
+    declared = options.declared(name)
+    return declared is not None and declared.cast and declared.type == "STRING"
 
 
 def infer(name: str, values: Sequence[str], options: Options) -> str:

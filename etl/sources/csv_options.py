@@ -107,6 +107,10 @@ def _check_signs(
         empty = sign == "" and key != "quote"
         if sign is not None and (empty or len(sign) > longest or not _LINE_ENDS.isdisjoint(sign)):
             raise ValueError(f"{key}: {sign!r} is not {_SIGNS[key]}, other than a line end")
+    if delimiter in _IN_WORDS:
+        raise ValueError(
+            f'delimiter: {delimiter!r} is a name for a sign and no sign: in TOML a tab is "\\t", in double quotes'
+        )
     quote = '"' if quote is None else quote
     used = [sign for sign in (quote, escape) if sign]
     if delimiter and any(sign in delimiter for sign in used):
@@ -119,6 +123,8 @@ def _check_signs(
         raise ValueError(f"comment: {comment!r} begins with what has another meaning")
 
 
+# What is written for a sign by mistake, and divides no row.
+_IN_WORDS = frozenset({r"\t", "tab", "TAB", "comma", "pipe", "space", r"\x01", r"\u0001", r"\001", "^A"})
 _SIGNS = {
     "delimiter": "one to eight characters",
     "quote": 'a character, or "" for none',

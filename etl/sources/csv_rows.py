@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from etl.errors import SourceError
-from etl.sources import csv_head
+from etl.field_types import FieldTypes
+from etl.sources import csv_columns, csv_head
 from etl.sources.csv_comments import Lines
 from etl.sources.csv_form import Form
 from etl.sources.csv_lines import CsvBlocks, find_line_end
@@ -36,6 +37,7 @@ def read(
     block: int,
     tabs: bool = False,
     tell: Callable[[str], None] = lambda _said: None,
+    describe: Callable[[FieldTypes], None] = lambda _types: None,
 ) -> Iterator[list[Any]]:
     """Decode CSV; yields lists of records, each with a mark at its end.
 
@@ -46,6 +48,7 @@ def read(
         block: how many bytes to decode at once.
         tabs: whether the file's name or its Content-Type says that it is divided by tabs.
         tell: takes what was found out about the file, in words.
+        describe: takes what is known of the fields' types.
     """
     # a row that is too long is to be met by the check below, before csv's own limit, which it can go on from
     csv_head.raise_field_limit(2 * LONGEST_ROW)
@@ -55,6 +58,7 @@ def read(
     csv_head.read_head(blocks, place, options, tabs=tabs, tell=tell)
     if place.columns is None:
         return
+    describe(csv_columns.said_to_be_text(place.columns, options))
     form = Form(place, options)
     table = Table(place, options, form)
     while lines := blocks.take():

@@ -232,6 +232,7 @@ def test_a_quote_that_may_have_eaten_rows_is_told(tmp_path: Path, text: str) -> 
     [
         ({"delimiter": '"'}, "delimiter: '\"' holds \""),
         ({"delimiter": "a\n"}, "delimiter: .* is not one to eight characters"),
+        ({"delimiter": r"\t"}, r"in TOML a tab is \"\\t\", in double quotes"),
         ({"quote": "''"}, "quote: .* is not a character"),
         ({"escape": '"'}, "escape: .* is the quote as well"),
         ({"escape": ""}, "escape: .* is not a character"),
