@@ -276,7 +276,9 @@ class Http(ContentSource):
                 except Replaced as error:
                     verdict = Verdict("changed", str(error))
                 except ErrorPage as page:
-                    self._at_error_page(shown, page, web)
+                    self._at_error_page(
+                        shown, urls_.hide(str(page), urls_.credentials_of(named.url)), page, web
+                    )
                     return None
                 place.version = file.version()
             if verdict.state == "changed":
@@ -354,9 +356,9 @@ class Http(ContentSource):
         fresh = Place(file=place.file, entry=place.entry, offset=0, **place.known())
         return Restart(fresh.mark().cursor)
 
-    def _at_error_page(self, shown: str, page: ErrorPage, web: Web) -> None:
+    def _at_error_page(self, shown: str, said: str, page: ErrorPage, web: Web) -> None:
         """Fail, or end the run before a URL in place of which the server tells of an error."""
-        said = web.shown(str(page))
+        said = web.hidden(said)
         if self._on_error_page == "fail":
             raise SourceUnavailable(
                 f"{said}; run again when the server gives it: the job goes on with this URL. With "

@@ -192,3 +192,10 @@ def test_the_words_of_an_error_hold_no_secret() -> None:
 def test_a_word_that_is_not_known_is_refused() -> None:
     with pytest.raises(ValueError, match="on_error_page: 'skip' is none of: fail, wait, read"):
         source("http://example.com", on_error_page="skip")
+
+
+def test_the_words_of_an_error_are_shown_without_the_secret_of_the_url() -> None:
+    with serving("csv", b"Error: the key abcdef123 is wrong for /2.csv?api_key=abcdef123", None) as server:
+        with pytest.raises(SourceUnavailable, match=r"Error: the key \*\*\* is wrong") as raised:
+            taken(source(f"{server.url}/2.csv?api_key=abcdef123"))
+        assert "abcdef123" not in str(raised.value)

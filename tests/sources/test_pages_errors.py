@@ -44,7 +44,7 @@ def source(api: Api, **arguments: Any) -> Pages:
         ({"status": "error", "message": "no results"}, "message: no results"),
         ({"code": 429}, "code: 429"),
         ({"data": {"rows": [], "error": "below"}}, r"data\.error: below"),
-        ({"data": {"rows": None, "error": "null"}}, r"data\.error: null"),
+        ({"data": {"rows": None, "error": "broken"}}, r"data\.error: broken"),
         ({"error": f"no key {SECRET}"}, r"error: no key \*\*\*"),
     ],
 )
@@ -189,3 +189,59 @@ def test_an_error_beside_rows_is_told_once(
         caplog.clear()
         assert taken(source(api, error_path=[])) == rows_of(30)
         assert not caplog.text
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        {},
+        {"data": {"rows": {}}},  # an empty array of PHP
+        {"data": {"rows": ""}},
+        {"data": {"rows": False}},
+        {"message": "No more results"},
+    ],
+)
+def test_what_stands_for_no_rows_after_others_is_the_end(last: dict[str, Any]) -> None:
+    with Api([]) as api:
+        api.faults = lambda request: said(
+            {"data": {"rows": rows_of(10)}} if request.query["offset"] == "0" else last
+        )
+        assert taken(source(api)) == rows_of(10)
+        api.faults = lambda _request: said(last)
+        with pytest.raises(SourceError, match="no array at records"):
+            taken(source(api))  # where nothing came before, records may be wrong
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [{"error": "None", "errorCode": "0"}, {"error": {"code": 0, "message": ""}}, {"errors": "false"}],
+)
+def test_what_says_that_there_is_no_error_is_none(
+    beside: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    with Api([]) as api:
+        api.faults = lambda request: said(
+            {"data": {"rows": rows_of(10) if request.query["offset"] == "0" else []}, **beside}
+        )
+        assert taken(source(api)) == rows_of(10)
+        assert not caplog.text
+
+
+def test_rows_may_be_left_out_where_there_are_none_but_more_pages() -> None:
+    pages: dict[str | None, Any] = {
+        None: {"rows": rows_of(2), "next": "a"},
+        "a": {"next": "b"},
+        "b": {"rows": rows_of(2, 2)},
+    }
+    with Api([]) as api:
+        api.faults = lambda request: said(pages[request.query.get("c")])
+        arguments = {"style": "cursor", "cursor_param": "c", "cursor_path": "next", "records": "rows"}
+        assert taken(source(api, **arguments, page_size=None)) == rows_of(4)
+
+
+def test_an_error_as_the_only_element_of_a_page_is_no_row() -> None:
+    """Salesforce, "Status Codes and Error Responses"."""
+    with Api([]) as api:
+        api.faults = lambda _request: said([{"errorCode": "REQUEST_LIMIT_EXCEEDED", "message": "too many"}])
+        with pytest.raises(SourceError, match="errorCode: too many"):
+            taken(source(api, records=None))

@@ -10,6 +10,7 @@ from etl.errors import ErrorPage, SourceError, SourceMissing
 from etl.sources.json_decoder import DECODER, Decoder
 from etl.sources.paging import answers, errors, formats, links
 from etl.sources.paging.answers import Page
+from etl.sources.paging.paths import MISSING, lookup, parted
 from etl.sources.paging.place import PagePlace
 from etl.sources.paging.requests import Requests
 from etl.sources.paging.rows import Sieve
@@ -102,7 +103,7 @@ class Asker:
                     answer.body, self.reading.page_format, where, web.shown, self.decoder
                 )
                 waits = self.reading.waits
-                pages.append(self._page(answer, document, place.names, where, web))
+                pages.append(self._page(answer, document, place, where, web))
             except ErrorPage as error:
                 if waits:
                     raise Trouble(str(error), waits_for(answer.headers)) from error
@@ -142,10 +143,12 @@ class Asker:
             )
         return replace(answer, body=body)
 
-    def _page(self, answer: Answer, document: Any, known: bytes, where: str, web: Web) -> Page:
+    def _page(self, answer: Answer, document: Any, place: PagePlace, where: str, web: Web) -> Page:
         reading = self.reading
         self._see_no_error(errors.said_under(document, reading.error_path or ()), where, web)
-        rows = answers.rows_of(document, reading.records, answer.body, where, web.shown)
+        rows = []
+        if not self._has_none(document, place):
+            rows = answers.rows_of(document, reading.records, answer.body, where, web.shown)
         if reading.error_path != ():
             beside = errors.said_as_row(rows) if rows else errors.said_beside(document, reading.records)
             if reading.page_format == "ndjson" and len(rows) > 1:
@@ -153,7 +156,7 @@ class Asker:
             self._see_no_error(beside, where, web, guessed=True)
         names = b""
         if reading.page_format == "csv" and reading.columns == "0":
-            names = formats.known_by(rows, known, where, web.shown)
+            names = formats.known_by(rows, place.names, where, web.shown)
         if reading.columns is not None:
             rows = formats.named(document, rows, reading.columns, where)
         rows = self.decoder.settled(rows)
@@ -169,6 +172,20 @@ class Asker:
         if doubt is None:
             return replace(made, names=names)
         return replace(made, names=names, doubt=f"{doubt[0]}: {errors.words(doubt[1], web.shown)}")
+
+    def _has_none(self, document: Any, place: PagePlace) -> bool:
+        """Say whether a page after others has nothing where rows were, and means that there are none.
+
+        An empty list may be left out (Protocol Buffers, "ProtoJSON Format"), or be `{}`, as PHP writes it. Before there
+        were rows, it is more likely that `records` is wrong.
+        """
+        if not place.rows:
+            return False
+        base = parted(self.reading.records)[0]
+        found = lookup(document, base) if base else document
+        if found is MISSING:
+            return all_are_there(place) or self.style.leads_on(document) or errors.says_well(document)
+        return found is False or found in (None, "", {})
 
     def _made(
         self, answer: Answer, document: Any, rows: list[Any], total: int | None, more: bool, where: str

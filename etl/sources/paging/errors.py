@@ -28,6 +28,8 @@ _NAMES = (
 )
 _MESSAGES = ("message", "Message", "msg", "detail", "remark")
 _SAYS_NO = ("success", "ok", "Success")
+# What programs write where there is no error.
+_NOTHING = ("", "0", "null", "none", "nil", "false", "no", "ok", "undefined")
 _STATES = ("status", "code", "statusCode", "status_code")
 _FAILED = re.compile(r"error|fail(ed|ure)?|denied|forbidden|unauthorized", re.IGNORECASE)
 _LEAST_ERROR_STATUS = 400
@@ -71,6 +73,23 @@ def said_under(document: Any, paths: Sequence[str]) -> tuple[str, Any] | None:
     return None
 
 
+def says_something(found: Any) -> bool:
+    """Say whether there is more than null, written as text perhaps, or than an object of nothing else."""
+    if isinstance(found, str):
+        return found.strip().lower() not in _NOTHING
+    if isinstance(found, dict):
+        return any(map(says_something, found.values()))
+    return bool(found)
+
+
+def says_well(document: Any) -> bool:
+    """Say whether an answer without rows says that there are none, and that nothing is wrong."""
+    if not isinstance(document, dict) or said_beside(document, None) is not None:
+        return False
+    words = [document.get(name) for name in _MESSAGES]
+    return not document or any(isinstance(one, str) and _WELL.search(one) for one in words)
+
+
 def said_beside(document: Any, records: str | None) -> tuple[str, Any] | None:
     """Return what looks like an error beside a page without rows, with its path; None: nothing does.
 
@@ -83,7 +102,7 @@ def said_beside(document: Any, records: str | None) -> tuple[str, Any] | None:
     for prefix, table in _tables(document, records):
         flags = [name for name in _NAMES if table.get(name) is True]
         for name in _NAMES:
-            if (found := table.get(name)) and found is not True:
+            if says_something(found := table.get(name)) and found is not True:
                 return prefix + name, found
         refused = flags + [name for name in _SAYS_NO if table.get(name) is False]
         refused += [name for name in _STATES if _is_failure(table.get(name))]
@@ -99,9 +118,9 @@ def said_beside(document: Any, records: str | None) -> tuple[str, Any] | None:
 def said_as_row(rows: Sequence[Any]) -> tuple[str, Any] | None:
     """Return an error that stands in place of the only row of a page, with its name; None: there is none."""
     if len(rows) == 1 and isinstance(row := rows[0], dict) and row.keys() <= _OF_ERRORS:
-        for name in _NAMES:
-            if found := row.get(name):
-                return name, found
+        for name in (*_NAMES, *(("errorCode", "error_code") if row.keys() & set(_MESSAGES) else ())):
+            if says_something(found := row.get(name)):
+                return name, row if name not in _NAMES else found
     return None
 
 
@@ -125,7 +144,7 @@ def doubt_beside(document: Any) -> tuple[str, Any] | None:
     if not isinstance(document, dict):
         return None
     for name in (*_NAMES, "remark"):
-        if (found := document.get(name)) and isinstance(found, (str, dict, list)):
+        if isinstance(found := document.get(name), (str, dict, list)) and says_something(found):
             return name, found
     for path in _GAVE_UP:
         if (found := lookup(document, path)) and (found is True or type(found) is int):

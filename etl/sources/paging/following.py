@@ -62,6 +62,11 @@ class Cursor:
         params = {} if cursor is None else {self.param: cursor}
         return Asked(params, "the first page" if at is None else f"cursor {at!s:.60}")
 
+    def leads_on(self, document: Any, /) -> bool:
+        """Look for a cursor."""
+        found = lookup(document, self.path)
+        return bool(found) and not self._is_end(found)
+
     def follow(self, place: PagePlace, page: Page) -> tuple[PagePlace, bool]:
         """Take the next cursor; the end is where there is none."""
         given = _next("cursor_path", self.path, place, page)
@@ -152,6 +157,10 @@ class Link:
         if isinstance(at, dict):
             return Asked({}, "a page that a link led to", at["href"], at["body"])
         return Asked({}, "a page that a link led to", str(at))
+
+    def leads_on(self, document: Any, /) -> bool:
+        """Look for a link in the answer."""
+        return self.path is not None and bool(lookup(document, self.path))
 
     def follow(self, place: PagePlace, page: Page) -> tuple[PagePlace, bool]:
         """Take the link to the next page; the end is where there is none."""

@@ -19,7 +19,9 @@ def next_of(header: str) -> str | None:
     """Return the target whose relation is `next` in the field `Link` of a header; None: there is none."""
     for target, parameters in _LINK.findall(header):
         relations = (
-            quoted or plain for name, quoted, plain in _PARAMETER.findall(parameters) if name.lower() == "rel"
+            quoted or plain.strip("'")
+            for name, quoted, plain in _PARAMETER.findall(parameters)
+            if name.lower() == "rel"
         )
         if "next" in next(relations, "").lower().split():  # the first one counts (RFC 8288, section 3.3)
             return str(target)

@@ -58,6 +58,9 @@ class Style(Protocol):
     def ask(self, at: Any) -> Asked:
         """Return what to ask for the page at `at`; None: the first one."""
 
+    def leads_on(self, document: Any, /) -> bool:
+        """Say whether an answer gives something to ask for the next page with."""
+
     def follow(self, place: PagePlace, page: Page) -> tuple[PagePlace, bool]:
         """Return the place after a page, and whether the pull has come to its end.
 
@@ -92,6 +95,10 @@ class Offset:
         """Leave so many rows out."""
         return Asked({self.param: at or 0}, f"offset {at or 0}")
 
+    def leads_on(self, _document: Any, /) -> bool:
+        """No answer does."""
+        return False
+
     def follow(self, place: PagePlace, page: Page) -> tuple[PagePlace, bool]:
         """Count the rows; the end is where there are none beyond those, or a short page reaches the total."""
         reached = _number(place.at, 0) + len(page.rows)
@@ -125,6 +132,10 @@ class Number:
         """Name the page by its number."""
         number = _number(at, self.first)
         return Asked({self.param: number}, f"page {number}")
+
+    def leads_on(self, _document: Any, /) -> bool:
+        """No answer does."""
+        return False
 
     def follow(self, place: PagePlace, page: Page) -> tuple[PagePlace, bool]:
         """Count on; the end is a page without rows, or a short one that reaches the total."""
