@@ -211,6 +211,7 @@ class Table:
                 advice = f'declare another one: types = {{ {_key(name)} = "string" }}'
                 if csv_columns.is_a_number(value):
                     advice += ', or "decimal", which keeps all digits'
+                advice += "; if rows were loaded already, into a new table"
                 return f"{why}; the type was inferred from the first rows, {advice}"
         raise AssertionError(row)  # never reached: one of them did not fit
 

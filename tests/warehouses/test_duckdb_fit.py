@@ -362,7 +362,7 @@ def test_declared_columns_are_made_as_declared(declaring):
     ],
 )
 def test_a_value_must_fit_its_declared_type_exactly(declaring, kind, value):
-    with mismatch("record 2", "column v"):
+    with mismatch("record 2", "column v", *(["DOUBLE: 53"] if kind == "FLOAT" else [])):
         declaring({"v": kind}).load({"v": None}, {"v": value})
 
 

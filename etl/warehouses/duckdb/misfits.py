@@ -25,6 +25,8 @@ def explained(part: PartReader, check: Check, read: Kind) -> SchemaMismatch:
         read: the type with which its column was read.
     """
     target = f"the column's type, {check.target}"
+    if str(check.target) == "FLOAT":
+        target += ", which holds 24 bits of a number exactly (DOUBLE: 53)"
     right_kind = check.right_kind
     if check.target == NULL:
         target = "the values before it"
