@@ -49,8 +49,9 @@ class Files(ContentSource):
 
     A file that is another one under its name is `SourceChanged`, whether it is longer, shorter or as long: the one
     that was read last, when a run begins, and each while it is read. Its bytes tell (`etl.sources.changes` says which
-    are compared), so that the same bytes may be put in its place, as on another machine. Files before it are not
-    looked at.
+    are compared), so that the same bytes may be put in its place, as on another machine. In a text that was not read
+    to its end, what comes after the cursor may be corrected: a bad line, an end that was missing. Files before it are
+    not looked at.
 
     They are on this machine, or at one other place, by their URIs: `s3://bucket/…`, `gs://bucket/…`,
     `az://container/…`, `sftp://host/…`, `ftp://host/…`, each by an extra of that name, through fsspec. There a file

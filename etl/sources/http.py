@@ -51,7 +51,8 @@ class Http(ContentSource):
     from the beginning, and what was read is skipped. A content that changes while it is read, or between two runs,
     is `SourceChanged`, never a mixture of both. Told by its ETag or date another content, the bytes that were read
     are compared, as servers behind one name may each have tags of their own; told nothing, too: the first and last
-    64 KiB at least, all of them up to 8 MiB. A zip or Parquet file is known by its tag, date and length alone.
+    64 KiB at least, all of them up to 8 MiB. Of a text that was not read to its end these are the bytes before the
+    cursor. A zip or Parquet file that was read is known by its tag, date and length alone.
 
     The order is that of `urls`. A later run goes on after the URL that was read last, which it asks for again with
     a condition (`If-None-Match`, `If-Modified-Since`): where it is another content, see `on_changed`; what plain

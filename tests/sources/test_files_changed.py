@@ -430,6 +430,20 @@ def test_an_object_that_was_replaced_is_named_or_read_again(bucket: S3, name: st
     assert taken(bucket.files(name, on_changed="restart"), marks[2]) == after
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.ndjson.gz", "a.tar"])
+def test_what_comes_after_the_cursor_may_be_corrected_in_an_object(bucket: S3, name: str) -> None:
+    bucket.fresh()
+    bucket.put(name, TEXTS[name](BEFORE))
+    source = small_blocks(bucket.files(name), 120)
+    cursor = next(cursor for cursor in cursors(source) if before(cursor) > 20)
+    after = BEFORE[: before(cursor)] + rows(2, 20)
+    bucket.put(name, TEXTS[name](after))
+    assert taken(source, cursor) == after[before(cursor) :]
+    bucket.put(name, TEXTS[name]([{"day": "d0", "n": 1000}, *after[1:]]))
+    with pytest.raises(SourceChanged, match="is not what it was"):
+        taken(source, cursor)
+
+
 def test_an_object_that_grew_is_read_on_and_the_same_bytes_under_another_tag_are_the_same(bucket: S3) -> None:
     bucket.fresh()
     bucket.put("a.csv", csv(BEFORE))

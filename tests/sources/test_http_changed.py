@@ -11,7 +11,7 @@ import duckdb
 import pytest
 from http_sources import source
 from pulling import assert_resumes_everywhere, compress, ndjson, pull, small_blocks, taken, values
-from test_files_changed import FORMATS, rows
+from test_files_changed import FORMATS, TEXTS, before, rows
 
 import etl
 from etl.errors import SourceChanged, SourceUnavailable
@@ -77,6 +77,27 @@ def test_a_content_that_was_replaced_may_be_read_again_from_its_beginning(name: 
             for index, item in enumerate(items):
                 if isinstance(item, Mark):
                     assert taken(made, item.cursor) == values(items[index:])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", SAID)
+@pytest.mark.parametrize(
+    "name", ["a.ndjson", "a.csv", "a.json", "utf16.csv", "a.ndjson.gz", "a.tar", "a.zip"]
+)
+def test_what_comes_after_the_cursor_may_be_corrected_what_comes_before_it_may_not(
+    name: str, kind: str
+) -> None:
+    said = SAID[kind]
+    with WebServer(lambda request: conditional(request, TEXTS[name](BEFORE), said[0])) as server:
+        made = source_of(server, name)
+        marks = [cursor for cursor in cursors(made) if before(cursor) and not cursor.get("done")]
+        for cursor in marks[::3]:
+            after = BEFORE[: before(cursor)] + rows(2, 20)
+            server.answer = lambda request, after=after: conditional(request, TEXTS[name](after), said[1])  # type: ignore[misc]
+            assert taken(made, cursor) == after[before(cursor) :]  # type: ignore[arg-type]
+            other = [{"day": "d0", "n": 1000}, *after[1:]]
+            server.answer = lambda request, after=other: conditional(request, TEXTS[name](after), said[1])  # type: ignore[misc]
+            with pytest.raises(SourceChanged, match="it is not what it was"):
+                taken(made, cursor)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", SAID)
