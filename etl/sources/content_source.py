@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
+from etl.errors import SourceChanged
 from etl.field_types import FieldTypes
 from etl.records import Declarations
-from etl.sources.content import Content
+from etl.sources.changes import OnChanged, restarting
+from etl.sources.content import Content, one_of
+from etl.sources.place import Place
 from etl.sources.share import Share
 from etl.sources.waiting import Waiting
+
+LOG = logging.getLogger("etl.sources")
 
 
 class ContentSource:
@@ -17,10 +23,15 @@ class ContentSource:
 
     Args:
         content: how the files are decoded.
+        on_changed: what is done where the file that was read last is not what it was.
+
+    Raises:
+        ValueError: an argument is wrong.
     """
 
-    def __init__(self, content: Content) -> None:
+    def __init__(self, content: Content, on_changed: OnChanged) -> None:
         self._content = content
+        self._on_changed: OnChanged = one_of("on_changed", on_changed, get_args(OnChanged))
         self._waiting = Waiting()
         self._progress: Share | None = None
 
@@ -51,3 +62,18 @@ class ContentSource:
     def leave(self) -> None:
         """Let a pull that waits for a server or a connection end; see `etl.records.Leaves`."""
         self._waiting.leave()
+
+    def _may_restart(self, place: Place, why: str) -> None:
+        """See that a file which is not what it was may be read again from its beginning, and tell of it.
+
+        Raises:
+            SourceChanged: the job does not say so.
+        """
+        said = f"{place} is not what it was: {why}"
+        if self._on_changed == "fail":
+            raise SourceChanged(f"{said}; {place.record} records of it were read: {restarting(place)}")
+        LOG.warning(
+            "%s; it is read again from its beginning, and the %s records that were read of it before stay",
+            said,
+            place.record,
+        )

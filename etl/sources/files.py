@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from typing import IO, Any, Literal, Unpack, cast, get_args
+from typing import IO, Any, Literal, Unpack, cast
 
 import msgspec
 
@@ -107,11 +107,10 @@ class Files(ContentSource):
         self._storage_options = dict(storage or {})
         self._elsewhere = elsewhere(self.paths, self._storage_options)
         self._on_late = one_of("on_late", on_late, ("warn", "fail"))
-        self._on_changed: OnChanged = one_of("on_changed", on_changed, get_args(OnChanged))
         if not deadline > 0:
             raise ValueError(f"deadline: {deadline} is not greater than 0")
         self._deadline = deadline
-        super().__init__(Content(**content))
+        super().__init__(Content(**content), on_changed)
         self._hive = hive_partitions
         self._origin = Origin(file_column, hive_partitions=hive_partitions)
 
@@ -224,14 +223,7 @@ class Files(ContentSource):
         self, storage: Storage, listed: Listed, place: FilePlace, why: str, progress: Share
     ) -> Generator[list[Any], None, dict[str, Any]]:
         """Take a file from its beginning that is not what it was, if the job says so."""
-        said = f"{place} is not what it was: {why}"
-        if self._on_changed == "fail":
-            raise SourceChanged(f"{said}; {place.record} records of it were read: {restarting(place)}")
-        LOG.warning(
-            "%s; it is read again from its beginning, and the %s records that were read of it before stay",
-            said,
-            place.record,
-        )
+        self._may_restart(place, why)
         fresh = FilePlace(
             file=listed.path, entry=listed.entry, offset=0, before=place.before, **place.known()
         )

@@ -14,7 +14,7 @@ import msgspec
 from etl.errors import SourceChanged, SourceError, SourceMissing, SourceRefused, SourceUnavailable
 from etl.records import Restart
 from etl.sources import urls as urls_
-from etl.sources.changes import NOT_READ_ON, OnChanged, Verdict, may_grow, restarting, stepping
+from etl.sources.changes import NOT_READ_ON, OnChanged, Verdict, may_grow, stepping
 from etl.sources.content import Content, ContentOptions, one_of
 from etl.sources.content_source import ContentSource
 from etl.sources.error_pages import PAGES
@@ -133,10 +133,9 @@ class Http(ContentSource):
         if not self.urls:
             raise ValueError("urls: name at least one URL")
         self._patterns = Patterns(self.urls, start, end)
-        super().__init__(Content(**content))
+        super().__init__(Content(**content), on_changed)
         self._origin = Origin(file_column, hive_partitions=hive_partitions)
         self._on_missing: OnMissing = one_of("on_missing", on_missing, get_args(OnMissing))
-        self._on_changed: OnChanged = one_of("on_changed", on_changed, get_args(OnChanged))
         self._on_error_page: OnErrorPage = one_of("on_error_page", on_error_page, get_args(OnErrorPage))
         self._checksum: Checksum = one_of("checksum", checksum, get_args(Checksum))
         if self._checksum == "sha256" and (
@@ -346,14 +345,7 @@ class Http(ContentSource):
 
     def _again(self, place: Place, why: str) -> Restart:
         """Take a URL from its beginning that is not what it was, if the job says so."""
-        said = f"{place}: it is not what it was: {why}"
-        if self._on_changed == "fail":
-            raise SourceChanged(f"{said}; {place.record} records of it were read: {restarting(place)}")
-        LOG.warning(
-            "%s; it is read again from its beginning, and the %s records that were read of it before stay",
-            said,
-            place.record,
-        )
+        self._may_restart(place, why)
         fresh = Place(file=place.file, entry=place.entry, offset=0, **place.known())
         return Restart(fresh.mark().cursor)
 

@@ -59,7 +59,7 @@ def test_a_content_that_was_replaced_is_named_from_any_mark(name: str, kind: str
         marks = cursors(made)
         server.answer = lambda request: conditional(request, FORMATS[name](after), now)
         for cursor in marks[1:]:
-            with pytest.raises(SourceChanged, match=rf"{name}.*: it is not what it was: .*on_changed"):
+            with pytest.raises(SourceChanged, match=rf"{name}.* is not what it was: .*on_changed"):
                 taken(made, cursor)  # type: ignore[arg-type]
 
 
