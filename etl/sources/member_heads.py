@@ -21,6 +21,7 @@ from etl.sources.place import Place
 # Looked at of each member: some hundreds of records.
 HEAD_BYTES = 1 << 16
 _RECORDS = 20
+_LINE = 60  # characters of a header that cannot be read
 _KINDS = {"csv": "CSV", "json": "JSON", "ndjson": "JSON", "json-seq": "JSON", "parquet": "Parquet"}
 
 
@@ -38,7 +39,9 @@ def shape_of(kind: str, head: bytes, place: Place, options: Options) -> Shape:
         try:
             columns = _columns(head, place, options)
         except SourceError:
-            return Shape("CSV with a header that cannot be read", None)  # it is met again where it is read
+            # it is met again where it is read; those that begin alike may be one table
+            line = head.decode(options.encoding, "replace").lstrip("\ufeff").partition("\n")[0].strip()
+            return Shape("CSV with a header that cannot be read", (line[:_LINE],))
     elif kind in ("json", "ndjson", "json-seq"):
         columns = _keys(head) or None
     return Shape(_KINDS.get(kind, kind), columns)

@@ -131,7 +131,15 @@ REFUSED: dict[str, tuple[dict[str, bytes], str]] = {
     "objects of two kinds": ({"a.json": b'[{"id":1}]', "b.json": b'[{"stop":2}]'}, r"a\.json.*b\.json"),
     "one whose header cannot be read": (
         {"a.csv": A, "b.csv": b"Data Source,World Development Indicators,\n\nCountry,Code,2020\n"},
-        r"a\.csv.*b\.csv \(CSV with a header that cannot be read\); choose",
+        r"a\.csv.*b\.csv \(CSV with a header that cannot be read: .*\); choose",
+    ),
+    "World Bank's zip files": (
+        {
+            "API_SP.csv": b'"Data Source","WDI",\n\n"Country","1960",\n',
+            "Metadata.csv": b'"Code","Region",\n"ABW","L",\n',
+        },
+        # of a tar archive, which is streamed, the first member is met before the second
+        r"API_SP\.csv( \(CSV .*: \"Data Source\",\"WDI\",\); Metadata\.csv .*members = |.*has no name)",
     ),
     "headers that cannot be read": (
         {"a.csv": b"a,,\n1,2,3\n", "b.csv": b"a,,\n1,2,3\n"},
