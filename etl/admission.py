@@ -10,7 +10,7 @@ from etl.checkpoint import Checkpoint
 from etl.columns import Columns
 from etl.field_types import FieldTypes, no_types
 from etl.job import Settings
-from etl.records import DescribesFields, Record
+from etl.records import Declarations, Declared, DescribesFields, PassesDeclared, Record
 from etl.shapes import Fields, Shapes, WideObjects
 from etl.warehouses.base import ChecksRecords, Gate, Job, KnowsColumns, MergesByKey, Misfit, TakesFieldTypes
 
@@ -43,7 +43,9 @@ class Admission:
         )
         self._wide = wide
         source: object = job.source
-        self._known = source.field_types if isinstance(source, DescribesFields) else no_types
+        self._known = (
+            _led(source.field_types, job.transforms) if isinstance(source, DescribesFields) else no_types
+        )
         if own is not None and isinstance(own, TakesFieldTypes):
             own.expect_types(self._known)
         if own is None and isinstance(job.format, formats.TakesTypes):
@@ -166,6 +168,20 @@ def json_columns(job: Settings, document: Checkpoint) -> set[str]:
         return set()
     columns = warehouse.columns(Job.of(document, job.fingerprint)) or ()
     return {column.name for column in columns if column.type == "JSON" and column.mode != "REPEATED"}
+
+
+def _led(types: Callable[[], FieldTypes], transforms: Sequence[object]) -> Callable[[], FieldTypes]:
+    """Return the types of fields by the names that they have after the transforms; those that are cast have others."""
+    named: Declarations = lambda name: Declared(type=name)  # noqa: E731 - it stands for what is declared of a name
+    for transform in reversed(transforms):
+        if isinstance(transform, PassesDeclared):
+            named = transform.before(named)
+
+    def led() -> FieldTypes:
+        found = ((named(name), type_) for name, type_ in types().items())
+        return {last.type: type_ for last, type_ in found if last is not None and not last.cast}
+
+    return led
 
 
 def _merged_by(warehouse: object) -> tuple[str, ...]:

@@ -287,6 +287,21 @@ def test_what_a_transform_made_of_a_value_has_its_own_type(
     assert str(stored).replace("['", "[Decimal('").replace("']", "')]") == str(value) or stored == value
 
 
+@pytest.mark.parametrize("format", ["ndjson", "parquet"])
+def test_a_field_keeps_its_type_under_another_name(tmp_path: Path, format: str) -> None:
+    table = pa.table(
+        {
+            "a": pa.array([Decimal("12.50")], pa.decimal128(9, 2)),
+            "b": pa.array([1], pa.timestamp("ns")),
+            "c": pa.array(["2024-01-01"]),
+            "d": pa.array([7], pa.uint64()),
+        }
+    )
+    changes = [etl.rename({"a": "b", "b": "c", "c": "a"}), etl.cast({"d": "string"}), etl.rename({"a": "x"})]
+    types, _ = load(tmp_path, table, format=format, transforms=changes)
+    assert types == {"b": "DECIMAL(9,2)", "c": "TIMESTAMP_NS", "x": "VARCHAR", "d": "VARCHAR"}
+
+
 def test_types_of_two_files_have_the_narrowest_in_common_that_holds_both() -> None:
     decimal = FieldType(name="decimal", precision=9, scale=2)
     wider = FieldType(name="decimal", precision=12, scale=4)
