@@ -272,6 +272,12 @@ class Http(ContentSource):
                         place.seen = seen
                     if verdict.state != "changed" and not (place.done and verdict.state == "same"):
                         yield from self._records(file, place, named.url)
+                        if file.length == 0:
+                            LOG.warning(
+                                "%s: the server says 200 and sends nothing (0 bytes): no record is taken of it, and it "
+                                "counts as read",
+                                shown,
+                            )
                         place.seen = seen
                 except Replaced as error:
                     verdict = Verdict("changed", str(error))

@@ -199,3 +199,9 @@ def test_the_words_of_an_error_are_shown_without_the_secret_of_the_url() -> None
         with pytest.raises(SourceUnavailable, match=r"Error: the key \*\*\* is wrong") as raised:
             taken(source(f"{server.url}/2.csv?api_key=abcdef123"))
         assert "abcdef123" not in str(raised.value)
+
+
+def test_an_answer_of_no_bytes_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    with serving("csv", b"", DATA["csv"]) as server:
+        assert taken(source(urls(server, "csv", first=False))) == [{"day": 1, "v": 2}]
+        assert f"{server.url}/2.csv: the server says 200 and sends nothing" in caplog.text
