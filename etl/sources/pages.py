@@ -94,7 +94,8 @@ class Pages:
         overlap: how many rows before the offset to ask for again (0 to 100): one less may be removed there
             without a row being missed. Default: 1 if there is a key.
         page_param: `page`.
-        first_page: the number of the first page.
+        first_page: the number of the first page: 1. Of an API that counts from 0 the first page would be missing; with
+            `total_path` that is an error.
         cursor_param: the parameter for the cursor.
         cursor_path: the dotted path of the next cursor; the last page has none, null, false or what is empty there.
             In a body of JSON it may be an array or an object (`hits.hits.-1.sort` for Elasticsearch's search_after).
