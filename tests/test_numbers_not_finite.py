@@ -75,6 +75,13 @@ def test_a_type_that_has_none_refuses_them(tmp_path, format, type, value):
         load(tmp_path, [value], format=format, type=type)
 
 
+@pytest.mark.parametrize("value", [INF, 2**64, 1.5])
+def test_a_number_is_no_base64(tmp_path, value):
+    # "Infinity" and "18446744073709551616" could be: RFC 4648, section 4
+    with pytest.raises(SchemaMismatch, match=r"'v' holds values of the kind .*, which do not fit .*, BLOB"):
+        load(tmp_path, [value], type="BLOB")
+
+
 def test_integers_that_were_loaded_before_are_not_joined_by_one(tmp_path):
     with pytest.raises(SchemaMismatch, match=r'"NaN" of column v does not fit the column.s type, BIGINT'):
         load(tmp_path, [1, NAN], part_records=1)

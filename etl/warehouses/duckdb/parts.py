@@ -22,6 +22,7 @@ from etl.warehouses.duckdb.source_types import MOST_DIGITS
 from etl.warehouses.duckdb.text_rules import text_rule
 from etl.warehouses.duckdb.types import (
     BIGINT,
+    BLOB,
     BOOLEAN,
     DOUBLE,
     HUGEINT,
@@ -139,6 +140,22 @@ class PartReader:
                     f"{self}: the objects in {name!r} have more than {shapes.MOST_KEYS} different keys, which are data "
                     f"and no columns, and the table's column is a STRUCT of those that came first; load into a new "
                     f'table, with {name} = "JSON" under [warehouse.schema]'
+                )
+
+    def check_bytes(self, columns: Columns) -> None:
+        """See that a column of bytes gets no numbers: those that JSON has as text may read as base64.
+
+        Args:
+            columns: of the table, as they are to be.
+
+        Raises:
+            SchemaMismatch: there are some.
+        """
+        for name, kinds in (self.part.fields or {}).items():
+            if columns.get(name) == BLOB and (wrong := {"integer", "float"}.intersection(kinds)):
+                raise SchemaMismatch(
+                    f"{self}: {name!r} holds values of the kind {', '.join(sorted(wrong))}, which do not fit the "
+                    f"column's type, BLOB; {REMEDY}"
                 )
 
     def wanted(self) -> dict[str, Kind]:

@@ -144,6 +144,7 @@ class Session:
             for reader in readers:
                 self.at = reader
                 reader.check_json(columns)
+                reader.check_bytes(columns)
                 said = reader.told(columns)
                 if said is not None and not said[1]:
                     told.append((reader, said[0]))

@@ -48,6 +48,7 @@ class Kind:
 
 
 NULL = Kind('"NULL"')
+BLOB = Kind("BLOB")
 BOOLEAN = Kind("BOOLEAN")
 JSON = Kind("JSON")
 VARCHAR = Kind("VARCHAR")

@@ -329,7 +329,10 @@ class DuckDB:
             elif "maximum_object_size" in message:
                 hint = "a record is too large to be read: give the job more memory, or split the record"
             elif isinstance(error, duckdb.OutOfMemoryException):
-                hint = "nothing of this was kept: give the job more memory, or write smaller parts"
+                hint = (
+                    "nothing of this was kept: give the job more memory, or write smaller parts; objects with hundreds "
+                    "of keys take little as JSON: declare them so under [warehouse.schema]"
+                )
             else:
                 hint = "nothing of this was kept; mend that and run again"
             raise WarehouseError(
