@@ -9,6 +9,7 @@ import gzip
 import io
 import json
 import os
+import random
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
@@ -323,6 +324,27 @@ def test_what_was_taken_after_the_mark_may_not_change(tmp_path: Path, name: str)
         with pytest.raises(SourceChanged, match="is not what it was"):
             list(reader.slice())
         reader.close()
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_wherever_a_file_changes_the_rest_is_exact_or_it_is_named(tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    name = chance.choice(list(TEXTS))
+    records = rows(1, chance.randint(35, 90))
+    path = write(tmp_path / name, TEXTS[name](records))
+    source = small_blocks(Files(path), chance.choice([60, 500, 32768]))
+    count = chance.randint(1, len(records) - 1)
+    position = position_after(source, count)
+    changed, at = list(records), chance.randrange(len(records))
+    changed[at : at + chance.choice([0, 1])] = chance.choice([[], [{"day": "other", "n": 7}]])
+    write(path, TEXTS[name](changed))
+    reader = Reader(source, position, lambda *_: None)
+    try:
+        assert list(reader.slice()) == changed[count:]
+        assert changed[:count] == records[:count]
+    except SourceChanged:
+        assert changed != records
+    reader.close()
 
 
 # Where a large file differs, how large it then is, and whether its time tells: all but the middle is always compared.
