@@ -8,9 +8,9 @@ from math import isnan
 from etl import drift, formats
 from etl.checkpoint import Checkpoint
 from etl.columns import Columns
-from etl.field_types import FieldTypes, no_types
+from etl.field_types import FieldType, FieldTypes, no_types
 from etl.job import Settings
-from etl.records import Declarations, Declared, DescribesFields, PassesDeclared, Record
+from etl.records import Declarations, Declared, DescribesFields, MakesText, PassesDeclared, Record
 from etl.shapes import Fields, Shapes, WideObjects
 from etl.warehouses.base import ChecksRecords, Gate, Job, KnowsColumns, MergesByKey, Misfit, TakesFieldTypes
 
@@ -46,6 +46,9 @@ class Admission:
         self._known = (
             _led(source.field_types, job.transforms) if isinstance(source, DescribesFields) else no_types
         )
+        if texts := _texts(job.transforms):
+            led = self._known
+            self._known = lambda: {**led(), **texts}
         if own is not None and isinstance(own, TakesFieldTypes):
             own.expect_types(self._known)
         if own is None and isinstance(job.format, formats.TakesTypes):
@@ -182,6 +185,12 @@ def _led(types: Callable[[], FieldTypes], transforms: Sequence[object]) -> Calla
         return {last.type: type_ for last, type_ in found if last is not None and not last.cast}
 
     return led
+
+
+def _texts(transforms: Sequence[object]) -> FieldTypes:
+    """Return the fields that transforms make text of: a warehouse is not to guess dates there."""
+    makers = (transform for transform in transforms if isinstance(transform, MakesText))
+    return {name: FieldType(name="string") for maker in makers for name in maker.texts}
 
 
 def _merged_by(warehouse: object) -> tuple[str, ...]:

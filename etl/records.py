@@ -173,6 +173,17 @@ class PassesDeclared(Protocol):
 
 
 @runtime_checkable
+class MakesText(Protocol):
+    """A transform that makes text of fields, as a cast to string does: what looks like a date is none.
+
+    Attributes:
+        texts: the names of the fields.
+    """
+
+    texts: frozenset[str]
+
+
+@runtime_checkable
 class Tells(Protocol):
     """A source that finds out how its content is to be read.
 

@@ -95,7 +95,8 @@ def cast(fields: Mapping[str, str | Mapping[str, Any]]) -> Transform:
         )
 
     changes = [_literal_first(parent, casts, _casting) for parent, casts in within.items()]
-    return Reshaping("cast", changes, before)
+    texts = frozenset(name for name, declared in fields.items() if type_of(declared) == "string")
+    return Reshaping("cast", changes, before, texts)
 
 
 # What each cast makes, as columns are declared.
@@ -118,13 +119,19 @@ class Reshaping:
         name: what it is called in a job file.
         changes: of each record, in order.
         before: says what is declared of the fields that come to it.
+        texts: the fields that it makes text of; see `etl.records.MakesText`.
     """
 
     def __init__(
-        self, name: str, changes: Sequence[Change], before: Callable[[Declarations], Declarations]
+        self,
+        name: str,
+        changes: Sequence[Change],
+        before: Callable[[Declarations], Declarations],
+        texts: frozenset[str] = frozenset(),
     ) -> None:
         self._changes = changes
         self.before = before
+        self.texts = texts
         self.__qualname__ = self.__name__ = name
         self.__module__ = "etl"  # where users know it: messages and dead letters say `etl:cast`
 

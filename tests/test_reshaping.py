@@ -9,6 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import orjson
 import pytest
 
@@ -303,3 +304,23 @@ def test_a_record_that_cannot_be_cast_is_a_dead_letter_where_the_job_says_so(tmp
     assert [orjson.loads(line) for line in lines] == [{"number": number} for number in (0, 1, 2, 3, 4, 7)]
     (letters,) = tmp_path.glob("reshaped-rejects*")
     assert orjson.loads(letters.read_bytes())["record"] == {"number": "six"}
+
+
+def test_a_field_that_is_cast_to_string_is_text_in_the_table_whatever_it_looks_like(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [{"day": "2024-01-02", "at": "2024-01-02", "n": 7}, {"day": "soon", "at": "2024-01-03", "n": 8}]
+    etl.Pipeline(
+        "job",
+        source=lambda: iter(rows),
+        transforms=[etl.cast({"day": "string", "n": "string"})],
+        sink={"type": "reused_file", "path": "job.ndjson"},
+        warehouse={"type": "duckdb", "path": "w.duckdb", "table": "t"},
+        part_records=1,
+    ).run()
+    with duckdb.connect("w.duckdb") as connection:
+        assert connection.execute("SELECT typeof(day), typeof(at), day, n FROM t ORDER BY n").fetchall() == [
+            ("VARCHAR", "DATE", "2024-01-02", "7"),
+            ("VARCHAR", "DATE", "soon", "8"),
+        ]
