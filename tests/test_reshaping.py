@@ -320,7 +320,9 @@ def test_a_field_that_is_cast_to_string_is_text_in_the_table_whatever_it_looks_l
         part_records=1,
     ).run()
     with duckdb.connect("w.duckdb") as connection:
-        assert connection.execute("SELECT typeof(day), typeof(at), day, n FROM t ORDER BY n").fetchall() == [
+        assert connection.execute(
+            'SELECT typeof(day), typeof("at"), day, n FROM t ORDER BY n'
+        ).fetchall() == [
             ("VARCHAR", "DATE", "2024-01-02", "7"),
             ("VARCHAR", "DATE", "soon", "8"),
         ]
