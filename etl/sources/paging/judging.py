@@ -53,9 +53,10 @@ class Judge:
         if not shape:
             self._see_no_void(same, page)
         elif (same and all_are_there(place) and (shifts or place.stays)) or (
-            again and shifts and len(page.rows) < place.longest
+            again and shifts and not place.taken and len(page.rows) < place.longest
         ):
-            # some APIs give their last page for each one after it; a short one that comes again is that
+            # some APIs give their last page for each one after it; a short one that comes again is that (where no
+            # row of it is expected again)
             page, shape, same = dataclasses.replace(page, rows=[], shape=b""), place.page, 0
         elif same and shifts:
             self._see_no_repetition(page, place, before)
