@@ -138,7 +138,7 @@ def about_limit(budget: Budget) -> Iterator[str]:
 
 def _problem(place: Place, output: Output | None, budget: Budget) -> str | None:
     if place.obstacle is not None:
-        return f"{place.obstacle}; choose another path, or mend that"
+        return f"{place.obstacle}; choose another path, or fix that"
     if _fills_memory(place, output) and budget.limit is not None:
         share = budget.limit // SHARE_IN_MEMORY
         if not 0 < place.total <= share:

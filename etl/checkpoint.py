@@ -38,7 +38,7 @@ S = TypeVar("S", bound=msgspec.Struct)
 
 
 class Owner(msgspec.Struct, frozen=True, kw_only=True):
-    """The process that holds the job, for whoever reads the checkpoint; nothing is decided by it."""
+    """The process that holds the job, for people who read the checkpoint; nothing is decided by it."""
 
     host: str
     pid: int
@@ -174,7 +174,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             parts: the parts, in order.
             columns: the table's columns, where the job pins them.
             rewinds: how often the job gave parts up: a plan over the same parts, pulled again, is another one.
-            life: the checkpoint's: a plan of a job that was begun anew is another one, too.
+            life: the checkpoint's: a plan of a job that was begun again is another one, too.
         """
         digest = hashlib.blake2b(digest_size=16)
         digest.update(msgspec.json.encode((destination, format, columns, rewinds, life)))
@@ -189,7 +189,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Refresh(msgspec.Struct, frozen=True, kw_only=True):
-    """A refresh that is under way: the table is filled anew beside the old one.
+    """A refresh that is under way: a new table is filled beside the old one.
 
     Attributes:
         id: drawn when it began: the new table is called after it. It begins with a number that grows with each refresh
@@ -225,7 +225,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
         fingerprint: what of the job's definition gives the checkpoint its meaning, by name.
         epoch: grows by one each time a process takes the job over.
         owner: that process.
-        write_nonce: drawn anew for each write, to recognise one's own write after a lost answer.
+        write_nonce: drawn for each write, to recognise one's own write after a lost answer.
         state: how far the job is committed.
         loaded: how far the warehouse has acknowledged.
         sealed: parts that wait for a plan.
@@ -237,7 +237,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
         hygiene: how the sink kept the page cache small in this run, or the last one; None: it says nothing.
         columns: the table's columns, where the warehouse has them pinned: what every sealed part fits.
         rewinds: how often parts that were not loaded were given up, to be pulled again.
-        life: drawn when the document was made, and kept: tells a job that was begun anew from its former life.
+        life: drawn when the document was made, and kept: tells a job that was begun again from its former life.
         refresh: the refresh that is under way; None: loads go into the table itself.
         moved: where somebody told the job to go on from, until something from there is loaded; None: nowhere.
         operations: how many jobs changed the table, in spans of ten minutes; see `etl.quota`.
@@ -352,14 +352,14 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     def rewound(self) -> Checkpoint:
         """Give up every part that is not loaded: they are lost, and will be pulled again.
 
-        What they pinned goes with them, so that a schema or a transform may be mended: the columns that loaded
+        What they pinned goes with them, so that a schema or a transform may be fixed: the columns that loaded
         parts need are the table's.
         """
         state = self.loaded if self.moved is None else replace(self.loaded, position=self.moved)
         return replace(self, state=state, sealed=(), plans=(), columns=None, rewinds=self.rewinds + 1)
 
     def abandoning(self) -> Checkpoint:
-        """Note that every plan is being given up, so that whoever comes next goes on with that."""
+        """Note that every plan is being given up, so that the next process goes on with that."""
         return replace(self, plans=tuple(replace(plan, abandoned=True) for plan in self.plans))
 
     def failed(self, plan: Plan, reason: str) -> Checkpoint:

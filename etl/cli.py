@@ -50,7 +50,7 @@ Exit codes:
   75  stopped early (SIGTERM, SIGINT), in order: run it again, it goes on from there
   73  another process has the job, or has taken it over; this one touched nothing more
    2  the job file, or the command line, is wrong; nothing was touched
-   1  failed; what is committed stays: mend the cause and run it again""",
+   1  failed; what is committed stays: fix the cause and run it again""",
 )
 @click.version_option(package_name="etl-sinks", prog_name="etl", message="%(prog)s %(version)s (etl-sinks)")
 def main() -> None:

@@ -52,7 +52,7 @@ class DeadLetters:
         if self._limit is not None and self._committed + self.count >= self._limit:
             raise TooManyRejects(
                 f"more than max_rejects = {self._limit} records were rejected; the last one is record {number}, "
-                f"by {origin}: {reason}. Mend the cause, or allow more"
+                f"by {origin}: {reason}. Fix the cause, or allow more"
             )
         letter = {"number": number, "transform": origin, "reason": str(reason), "record": record}
         try:

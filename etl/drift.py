@@ -217,7 +217,7 @@ class _Fields:
             return value
         try:
             usual = plain(value)
-        except Unfit:  # whoever looks at values will say so
+        except Unfit:  # the look at values will say so
             return value
         return self.fit_within(usual, dropped) if type(usual) in (dict, list) else value
 

@@ -146,7 +146,7 @@ class Engine:
         return True
 
     def _leave_early(self) -> None:
-        """Let go of a run that was stopped: a load that does not need this process goes on without it."""
+        """Leave a run that was stopped: a load that does not need this process goes on without it."""
         if self._loading.under_way:
             self._notice(f"{self.stopped}: what was taken is kept, and is being loaded")
         self._loading.leave()
@@ -330,7 +330,7 @@ class Engine:
             return
         raise RecordError(
             f"record {number} (position: {self._reader.position}): {reason}; the record: {_shown(record)}. "
-            'Mend it and run again, or set on_error = "reject"'
+            'Fix it and run again, or set on_error = "reject"'
         )
 
     # ------------------------------------------------------------------ trouble
@@ -363,7 +363,7 @@ class Engine:
         """Leave a failed run in order: load what is sealed, and say that the end was clean.
 
         After `Fenced` nothing is touched, after any other trouble with the checkpoint it is not known, and
-        whoever interrupts a run twice is in a hurry. A second error here must not hide the first.
+        who interrupts a run twice is in a hurry. A second error here must not hide the first.
         """
         try:
             self._reader.close()
@@ -378,7 +378,7 @@ class Engine:
                     self._lease.write(self._lease.document.failing(describe(error)))
 
     def _give_up_sealed(self) -> None:
-        """Let the records of parts that a warehouse refuses be pulled again, through a transform that was mended.
+        """Let the records of parts that a warehouse refuses be pulled again, through a transform that was fixed.
 
         Only where a ledger tells that none of them is loaded.
         """

@@ -26,7 +26,7 @@
     ├── WarehouseError            a plan could not be loaded
     │   ├── SchemaMismatch        a value does not fit its column
     │   ├── LoadMismatch          the warehouse took another number of rows than the plan holds
-    │   ├── LoadFailed            a plan cannot be loaded as it is: mend the cause, then --retry-failed
+    │   ├── LoadFailed            a plan cannot be loaded as it is: fix the cause, then --retry-failed
     │   ├── RefreshLost           what was to replace a table is gone: only another refresh helps
     │   └── StillLoading          a load goes on in the warehouse, and was not waited for
     └── LabError                  an experiment of `etl lab` could not be run
@@ -73,7 +73,7 @@ class SourceMissing(SourceError):
 
 
 class SourceRefused(SourceError):
-    """The server does not give it to whoever asked: credentials are wrong, missing, or not enough."""
+    """The server does not give it to this client: credentials are wrong, missing, or not enough."""
 
 
 class SourceStopped(SourceError):

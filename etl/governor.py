@@ -1,6 +1,6 @@
 """Watches how near the job is to the limit of its control group, and says when a part should be cut early.
 
-What the kernel does at the limit is slow (it takes back page cache, page by page, in the way of whoever
+What the kernel does at the limit is slow (it takes back page cache, page by page, in the way of those who
 allocates), and what the kubelet does before it is worse: it evicts the pod by the working set.
 """
 

@@ -26,7 +26,7 @@ HANDED_OVER = 2
 # documentation, "Quotas and limits", load jobs). Each is a line in the checkpoint.
 MOST_WAITING = 10_000
 
-# Whoever waits for the quota looks this often whether the run was stopped, in seconds.
+# A caller that waits for the quota looks this often whether the run was stopped, in seconds.
 LOOK_SECONDS = 1.0
 
 # A plan may have had thousands of objects: they are deleted a few at a time, between batches of records.

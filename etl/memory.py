@@ -17,7 +17,7 @@ WAREHOUSE_USUAL = 64 * MIB  # down to this an embedded warehouse gets a quarter 
 # with a memory_limit of 32 MiB and one thread, or 64 MiB and two, and succeeds with 40 and one, 128 and two.
 WAREHOUSE_LEAST = 48 * MIB
 WAREHOUSE_MOST = 1024 * MIB  # more makes no load faster: it would only be cache of the database file
-# Without a limit the memory is most likely somebody else's, and DuckDB fills what it gets with cached blocks.
+# Without a limit the memory is most likely that of others, and DuckDB fills what it gets with cached blocks.
 WAREHOUSE_UNLIMITED = 256 * MIB
 BYTES_A_THREAD = 128 * MIB  # DuckDB's guide asks for 125 MB a thread (duckdb.org, Performance: Environment)
 THREADS_MOST = 4
@@ -28,7 +28,7 @@ PARTS_IN_LIMIT = 16
 PART_LEAST = 1 * MIB
 PART_UNLIMITED = 64 * MIB
 # Parts that stay in the page cache until they are loaded and truncated may take a quarter of the limit: above
-# that reclaim forces them out to the disk all the same, and stalls whoever writes.
+# that reclaim forces them out to the disk all the same, and stalls those who write.
 TRANSIT_IN_LIMIT = 4
 TRANSIT_UNLIMITED = 256 * MIB
 

@@ -1,4 +1,4 @@
-"""How large a part may become: smaller where disk or memory are short, and larger again by and by."""
+"""How large a part may become: smaller where disk or memory are short, and larger again step by step."""
 
 from __future__ import annotations
 
@@ -76,7 +76,9 @@ class PartSizes:
         self._counts.cut_for_memory += 1
         self._lease.document = replace(document, part_bytes=max(self._smallest, document.part_bytes // 2))
         if sealed.is_local:
-            with suppress(SinkError):  # loaded and deleted by now; else it was synced before, or is made anew
+            with suppress(
+                SinkError
+            ):  # loaded and deleted by now; else it was synced before, or is made again
                 page_cache.drop(locate(sealed.uri).path)
             self._loading.drain()
         governor.relieved()

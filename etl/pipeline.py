@@ -190,7 +190,7 @@ class Pipeline:
         Args:
             wait: when another process is running the job, wait for it to end rather than raise.
             retry_failed: when a plan could not be loaded as it was, give up what is not loaded, and pull it
-                again: through a transform that was mended, or into a schema that was.
+                again: through a transform that was fixed, or into a schema that was.
             full_refresh: fill a new table from the source's beginning, and put it in the place of the old one when all
                 is loaded; what the job has not loaded yet is given up. A run that is killed goes on with it.
             start: go on from this mark of the source in place of the checkpoint's position: what was loaded from
@@ -345,7 +345,7 @@ class Pipeline:
     def fingerprint(self) -> dict[str, str]:
         """What of this definition gives the checkpoint its meaning.
 
-        Transforms are not in it: mending one and going on is what a checkpoint is for.
+        Transforms are not in it: fixing one and going on is what a checkpoint is for.
         """
         own = getattr(self.source, "fingerprint", None)
         parts = f"{definition.place_of(self.sink)} as {self.format}"
@@ -389,7 +389,7 @@ class Pipeline:
         )
 
     def _close(self) -> None:
-        """Let go of everything, whatever fails on the way."""
+        """Release everything, whatever fails on the way."""
         self._engine = None
         with ExitStack() as stack:
             stack.enter_context(sink_errors(self.name))

@@ -106,7 +106,7 @@ def _obstacle(path: Path, stands: Path, status: os.statvfs_result) -> str | None
         return f"{stands} is on a file system that is mounted read-only"
     if not stands.is_dir():
         return f"{stands} is in the way: it is not a directory"
-    # Files are renamed, unlinked and made anew: it takes the directory's permission as well as the file's.
+    # Files are renamed, unlinked and made again: it takes the directory's permission as well as the file's.
     for each, wanted in ((stands, os.W_OK | os.X_OK), (path, os.W_OK)):
         effective = os.access in os.supports_effective_ids
         if os.path.exists(each) and not os.access(each, wanted, effective_ids=effective):  # noqa: PTH110 - never raises

@@ -45,7 +45,7 @@ class Quota:
     def interval(self, operations: Operations) -> float | None:
         """Return the seconds that should lie between the last job and the next; None: the budget is used up.
 
-        With `left` of the budget left, jobs that are spaced by DAY / left, each anew, never use it up: the sum of
+        With `left` of the budget left, jobs spaced by DAY / left, of what is left then, never use it up: the sum of
         DAY / k over k = 1 … left is more than a day. The factor lets the first half of the budget go at once.
         """
         left = self.budget - self.used(operations)

@@ -65,7 +65,7 @@ class Reader:
         self.open(position)
 
     def open(self, position: Position) -> None:
-        """Start pulling from `position`, anew if a pull is under way."""
+        """Start pulling from `position`, again if a pull is under way."""
         self.close()
         self._cursor = msgspec.json.encode(position.cursor)
         self._last: Mark | None = None
@@ -166,7 +166,7 @@ class Reader:
                 raise
             raise SourceError(
                 f"the source {self._name} failed after record {self._number} (position: {self.position}): "
-                f"{describe(error)}; mend the cause and run again, the job goes on from its last checkpoint"
+                f"{describe(error)}; fix the cause and run again, the job goes on from its last checkpoint"
             ) from error
         self.ended = True
 
@@ -209,7 +209,7 @@ class Reader:
     def _skip(self) -> None:
         """Take the records that were taken after the mark before the job was resumed.
 
-        Where the slice is ended on the way, nothing was taken: the next one begins the way anew.
+        Where the slice is ended on the way, nothing was taken: the next one begins the way again.
         """
         assert self._items is not None
         to_skip, self._since_mark = self._since_mark, 0
@@ -230,7 +230,7 @@ class Reader:
                 raise SourceError(
                     f"the source {self._name} ended {to_skip - self._since_mark} records before the "
                     f"position of the checkpoint ({self._cursor.decode()} + {to_skip}): it holds less than "
-                    "it did; give it back its content, or start the job anew with another name and table"
+                    "it did; give it back its content, or start the job over with another name and table"
                 )
             if isinstance(item, Mark):
                 # a mark before the position is a better one to resume from, and saves skipping next time

@@ -56,7 +56,7 @@ class Reject:
 
     Args:
         record: the record, or what there is of it.
-        reason: why, for whoever reads the dead letters.
+        reason: why, for people who read the dead letters.
     """
 
     __slots__ = ("reason", "record")

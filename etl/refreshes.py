@@ -26,7 +26,7 @@ def refreshing(pipeline: str, warehouse: object, sink: Sink) -> Refreshes:
     if not isinstance(warehouse, Refreshes):
         what = "it has no warehouse" if warehouse is None else f"{warehouse!r} cannot do that"
         raise ConfigError(
-            f"job {pipeline!r} cannot be refreshed: {what}; delete its checkpoint and what it wrote to begin anew"
+            f"job {pipeline!r} cannot be refreshed: {what}; delete its checkpoint and what it wrote to begin again"
         )
     if sink.lasting:
         raise ConfigError(
@@ -106,7 +106,7 @@ def end(job: Settings, lease: Lease, emit: progress.Listener, *, another: bool) 
         another: whether another refresh is to begin.
 
     Returns:
-        Whether what it loaded is gone, so that it must begin anew.
+        Whether what it loaded is gone, so that it must begin again.
 
     Raises:
         RefreshLost: the same, where only a person can tell what became of it.

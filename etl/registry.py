@@ -85,7 +85,7 @@ def resolve(kind: str, name: str) -> Callable[..., Any]:
         package = found.dist.name if found.dist else "?"
         raise ConfigError(
             f"{show(name)} ({found.value}, of the package {package}) cannot be imported: "
-            f"{type(error).__name__}: {error}; mend or upgrade that package"
+            f"{type(error).__name__}: {error}; fix or upgrade that package"
         ) from error
 
 

@@ -49,7 +49,7 @@ class Takeover:
         """Claim the job: a new epoch in the checkpoint, if its definition still fits.
 
         Args:
-            refresh: everything is to be pulled anew, so that the source may be another one.
+            refresh: everything is to be pulled again, so that the source may be another one.
 
         Raises:
             DefinitionChanged: it does not.
@@ -95,7 +95,7 @@ class Takeover:
         return lease
 
     def _check_free(self, sink: Sink, lease: Lease) -> None:
-        """Make sure that a sink that has nothing of this job yet finds nothing: that would be somebody else's."""
+        """Make sure that a sink that has nothing of this job yet finds nothing: that would be another job's."""
         with sink_errors(self._job.pipeline):
             if (path := sink.occupied_by()) is not None:
                 lease.check()  # since the checkpoint was read, another process may have begun the job
@@ -142,7 +142,7 @@ class Takeover:
 
         Args:
             lease: the checkpoint.
-            retry: the cause of a load that failed for good is mended: its records may be pulled again.
+            retry: the cause of a load that failed for good is fixed: its records may be pulled again.
             refresh: begin a refresh, though the job adds to its table; what is not loaded is given up.
             start: where to go on from in place of the checkpoint's position; `Mark(None)`: the source's beginning.
 
@@ -258,7 +258,7 @@ class Takeover:
 
         Args:
             lease: the checkpoint.
-            retry: whether the cause is mended, so that the records may be pulled again.
+            retry: whether the cause is fixed, so that the records may be pulled again.
 
         Raises:
             LoadFailed: it is not.
@@ -309,7 +309,7 @@ class Takeover:
     def _give_up(self, lease: Lease) -> None:
         """Give up the parts that are not loaded, once it is certain that nobody can load them any more.
 
-        A half-dead process may have submitted a plan, or may be about to: whoever only looked, found no job, and
+        A half-dead process may have submitted a plan, or may be about to: a process that only looked, found no job, and
         pulled the records again would load them twice. That it is being done is noted first: a plan that cannot be
         loaded any more, in a checkpoint that does not say so, would keep the job from ever going on.
 

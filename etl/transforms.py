@@ -82,7 +82,7 @@ class Stages:
                     instead = ', or set on_error = "reject"' if last is None else ""
                     raise TransformError(
                         f"transform {stage.name} failed at record {reader.number} (position: {reader.position}): "
-                        f"{describe(error)}{_raised_at(error, stage.transform)}; mend it and run again{instead}"
+                        f"{describe(error)}{_raised_at(error, stage.transform)}; fix it and run again{instead}"
                     ) from error
                 rejected, reason = last.record, describe(error)
                 last.record = None

@@ -102,7 +102,7 @@ def _rows(document: Checkpoint, audit: Audit) -> Iterator[Finding]:
         yield Finding(
             kind="twice",
             text=f"{audit.table} holds {audit.former_rows:,} rows that this job loaded before its checkpoint was lost "
-            "or begun anew: what it has loaded since may be there twice",
+            "or begun again: what it has loaded since may be there twice",
         )
     in_table = (
         audit.other_rows

@@ -119,7 +119,7 @@ class Sink(Protocol):
         """
 
     def close(self) -> None:
-        """Let go of files and locks; remove what is only scratch. May be repeated.
+        """Release files and locks; remove what is only scratch. May be repeated.
 
         Not guaranteed to be called: `recover` cleans up after a process that was killed.
         """
@@ -134,8 +134,8 @@ class TakesBudget(Protocol):
 
         Args:
             memory: what the job may be charged with, in bytes; None: there is no limit.
-            durable: whether a sealed part must outlast a power cut. If not, whoever loads it holds the position
-                before it, and has it made anew when `recover` finds it missing or damaged; what is written is
+            durable: whether a sealed part must outlast a power cut. If not, the one that loads it holds the position
+                before it, and has it made again when `recover` finds it missing or damaged; what is written is
                 small, is read soon in this process, and is released then: it need never touch the disk.
         """
 

@@ -56,7 +56,7 @@ class BigFile(LocalSink):
     ) -> None:
         """Check the ranges of `sealed`, then cut the file back to the end of `last`.
 
-        A file that is gone while nothing of it waits to be loaded is begun anew from offset 0: it went with
+        A file that is gone while nothing of it waits to be loaded is begun again from offset 0: it went with
         its machine. An empty file beside it, named after `last`, says so until a part after `last` is
         committed; without it a crash in between would look like a file that somebody cut.
 

@@ -114,7 +114,7 @@ class GcsStream(InOrder):
         """Keep what the job has use for, delete all else that it wrote up to `epoch`.
 
         With `keep=False` those are the objects of `sealed`. Otherwise it keeps the ones up to `last` too, but of an
-        earlier epoch only those before the first of a later one: from there on the later epoch wrote them anew. What
+        earlier epoch only those before the first of a later one: from there on the later epoch wrote them again. What
         a later epoch than `epoch` wrote is a successor's.
         """
         names = {self._name_of(part) for part in sealed}

@@ -71,7 +71,7 @@ def known(error: BaseException) -> bool:
 
 
 def without_secrets(said: str) -> str:
-    """Return the text without upload ids: whoever knows one may write to its object for a week."""
+    """Return the text without upload ids: the one that knows one may write to its object for a week."""
     return re.sub(r"(upload_id=)[^&\s'\")]+", r"\1(hidden)", said)
 
 
@@ -116,7 +116,7 @@ def _reason(error: BaseException, needs: str) -> str:
         wanted = f" {needs}" if needs else " it"
         return f"permission denied ({said}); give the account{wanted}"
     if status == 404:
-        return f"it does not exist ({said}); make it, or mend its name"
+        return f"it does not exist ({said}); make it, or fix its name"
     if status is not None:
         again = "; it was tried again until the deadline: run again later" if status in PASSING else ""
         return f"the server said {status} ({said}){again}"

@@ -35,7 +35,7 @@ HINTS = {
 
 
 def explain(error: OSError, action: str, path: Path) -> SinkError:
-    """Return the error of a sink that says what `error` means for whoever runs the job.
+    """Return the error of a sink that says what `error` means for those who run the job.
 
     Args:
         error: what the system said.
@@ -47,7 +47,7 @@ def explain(error: OSError, action: str, path: Path) -> SinkError:
         return SinkFull(f"{said}; {_free(path)}: free some, write smaller parts, or choose another path")
     if error.errno == errno.EEXIST:
         return SinkOccupied(f"{said}, and this sink did not write it; move it away, or choose another path")
-    return SinkError(f"{said}; {HINTS.get(error.errno or 0, 'mend that and run again')}")
+    return SinkError(f"{said}; {HINTS.get(error.errno or 0, 'fix that and run again')}")
 
 
 def _free(path: Path) -> str:

@@ -104,7 +104,7 @@ class Part(PartContext, ABC):
         if self._sealed is not None or self._aborted:
             raise RuntimeError(f"part {self.sequence} is {'aborted' if self._aborted else 'sealed'} already")
         if self._failed:
-            raise SinkError(f"an earlier call on part {self.sequence} failed; abort it and write it anew")
+            raise SinkError(f"an earlier call on part {self.sequence} failed; abort it and write it again")
 
     def _leave(self, sealed: SealedPart | None) -> None:
         if self._order is not None:

@@ -94,7 +94,7 @@ class ReusedFile(LocalSink):
         return self._current
 
     def release(self, part: SealedPart) -> None:
-        """Truncate the part's file; one that was found by `recover` is unlinked and made anew later."""
+        """Truncate the part's file; one that was found by `recover` is unlinked and made again later."""
         path = locate(part.uri).path
         if self._held.get(path) != part:
             return
@@ -133,7 +133,7 @@ class ReusedFile(LocalSink):
         self._held[path] = part
 
     def _drop(self, path: Path) -> None:
-        """Take the slot at `path` out of use; it is made anew when it is needed."""
+        """Take the slot at `path` out of use; it is made again when it is needed."""
         self._held.pop(path, None)
         file = self._files.get(path)
         if file:

@@ -315,7 +315,7 @@ def test_the_status_of_a_job_that_failed_says_when_and_why_and_when_it_last_succ
     assert "ZeroDivisionError" in found["failure"]
     text = call("status", "job.toml").stdout
     assert re.search(
-        r"last run +failed on 2\d{3}-.*; mend its cause, then go on with: etl run job\.toml\n", text
+        r"last run +failed on 2\d{3}-.*; fix its cause, then go on with: etl run job\.toml\n", text
     )
     assert re.search(r"failure +transform .*ZeroDivisionError", text)
     write()

@@ -278,7 +278,7 @@ def test_a_transform_that_failed_is_told_with_the_line_of_its_own_file():
             yield {"n": int(record["n"], base=10)}
 
     with pytest.raises(
-        TransformError, match=r"failed at record 1 .*TypeError: .* \(.*test_records\.py, line \d+\); mend"
+        TransformError, match=r"failed at record 1 .*TypeError: .* \(.*test_records\.py, line \d+\); fix"
     ):
         run([parse], [{"n": None}])
 

@@ -220,7 +220,7 @@ def _show(report: Report, json_file: str | None) -> None:
     if report.measured_in != "fresh cgroup":
         click.echo(
             "measured without a fresh cgroup: no limit could be set, figures are differences to the beginning, and "
-            f"whoever else is in the group is counted too. {report.measured_in_reason}",
+            f"others in the group are counted too. {report.measured_in_reason}",
             err=True,
         )
     try:
@@ -230,7 +230,7 @@ def _show(report: Report, json_file: str | None) -> None:
         elif json_file is not None:
             Path(json_file).write_bytes(report.to_json())
     except BrokenPipeError:
-        raise  # whoever reads it has enough
+        raise  # its reader has enough
     except OSError as error:
         raise LabError(
             f"--json {json_file} cannot be written: {error.strerror or error}; choose another file, or make room"

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @click.option(
     "--retry-failed",
     is_flag=True,
-    help="After a load that failed for good: its cause is mended, pull its records again.",
+    help="After a load that failed for good: its cause is fixed, pull its records again.",
 )
 @click.option(
     "--full-refresh",

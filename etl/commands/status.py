@@ -142,9 +142,9 @@ def _last_run(document: Checkpoint, holder: str | None, job: str) -> str:
             return f"running on another machine, or killed there ({document.owner}); then: etl run {job}"
         return f"killed: it was {document.owner}; go on with: etl run {job}"
     if state == "failed" and _refused(document):
-        return f"a load failed for good; mend its cause, then: etl run --retry-failed {job}"
+        return f"a load failed for good; fix its cause, then: etl run --retry-failed {job}"
     if state == "failed":
-        return f"failed{at}, in order; mend its cause, then go on with: etl run {job}"
+        return f"failed{at}, in order; fix its cause, then go on with: etl run {job}"
     if state == "stopped":
         return f"stopped{at}{reason}, in order, before the source's end; go on with: etl run {job}"
     return f"finished{at}: it reached the end of the source"

@@ -76,7 +76,7 @@ class Experiment:
         with self._scratch() as scratch:
             for strategy in self.strategies:
                 self._make_sure_of_room(strategy, scratch)
-            # Dropping the caches comes last: whoever is next is charged with the interpreter's files as well.
+            # Dropping the caches comes last: the next process is charged with the interpreter's files as well.
             outcomes = {
                 strategy.name: self._outcome(strategy, scratch, fresh=version is not None)
                 for strategy in sorted(self.strategies, key=lambda strategy: strategy.drops_caches)

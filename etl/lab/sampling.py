@@ -54,7 +54,7 @@ class Group(Protocol):
         """Read what it is and was charged with; None: nobody counts."""
 
     def remove(self) -> None:
-        """Let go of it."""
+        """Release it."""
 
 
 class OwnGroup:

@@ -74,7 +74,7 @@ class Board:
         )
 
     def close(self) -> None:
-        """Let go of it."""
+        """Release it."""
         self._numbers.release()
         self._map.close()
         os.close(self.descriptor)

@@ -121,6 +121,6 @@ def _without_directory(error: Exception, head: bytes) -> Damaged:
     if isinstance(error, zipfile.BadZipFile) and "not a zip file" in str(error):
         return Damaged(
             "it is no whole zip file: it is cut short, for its directory, which stands at the end, is not there",
-            "Fetch it again, or wait until whoever writes it is done",
+            "Fetch it again, or wait until its writer is done",
         )
     return compressions.damaged(error, "zip")

@@ -28,7 +28,7 @@ class Verdict(NamedTuple):
 
 
 def judge(file: IO[bytes], place: Place, now: Version | None) -> Generator[None, None, Verdict]:
-    """Say what became of the file that `place` is in; steps now and then, so that whoever waits may leave.
+    """Say what became of the file that `place` is in; steps now and then, so that a caller who waits may leave.
 
     Where its keeper does not vouch for it with a tag, the bytes decide that were read of it: their first and last 64
     KiB at least; all of them up to 8 MiB, or where the size is the same and the time is not. So it may be put
@@ -96,5 +96,5 @@ def restarting(place: Place) -> str:
     taken = "" if not place.record else f" (the {place.record} that were taken of it stay)"
     return (
         'put it back; or set on_changed = "restart", which reads it again from its beginning, as is right for a job '
-        f"that merges by a key{taken}; or start the job anew with another name and table"
+        f"that merges by a key{taken}; or start the job over with another name and table"
     )

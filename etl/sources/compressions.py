@@ -117,7 +117,7 @@ def damaged(error: Exception, compression: str) -> Damaged:
             f"it is cut short (the {compression} data end before they are whole)"
             if compression != "none"
             else f"it is cut short ({said})",
-            "Fetch it again, or wait until whoever writes it is done",
+            "Fetch it again, or wait until its writer is done",
         )
     if compression == "none":
         return Damaged(said)

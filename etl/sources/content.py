@@ -184,7 +184,7 @@ class Content:
         self.field_types = merged(self.field_types, types)
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return what gives cursors their meaning. Types and null words do not: changing them mends a job."""
+        """Return what gives cursors their meaning. Types and null words do not: changing them fixes a job."""
         options = self._options
         return {
             "format": self.format,

@@ -245,7 +245,7 @@ def _first_row(sample: _Sample, place: Place) -> list[str]:
     except csv.Error as error:
         raise SourceError(
             f"{place.on_line(0, 0)}: the header cannot be read ({error}): is this CSV, with lines ended by \\n? "
-            "Mend the line, or set `format`"
+            "Fix the line, or set `format`"
         ) from error
 
 

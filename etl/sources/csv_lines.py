@@ -72,7 +72,7 @@ class CsvBlocks(Blocks):
                 kept = written[-self._footer]
                 self.give_back(b"".join(lines[kept:]))
                 return b"".join(lines[:kept])
-        self.give_back(block)  # whoever looked ahead gives back what is before it, and asks again
+        self.give_back(block)  # the one that looked ahead gives back what is before it, and asks again
         return b""
 
     def _cut(self, block: bytes, end: int, *, ended: bool) -> int:

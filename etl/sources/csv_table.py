@@ -167,7 +167,7 @@ class Table:
             return [unreadable(text, where, self._misfit(row))]
 
     def _remedy(self, text: str) -> str:
-        """Say which option may mend a row that has another number of fields."""
+        """Say which option may fix a row that has another number of fields."""
         form = self._form.format
         quote, delimiter = form["quotechar"], form["delimiter"]
         if quote and not form["skipinitialspace"] and f"{delimiter} {quote}" in text:

@@ -86,7 +86,7 @@ class Stream:
         """Read the next `size` bytes, or to the end where that comes first, and hand them to `take`.
 
         A compressed stream is decompressed for it, which costs a tenth of decoding its records; this yields now and
-        then, so that whoever waits for it may leave.
+        then, so that a caller who waits for it may leave.
         """
         steps = 0
         while size and (passed := self.read(min(size, _PASSED))):

@@ -1,7 +1,7 @@
 """How the bytes of a text are read as characters: as its byte order mark says, else as the job does.
 
 Encodings that write line ends, quotes and delimiters as ASCII does, and no other character with those bytes, are
-decoded line by line, by whoever reads the lines. All others, UTF-16 and UTF-32 among them, are made UTF-8 in the
+decoded line by line, by what reads the lines. All others, UTF-16 and UTF-32 among them, are made UTF-8 in the
 stream: places in such a text are counted in its UTF-8, and it is read again up to a cursor, as a gzip file is.
 """
 
@@ -132,7 +132,7 @@ def advice(line: bytes) -> str:
     if sum(byte > 0x7F for byte in line) * 2 <= letters:
         return 'set `encoding`, such as "cp1252" or "latin-1"'
     return (
-        "set `encoding` to that of whoever wrote it, such as cp1251 or koi8-r (Cyrillic), gb18030 (Chinese), "
+        "set `encoding` to that of the program that wrote it, such as cp1251 or koi8-r (Cyrillic), gb18030 (Chinese), "
         "cp932 or euc_jp (Japanese)"
     )
 
@@ -231,7 +231,7 @@ class Utf8:
             if at is None:
                 self._failed = Damaged(
                     f"it is cut short: it ends in the middle of a character of {self._encoding}",
-                    "Fetch it again, or wait until whoever writes it is done",
+                    "Fetch it again, or wait until its writer is done",
                 )
             else:
                 why = getattr(error, "reason", "it is no character")

@@ -70,7 +70,7 @@ def enter(stream: Stream, place: Place, separators: bytes) -> Iterator[list[Any]
         raise SourceChanged(
             f"{place} has no {what} that begins at byte {offset}, where "
             "reading stopped: it was replaced, or its last line was written on after it had been read; put it "
-            "back, or start the job anew with another name and table"
+            "back, or start the job over with another name and table"
         )
 
 

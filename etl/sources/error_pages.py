@@ -106,7 +106,7 @@ def error_in(text: str, content_type: str, *, known: Collection[str] | None, jso
         return said if not any(line.startswith("{") for line in lines) and " " in said else ""
     if known:
         names = {name.strip().strip('"') for name in re.split(r"[,;|\t]", lines[0])}
-        # that it has no column of those before may have other reasons, which are told by whoever reads it
+        # that it has no column of those before may have other reasons, which are told by its reader
         return said if names.isdisjoint(known) and _is_sentence(lines, least_words=2) else ""
     return said if _is_sentence(lines, least_words=3) else ""
 

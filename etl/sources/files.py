@@ -115,7 +115,7 @@ class Files(ContentSource):
         self._origin = Origin(file_column, hive_partitions=hive_partitions)
 
     def fingerprint(self) -> str:
-        """Return what gives cursors their meaning. Types and null words do not: changing them mends a job."""
+        """Return what gives cursors their meaning. Types and null words do not: changing them fixes a job."""
         return msgspec.json.encode({"files": self.paths, **self._content.fingerprint()}).decode()
 
     def pull(self, cursor: Any) -> Iterator[Any]:
@@ -197,11 +197,11 @@ class Files(ContentSource):
             except Replaced as error:
                 verdict = Verdict("changed", str(error))
             except Damaged as error:
-                raise SourceError(error.told(place, "Mend the file or fetch it again")) from error
+                raise SourceError(error.told(place, "Fix the file or fetch it again")) from error
             except OSError as error:
                 raise SourceError(
                     f"{place} cannot be read ({error.strerror or error}); {place.record} records of it were read. "
-                    "Mend the cause, and run again: the job goes on from its last checkpoint"
+                    "Fix the cause, and run again: the job goes on from its last checkpoint"
                 ) from error
         if verdict.state == "changed":
             return (yield from self._again(storage, listed, place, verdict.why, progress))

@@ -81,11 +81,11 @@ class Http(ContentSource):
         on_missing: what to do about a URL that is not there (`missing_statuses`). `fail`: stop with an error.
             `skip`: leave it out, for good. `wait`: end the run here, in order; the next one begins with it.
         missing_statuses: what says that a URL is not there. Amazon's S3, and what stands before it, say 403 of
-            what is not there to whoever may not list the bucket: `[403, 404, 410]`.
+            what is not there to those who may not list the bucket: `[403, 404, 410]`.
         on_changed: what to do about the URL that was read last where it is not what it was: it is asked for again
             by each run, with a condition, and by its bytes where the server tells nothing. `fail`: stop with an
             error. `restart`: read it again from its beginning; the records that were taken of it stay. That is for
-            jobs that merge by a key: one URL that is written anew each day, say. URLs before it are not asked for.
+            jobs that merge by a key: one URL that is written again each day, say. URLs before it are not asked for.
         on_error_page: what to do about an answer with status 200 that is an error in place of data: JSON that tells of
             one, HTML, XML, a sentence. `fail`: stop with an error, before it. `wait`: end the run here, in order; the
             next one begins with it. `read`: take it for data.
@@ -233,7 +233,7 @@ class Http(ContentSource):
         if behind is not None:
             raise SourceChanged(
                 f"the cursor is at {behind}, which `urls`, `start` and `end` do not stand for any more (it is "
-                f"{now:%Y-%m-%d %H:%M} UTC here): put them back, or start the job anew with another name and table"
+                f"{now:%Y-%m-%d %H:%M} UTC here): put them back, or start the job over with another name and table"
             )
 
     def _url(

@@ -37,7 +37,7 @@ def is_as_it_was(web: Web, url: str, was: Version) -> bool:
 
 
 def judge(file: HttpFile, place: Place, upto: int, now: Version) -> Generator[None, None, Verdict]:
-    """Say what became of the content that `place` is in; steps now and then, so that whoever waits may leave.
+    """Say what became of the content that `place` is in; steps now and then, so that a caller who waits may leave.
 
     The server's word is taken where it says that it is the same. Where it says that it is another one, or nothing,
     the bytes decide that were read, as each server behind one name may have tags and dates of its own: all of them

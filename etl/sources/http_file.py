@@ -287,7 +287,7 @@ class HttpFile(io.BufferedIOBase):
         self._trace.add(position, data)
 
     def _keep_the_head(self, at: int, piece: bytes) -> None:
-        """Hold what stands at the beginning: whoever looks there first often comes back."""
+        """Hold what stands at the beginning: who looks there first often comes back."""
         if at == 0:
             self._held.append((0, piece))
         elif at < _FIRST_WINDOW and self._held and self._held[-1][0] == 0 and len(self._held[-1][1]) == at:

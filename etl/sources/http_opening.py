@@ -21,7 +21,7 @@ from etl.sources.web_checksums import sha256_of
 
 Checksum = Literal["none", "sha256"]
 
-# A connection that is slower than that, in bytes a second, over so many seconds, is made anew: curl's own
+# A connection that is slower than that, in bytes a second, over so many seconds, is made again: curl's own
 # suggestion for --speed-time is 30 s, and a modem of 1995 was faster.
 LEAST_SPEED = 1024.0
 _SPEED_SECONDS = 30.0
@@ -163,5 +163,5 @@ def _text(file: HttpFile) -> tuple[str, bool]:
         with decoding.decompressed(packed, None) as stream:
             unpacked = stream.peek(MOST_BYTES + 1)
     except Damaged:
-        return "", False  # which is told by whoever reads it
+        return "", False  # which is told by its reader
     return unpacked.decode("utf-8", "replace"), len(unpacked) <= MOST_BYTES

@@ -188,7 +188,7 @@ def watched(raw: RawFile, buffer: int, seen: Seen) -> IO[bytes]:
 
 
 class Comparison:
-    """Reads a file again and compares; iterate over it, which steps now and then, so that whoever waits may leave.
+    """Reads a file again and compares; iterate over it, which steps now and then, so that a caller who waits may leave.
 
     Args:
         file: it can be read and sought in.

@@ -67,7 +67,7 @@ def read(stream: Stream, place: Place, *, block: int, decoder: Decoder = DECODER
     if rest := text.first():
         raise SourceError(
             f"{place}: something follows the array's end, after {place.record} elements: "
-            f"{(rest + text.data[1:40])!r}; one file holds one array: mend it, or make it NDJSON"
+            f"{(rest + text.data[1:40])!r}; one file holds one array: fix it, or make it NDJSON"
         )
 
 
@@ -156,7 +156,7 @@ def _elements(data: bytes, place: Place, closing: bytes) -> _Elements:
                 if kind != closing:
                     raise SourceError(
                         f"{place}: a bracket is closed that was not opened, after {place.record + len(ends)} "
-                        f"elements (byte {(place.offset or 0) + token.start()}); mend the file"
+                        f"elements (byte {(place.offset or 0) + token.start()}); fix the file"
                     )
                 ends.append(token.start())
                 return _Elements(ends, True)

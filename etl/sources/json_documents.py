@@ -113,7 +113,7 @@ def _ends(text: Text, place: Place) -> list[int]:
     if not ends and rest and rest[:1] not in b"{[":
         raise SourceError(
             f"{place}: at byte {text.at + len(text.data) - len(rest)}, after {place.record} objects, stands "
-            f"{rest[:40]!r}, where an object should begin: mend the file"
+            f"{rest[:40]!r}, where an object should begin: fix the file"
         )
     return ends
 

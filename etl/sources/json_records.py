@@ -71,7 +71,7 @@ class _Walk:
                 said = "it does not begin with { or [, as JSON with rows in it does, but with"
                 if place.record or text.at > 3:
                     said = f"something follows the document's end, after {place.record} of its rows:"
-                raise SourceError(f"{place}: {said} {text.data[:40]!r} (byte {text.at}); mend the file")
+                raise SourceError(f"{place}: {said} {text.data[:40]!r} (byte {text.at}); fix the file")
             self._missed = (-1, nothing_at(self._path, [], None))
             if not (yield from self._value(self._path)):
                 raise SourceError(
@@ -174,7 +174,7 @@ class _Walk:
                 raise SourceError(
                     f"{self._place}: records = {self._path!r} is there twice: the second time at byte {text.at}; "
                     f"{self._place.record} rows of the first were read. RFC 8259, section 4, leaves open which of "
-                    "them counts: mend the file"
+                    "them counts: fix the file"
                 )
             self._trail.append(name)
             found = yield from self._value(left)

@@ -94,7 +94,7 @@ class Text:
         if found not in wanted:
             raise SourceError(
                 f"{self._place}: it is no JSON: at byte {self.at} stands {self.data[:20]!r}, where {what} should "
-                f"be; {self._place.record} records were read of it: mend the file, or fetch it again"
+                f"be; {self._place.record} records were read of it: fix the file, or fetch it again"
             )
         self.take(1)
         return found
@@ -127,7 +127,7 @@ class Text:
         return value
 
     def pass_over(self) -> Iterator[None]:
-        """Pass over the next value, however long; yields now and then, so that whoever waits may leave.
+        """Pass over the next value, however long; yields now and then, so that a caller who waits may leave.
 
         Brackets and quotes are counted, which finds the end of anything that is JSON; nothing is decoded.
 
@@ -169,7 +169,7 @@ class Text:
             else:
                 raise SourceError(
                     f"{self._place}: it is no JSON: behind byte {self.at} a bracket is closed by one of the other "
-                    f"kind; {self._place.record} records were read of it: mend the file, or fetch it again"
+                    f"kind; {self._place.record} records were read of it: fix the file, or fetch it again"
                 )
             steps += 1
             if steps % _STEPS == 0:
@@ -188,7 +188,7 @@ class Text:
         except json_numbers.NOT_JSON as error:
             raise SourceError(
                 f"{self._place}: it is no JSON: at byte {self.at} stands {text[:40]!r} ({error}); "
-                f"{self._place.record} records were read of it: mend the file, or fetch it again"
+                f"{self._place.record} records were read of it: fix the file, or fetch it again"
             ) from error
 
     def _need_more(self, what: str) -> None:
@@ -199,7 +199,7 @@ class Text:
     def _check_length(self, what: str) -> None:
         if len(self.data) > LONGEST_LINE:
             raise SourceError(
-                f"{self._place}: {what} (byte {self.at}) is longer than {LONGEST_LINE >> 20} MiB; mend the file"
+                f"{self._place}: {what} (byte {self.at}) is longer than {LONGEST_LINE >> 20} MiB; fix the file"
             )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-_TO_PARQUET = "make it Parquet, NDJSON or CSV first, with the tools of whoever wrote it"
+_TO_PARQUET = "make it Parquet, NDJSON or CSV first, with the program that wrote it"
 _UNPACK = "unpack it, or compress it with gzip, zstd, bzip2 or xz"
 _DUMP = "load it into a database, and write its tables as CSV or Parquet"
 _NO_TABLE = "it holds no records: name the right file, or leave it out"

@@ -217,9 +217,7 @@ def _malformed(text: bytes) -> str | None:
     except (ValueError, RecursionError):
         return None
     if words:
-        return (
-            f'{words[0]} is no JSON, by RFC 8259, section 6: let whoever writes it write null or "{words[0]}"'
-        )
+        return f'{words[0]} is no JSON, by RFC 8259, section 6: let its writer write null or "{words[0]}"'
     return "an escape such as \\ud83d is half of a character, by RFC 8259, section 8.2: write both halves, or \\ufffd"
 
 

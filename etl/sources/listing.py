@@ -74,7 +74,7 @@ def listing(storage: Storage, paths: Sequence[str], at: Place | None, *, below: 
     if at is not None and not at.done and not any(listed.holds(at) for listed in ahead[:1]):
         raise SourceChanged(
             f"{at} is not there any more, and the job has read only {at.record} records of it: put it back, "
-            "or start the job anew with another name and table"
+            "or start the job over with another name and table"
         )
     return Listing(before, ahead)
 

@@ -184,7 +184,7 @@ class Shapes:
         tables = "; ".join(
             f"{shortened(names)} ({_said(kind, list(columns))})" for kind, columns, names in self._tables
         )
-        again = ", and start the job anew: those before the last of these were read" if begun else ""
+        again = ", and start the job over: those before the last of these were read" if begun else ""
         raise SourceError(
             f"{self._archive}: its members hold different tables, or one has no header: {tables}; choose those of one "
             f'table with `members`, a glob, a name, or a list of them, such as members = "{self._tables[0][2][0]}"'

@@ -33,7 +33,7 @@ _ANSWER_BYTES = 16 << 20
 _STAYS = (
     "the API's cursor stays the same from page to page, or is called a scroll (as Elasticsearch's is): the server "
     "alone knows which page comes next, so that neither a run that was interrupted nor a later one can go on from it. "
-    'Begin anew with --full-refresh, or have each run do so with disposition = "replace"; where the API has a cursor '
+    'Begin again with --full-refresh, or have each run do so with disposition = "replace"; where the API has a cursor '
     "that names its place (Elasticsearch: search_after), use that"
 )
 
@@ -51,7 +51,7 @@ class Pages:
 
     **A later run** asks for the page again that was the last one, and takes what has come after the rows that
     were taken: new rows must come last. An API may forget its cursors after a while; the run then ends with its
-    answer, and `--full-refresh` begins anew.
+    answer, and `--full-refresh` begins again.
 
     **With `updated_at`** a later run asks from the first page on for rows that changed since the greatest time it has
     seen, less `look_back`. That bound stays the same during a run, and over its resumptions. Rows that were taken

@@ -62,7 +62,7 @@ def read(
             if place.row_group > groups:
                 raise SourceChanged(
                     f"{place} has {groups} row groups, and {place.row_group} have been read of it: it is not "
-                    "what it was; put it back, or start the job anew with another name and table"
+                    "what it was; put it back, or start the job over with another name and table"
                 )
             for group in range(place.row_group, groups):
                 about = opened.metadata.row_group(group)

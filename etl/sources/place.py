@@ -11,14 +11,14 @@ from etl.errors import SourceError
 from etl.records import Mark, Unreadable
 from etl.sources.identity import Seen
 
-# Enough of a broken record to mend it by; a dead letter holds no more of it.
+# Enough of a broken record to fix it by; a dead letter holds no more of it.
 _RAW_CHARACTERS = 8192
 # What was taken after a mark is looked at as a whole before reading goes on: as much as one line may take.
 _MOST_AHEAD = 64 << 20
 
 
 class Version(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """What tells one content of a file from another, as whoever keeps the file says it; None: it does not say.
+    """What tells one content of a file from another, as its keeper says it; None: it does not say.
 
     Attributes:
         tag: a word that is another one for every other content, such as a strong ETag (RFC 9110, section 8.8.3).
@@ -113,7 +113,7 @@ class Place(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fie
         except msgspec.ValidationError as error:
             raise SourceError(
                 f"{str(cursor)[:160]} is no cursor of files ({error}); it was made by another source or "
-                "another version: start the job anew with another name and table, or give another "
+                "another version: start the job over with another name and table, or give another "
                 "one to --from"
             ) from error
 

@@ -1,4 +1,4 @@
-"""What is wrong with a content, without its place: whoever knows that makes a `SourceError` of it."""
+"""What is wrong with a content, without its place: the one that knows it makes a `SourceError` of it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class Damaged(Exception):
 
     Args:
         what: what is wrong, as the end of a sentence that begins with the place.
-        advice: the next step, a sentence without its end; None: whoever tells it knows the usual one.
+        advice: the next step, a sentence without its end; None: the one that tells it knows the usual one.
     """
 
     def __init__(self, what: str, advice: str | None = None) -> None:

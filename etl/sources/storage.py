@@ -150,7 +150,7 @@ class Local:
         except OSError as error:
             raise SourceError(
                 f"{path} cannot be opened ({error.strerror}): it was there when the files were listed, or "
-                "may not be read; put it back or mend its permissions, and run again"
+                "may not be read; put it back or fix its permissions, and run again"
             ) from error
 
     def version(self, path: str) -> Version | None:
@@ -161,7 +161,7 @@ class Local:
             return None
         except OSError as error:
             raise SourceError(
-                f"{path} cannot be looked at any more ({error.strerror}): mend the cause, and run again"
+                f"{path} cannot be looked at any more ({error.strerror}): fix the cause, and run again"
             ) from error
 
     def close(self) -> None:
@@ -197,7 +197,7 @@ def _in_directory(path: str) -> list[str]:
             names = sorted(entry.name for entry in entries if entry.is_file())
     except OSError as error:
         raise SourceError(
-            f"the directory {path!r} cannot be read: {error.strerror}; mend its permissions"
+            f"the directory {path!r} cannot be read: {error.strerror}; fix its permissions"
         ) from error
     hidden.tell(path, names)
     return [str(Path(path) / name) for name in names if not hidden.is_hidden(name)]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 BLOCK = 512
-_AGAIN = "Fetch it again, or wait until whoever writes it is done"
+_AGAIN = "Fetch it again, or wait until its writer is done"
 _ZEROS = bytes(BLOCK)
 # Passed over at once, and how often that is done between two looks up.
 _PASSED = 1 << 18

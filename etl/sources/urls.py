@@ -9,7 +9,7 @@ from urllib.parse import quote, quote_plus, unquote_plus, urlsplit, urlunsplit
 HIDDEN = "***"
 
 # Names of parameters that are credentials in a URL: API keys, tokens, all of a signature (Amazon's X-Amz-…, Google's
-# X-Goog-…; Azure's sig): a URL that is signed anew, at another time, is the same one.
+# X-Goog-…; Azure's sig): a URL that is signed again, at another time, is the same one.
 _CREDENTIAL = re.compile(
     r"^x-(?:amz|goog)-|(?:^|[-_.$])(?:key|apikey|appkey|token|apptoken|secret|sig|signature|credential|password|passwd|pwd|auth|"
     r"authorization|accesskeyid)$",

@@ -7,7 +7,7 @@ from typing import Any
 
 from etl.errors import SourceStopped
 
-# Whoever waits looks this often whether it is to leave, in seconds.
+# A caller that waits looks this often whether it is to leave, in seconds.
 LOOK_SECONDS = 0.1
 
 

@@ -133,7 +133,7 @@ class Download:
         self.close()
         raise SourceCorrupt(
             f"{urls.hide(urls.without_credentials(self.url), self._secrets)}: the server sends more than its "
-            f"Content-Length of {self.headers.get('Content-Length')} bytes: one of both is wrong; tell whoever runs "
+            f"Content-Length of {self.headers.get('Content-Length')} bytes: one of both is wrong; tell those who run "
             "it, or get the file by other means"
         )
 

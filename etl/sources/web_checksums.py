@@ -98,7 +98,7 @@ class Checksums:
                 raise SourceCorrupt(
                     f"{shown}: what came ({self._at} bytes) has the checksum {made.digest().hex()}, and {name} says "
                     f"{expected.hex()}: it was damaged on its way or where it is stored. Its records, as far as they "
-                    "are loaded, are in doubt; run again, and if this stays, tell whoever keeps the file"
+                    "are loaded, are in doubt; run again, and if this stays, tell those who keep the file"
                 )
 
     def _expect_base64(self, name: str, kind: str, text: str, size: int) -> None:

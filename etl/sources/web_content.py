@@ -16,7 +16,7 @@ from sinks import checksum
 # Read of a connection at once.
 PIECE = 1 << 16
 AGAIN = (
-    'run again with on_changed = "restart" (`http`), which reads it again from its beginning; or start the job anew, '
+    'run again with on_changed = "restart" (`http`), which reads it again from its beginning; or start the job over, '
     "with another name and table, or with --full-refresh"
 )
 # So many servers behind one name may each have a tag or a date of its own for one content.
@@ -80,7 +80,7 @@ class Pace:
 
 
 class Content:
-    """What is known of the content of one URL, whoever of its legs found it out.
+    """What is known of the content of one URL, whichever of its legs found it out.
 
     Args:
         web: makes the requests.
@@ -152,7 +152,7 @@ class Content:
         """Compare what was read with what an answer holds that is said to be another content."""
         one, other = before.version, now.version
         if other.tag and other.tag == one.tag:
-            raise SourceCorrupt(f"{self.shown}: {why}, with the same ETag; tell whoever runs the server")
+            raise SourceCorrupt(f"{self.shown}: {why}, with the same ETag; tell those who run the server")
         seen = self.seen
         other_length = None not in (one.length, other.length) and one.length != other.length
         if (

@@ -30,7 +30,7 @@ class Leg:
         self.at = begin
 
     def read(self, size: int) -> bytes:
-        """Return up to `size` bytes as they come; none: the end. The deadline begins anew with each call.
+        """Return up to `size` bytes as they come; none: the end. The deadline begins again with each call.
 
         Raises:
             SourceError: they cannot be had; one of its kinds says why.

@@ -28,7 +28,7 @@ except ImportError:  # pragma: no cover - Windows has no flock: there the compar
     fcntl = None  # type: ignore[assignment]  # the module is missing, which every use asks about
 
 
-# Whoever only looks who holds the job (`holder`) has the lock for an instant: that is waited for.
+# A process that only looks who holds the job (`holder`) has the lock for an instant: that is waited for.
 _TRIES, _TRY_SECONDS = 5, 0.02
 
 

@@ -110,7 +110,7 @@ class WarehouseSuite(RefreshSuite, MergeSuite):
             assert (entry.state, entry.loads) == (plan.after, 1)
 
     def test_a_plan_that_is_given_up_is_never_loaded(self, tmp_path: Path) -> None:
-        """For warehouses that load by jobs: whoever comes late is fenced."""
+        """For warehouses that load by jobs: a process that comes late is fenced."""
         with self.job(tmp_path) as job:
             warehouse = job.warehouse
             if not isinstance(warehouse, LoadsByJobs):

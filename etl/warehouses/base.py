@@ -177,7 +177,7 @@ class MergesByKey(Protocol):
 class LoadsByJobs(Protocol):
     """A warehouse without a ledger, whose loads are jobs on a server: they go on without this process.
 
-    A plan's job has an id that follows from the plan, so that whoever submits it can only submit the same one.
+    A plan's job has an id that follows from the plan, so that a process that submits it can only submit the same one.
 
     Attributes:
         daily_operations: how many jobs may change the table within 24 hours, failed ones too.
@@ -339,7 +339,7 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
         loads_ever: how many there were, if the warehouse counts; else None.
         rows_ever: how many rows they added, if the warehouse counts; else None: the sum over `loads`.
         other_rows: how many rows loads of other jobs added to the table, as far as the warehouse remembers.
-        former_rows: how many rows this very job added before its checkpoint was lost, or begun anew.
+        former_rows: how many rows this very job added before its checkpoint was lost, or begun again.
         table: the table, for messages.
         table_rows: how many rows it holds; None: there is no table.
         merged: whether rows replace each other, so that the table may hold fewer than were loaded.
@@ -363,7 +363,7 @@ class Audits(Protocol):
         """Look everything up; changes nothing. Call it after `open`.
 
         Args:
-            job: what a job of that name loaded before it was begun anew (see `life`) is another job's. Of a job that
+            job: what a job of that name loaded before it was begun again (see `life`) is another job's. Of a job that
                 was refreshed, what counts is what was loaded since that refresh began.
 
         Raises:

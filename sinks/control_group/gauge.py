@@ -16,7 +16,7 @@ _STAT_BYTES = 16 * 1024  # `memory.stat` has 1 to 3 KiB
 
 
 class Gauge:
-    """Tells again and again, and cheaply, how full the control group is, for whoever must stay below its limit.
+    """Tells again and again, and cheaply, how full the control group is, for those who must stay below its limit.
 
     The group is looked for once, its files stay open; may be used from several threads. Where there is no
     control group, or when it is gone (the process was moved and its old group removed), every answer is None.

@@ -134,7 +134,7 @@ def read(root: Path = ROOT) -> Memory | None:
 
 
 def read_group(directory: Path, version: int, *, root: Path = ROOT) -> Memory:
-    """Read what one control group says now, whoever is in it; about 0.2 ms.
+    """Read what one control group says now, no matter who is in it; about 0.2 ms.
 
     Args:
         directory: of the group.

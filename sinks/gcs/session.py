@@ -49,7 +49,7 @@ class Session:
         bucket: the bucket's name.
         name: the object's name.
         content_type: as in HTTP.
-        retry: how long to try; its deadline begins anew whenever the server has got more.
+        retry: how long to try; its deadline begins again whenever the server has got more.
 
     Attributes:
         metadata: custom metadata; what it is when the session begins goes along. Replaced, never changed.
@@ -116,7 +116,7 @@ class Session:
                     sleep=self._stop.wait,
                 )
         if self.finished is not None and not last:
-            raise SinkError(f"{self.place} was finalised before its end: abort the part, and write it anew")
+            raise SinkError(f"{self.place} was finalised before its end: abort the part, and write it again")
 
     def cancel(self, retry: Retry) -> None:
         """End the session; on return nothing can be finalised by it any more. May be repeated.
@@ -191,12 +191,12 @@ class Session:
             if not start <= stored <= self.size:
                 raise SinkError(
                     f"cannot write {self.place}: the server says that it has {stored:,} bytes, where it had {start:,} "
-                    f"of {self.size:,} before: abort the part, and write it anew"
+                    f"of {self.size:,} before: abort the part, and write it again"
                 )
             self._stored = stored
         elif status in ENDED:
             raise SinkError(
-                f"cannot write {self.place}: its upload session was lost ({status}): abort the part, and write it anew"
+                f"cannot write {self.place}: its upload session was lost ({status}): abort the part, and write it again"
             )
         elif status == 412:
             self.finishing = False  # what stands there is not ours, and ours never will

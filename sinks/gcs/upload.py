@@ -54,7 +54,7 @@ class Upload:
         chunk_bytes: what is sent with one request; a multiple of 256 KiB.
         content_type: as in HTTP.
         metadata: custom metadata of the object, cut to what Cloud Storage takes.
-        retry: how long each request is tried again; its deadline begins anew when the server has got more.
+        retry: how long each request is tried again; its deadline begins again when the server has got more.
         spare: buffers of `chunk_bytes` of an earlier upload; taken from here, and given back.
 
     Raises:
@@ -254,7 +254,7 @@ class Upload:
             found = "none" if stored.crc32c is None else f"{stored.crc32c:08x}"
             raise SinkError(
                 f"{self._session.place} has {stored.bytes:,} bytes and the CRC-32C {found}, not {size:,} and {crc:08x} "
-                "as they were sent: it was damaged on its way; abort the part, and write it anew"
+                "as they were sent: it was damaged on its way; abort the part, and write it again"
             )
 
     def _undo(self) -> None:

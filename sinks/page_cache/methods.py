@@ -201,7 +201,7 @@ class FlushBehind(Early):
     def _wait(self) -> None:
         if self._flushing is not None:
             flushed, end = self._flushing
-            flushed.result()  # an error stays in it: whoever asks again hears of it again
+            flushed.result()  # an error stays in it: the one that asks again hears of it again
             self._flushing, self._clean = None, end
 
     def _flush(self, end: int) -> None:

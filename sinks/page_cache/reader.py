@@ -49,7 +49,7 @@ def open_for_reading(path: str | os.PathLike[str], start: int = 0, end: int | No
 class FileReader(io.RawIOBase):
     """A byte range of a file as a raw binary file of its own: readable, seekable, offsets from 0.
 
-    What was read is dropped from the page cache, so the file must be one of our own: with somebody else's,
+    What was read is dropped from the page cache, so the file must be one of our own: with those of others,
     pages would go that others need (for those there is `open_guest`). Pages that are not written back stay.
 
     Args:

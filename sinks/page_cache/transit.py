@@ -38,7 +38,7 @@ def leave(file: int | Path) -> None:
 def in_transit(file: int | Path) -> bool:
     """Say whether a file is in transit: in the page cache alone, as far as anybody knows.
 
-    Should the kernel write it back all the same, and fail, nobody is told, and its pages may go: whoever reads
+    Should the kernel write it back all the same, and fail, nobody is told, and its pages may go: the one that reads
     the file should compare its checksum.
     """
     try:

@@ -233,7 +233,7 @@ class FileWriter:
         self._end_window()
 
     def _leave_nothing(self) -> None:
-        """Drop what is durable now, and begin anew from here."""
+        """Drop what is durable now, and begin again from here."""
         with suppress(OSError):  # advice; whether it is taken is seen at once
             kernel.forget(self._file.descriptor, self._start, self._written)
         self._is_gone(self._start, self._written)
@@ -276,7 +276,7 @@ class FileWriter:
         if self._poisoned:
             raise SinkError(
                 f"an earlier write or sync of {self._file.path} failed, so what it holds is unknown; "
-                "abort the part and write it anew"
+                "abort the part and write it again"
             )
         if self._closed:
             raise ValueError(f"{self._file.path} is closed for writing")

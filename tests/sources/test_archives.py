@@ -174,7 +174,7 @@ def test_a_zip_of_different_tables_is_refused_before_its_first_record(tmp_path: 
 def test_a_tar_of_different_tables_is_refused_before_the_first_row_of_the_second(tmp_path: Path) -> None:
     path = write(tmp_path / "a.tar", tarred({"a.csv": A, "b.csv": OTHER}))
     found: list[Any] = []
-    with pytest.raises(SourceError, match=r"different tables.*start the job anew"):
+    with pytest.raises(SourceError, match=r"different tables.*start the job over"):
         found.extend(item for item in Files(path).pull(None) if isinstance(item, dict))
     assert not found or found == [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}]
 

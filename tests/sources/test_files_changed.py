@@ -243,7 +243,7 @@ def before(cursor: Any) -> int:
 @pytest.mark.parametrize("more", [10, 90])
 @pytest.mark.parametrize("name", TEXTS)
 def test_what_comes_after_the_cursor_may_be_corrected(tmp_path: Path, name: str, more: int) -> None:
-    """As messages say: `mend it and run again`. It may be shorter by that, or longer."""
+    """As messages say: `fix it and run again`. It may be shorter by that, or longer."""
     path = write(tmp_path / name, TEXTS[name](BEFORE))
     source = small_blocks(Files(path), 120)
     marks = [cursor for cursor in cursors(source) if not cursor.get("done")]

@@ -104,7 +104,7 @@ FAULTS = {
         0,
         b"",
         20,
-        r"it is cut short \(the {} data end before they are whole\).*or wait until whoever writes it",
+        r"it is cut short \(the {} data end before they are whole\).*or wait until its writer",
     ),
     "cut by a byte": (0, b"", 1, "it is cut short"),
     "cut to its head": (0, b"", -11, "it is cut short"),

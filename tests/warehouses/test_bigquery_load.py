@@ -291,9 +291,9 @@ def test_the_next_run_goes_on_with_the_next_id(loader: Loader, monkeypatch: pyte
 def test_what_somebody_must_mend_is_told_at_once_and_tried_by_the_next_run(
     loader: Loader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bigquery_jobs, "WAITING", {"invalid": "mend the bucket"})
+    monkeypatch.setattr(bigquery_jobs, "WAITING", {"invalid": "fix the bucket"})
     plan = of_missing_object(loader)
-    with pytest.raises(WarehouseError, match="nothing was loaded: mend the bucket") as raised:
+    with pytest.raises(WarehouseError, match="nothing was loaded: fix the bucket") as raised:
         loader.warehouse.load(loader.job, plan)
     assert not isinstance(raised.value, LoadFailed)
     assert list(loader.jobs()) == [loader.id(plan)]

@@ -336,7 +336,7 @@ def test_a_new_table_that_is_gone_is_told_and_the_old_one_stays(loader: Loader) 
     job = begun(loader)
     loader.client.delete_table(new_table(loader, job))
     for warehouse in (loader.warehouse, loader.open()):
-        with pytest.raises(WarehouseError, match=r"is gone, into which .* as it was\. Begin anew"):
+        with pytest.raises(WarehouseError, match=r"is gone, into which .* as it was\. Begin again"):
             warehouse.finish_refresh(job)
     with pytest.raises(WarehouseError, match="is gone"):
         loader.warehouse.load(job, fresh(loader, 200))

@@ -234,5 +234,5 @@ class Asker:
                 "end_statuses; if it goes no further than that, ask for less at once (params), or use another style"
             )
         if not self.style.shifts and place.at is not None:
-            advice += "; if the API forgets its cursors after a while, begin anew with --full-refresh"
+            advice += "; if the API forgets its cursors after a while, begin again with --full-refresh"
         return advice

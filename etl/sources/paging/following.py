@@ -100,7 +100,7 @@ class Cursor:
             raise SourceChanged(
                 f"{page.where}: the answer was lost on its way and asked for again, but the API's cursor stays the "
                 "same: the server may have gone on, so that the rows of a page would be missing. Run again; where that "
-                "is refused, begin anew with --full-refresh; where the API has a cursor that names its place "
+                "is refused, begin again with --full-refresh; where the API has a cursor that names its place "
                 "(Elasticsearch: search_after), use that"
             )
         count = place.rows + len(page.rows)

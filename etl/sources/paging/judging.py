@@ -86,7 +86,7 @@ class Judge:
             )
 
     def _see_no_repetition(self, page: Page, place: PagePlace, before: bool) -> None:
-        """Refuse the same rows again: the API takes no notice of what asks for the page, or begins anew.
+        """Refuse the same rows again: the API takes no notice of what asks for the page, or begins again.
 
         Args:
             page: it has the rows of the page before it; or of an earlier one.

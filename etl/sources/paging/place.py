@@ -92,7 +92,7 @@ class PagePlace(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
         except msgspec.ValidationError as error:
             raise SourceError(
                 f"{str(cursor)[:160]} is no cursor of etl.sources.Pages ({error}); it was made by another source "
-                "or another version: start the job anew with another name and table, or give another "
+                "or another version: start the job over with another name and table, or give another "
                 "one to --from"
             ) from error
 

@@ -85,7 +85,7 @@ def openalex(given: Mapping[str, Any]) -> Arguments:
 
     `cursor=*`, then `meta.next_cursor`, until it is null; up to 100 results a page
     (https://developers.openalex.org/guides/page-through-results). `api_key` is a parameter
-    (https://developers.openalex.org/api-reference/authentication); `mailto` lets them write to whoever asks
+    (https://developers.openalex.org/api-reference/authentication); `mailto` lets them write to those who ask
     (https://docs.openalex.org/how-to-use-the-api/rate-limits-and-authentication).
     """
     select = given["params"].get("select")

@@ -23,7 +23,7 @@ LEAST_REMEMBERED = 100
 MOST_REMEMBERED = 1000
 
 _CHANGED = (
-    "rows were removed, or many were put in before it, while it was away: some may have been missed. Start anew with "
+    "rows were removed, or many were put in before it, while it was away: some may have been missed. Start over with "
     "--full-refresh; where that happens often, a larger overlap, another order or the cursor style may help"
 )
 

@@ -80,7 +80,7 @@ def _candidates() -> Iterator[str]:
 
 
 def install(environment: Path, python: Path) -> None:
-    """Make the environment anew, 600 MB on disk; nothing outside of it is touched.
+    """Make the environment, 600 MB on disk; nothing outside of it is touched.
 
     Raises:
         subprocess.CalledProcessError: A step failed; it has said why on standard error.

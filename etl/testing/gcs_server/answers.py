@@ -15,7 +15,7 @@ PLAIN = "text/plain; charset=utf-8"
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """`count` bytes of an open file, from `first` on; whoever sends them closes the file."""
+    """`count` bytes of an open file, from `first` on; the one that sends them closes the file."""
 
     file: BinaryIO
     first: int

@@ -11,7 +11,7 @@ from typing import Any
 from etl.testing.gcs_server.answers import ApiError, invalid
 from etl.testing.gcs_server.contents import Body
 
-# Metadata is small; whoever sends more than this as JSON has mixed something up.
+# Metadata is small; a client that sends more than this as JSON has mixed something up.
 LONGEST_JSON = 1024 * 1024
 
 

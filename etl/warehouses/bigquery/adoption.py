@@ -13,7 +13,7 @@ from etl.warehouses.bigquery.table import TableOptions
 
 
 def adopt(job: Any, plan: Plan, table: TableOptions, write: str = "WRITE_APPEND") -> None:
-    """Make sure that a job is the load of a plan, whoever submitted it.
+    """Make sure that a job is the load of a plan, no matter who submitted it.
 
     Args:
         job: the job that has the id of the plan's job.
@@ -22,7 +22,7 @@ def adopt(job: Any, plan: Plan, table: TableOptions, write: str = "WRITE_APPEND"
         write: its write disposition.
 
     Raises:
-        Fenced: the id was used up by whoever gave the plan up.
+        Fenced: the id was used up by the process that gave the plan up.
         WarehouseError: it is something else.
     """
     check_burnt(job, plan)
@@ -33,7 +33,7 @@ def adopt_merge(job: Any, plan: Plan, labels: Mapping[str, str]) -> None:
     """Make sure that a job merges a plan, as `adopt` does for loads; a script says by its labels what it does.
 
     Raises:
-        Fenced: the id was used up by whoever gave the plan up.
+        Fenced: the id was used up by the process that gave the plan up.
         WarehouseError: it is something else.
     """
     check_burnt(job, plan)
@@ -53,7 +53,7 @@ def adopt_exchange(
         labels: those that such a job has.
 
     Raises:
-        Fenced: the id was used up by whoever gave the refresh up.
+        Fenced: the id was used up by the process that gave the refresh up.
         WarehouseError: it is something else.
     """
     if burns(job, refresh):

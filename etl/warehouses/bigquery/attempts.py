@@ -1,4 +1,4 @@
-"""What is to be done once, whoever does it: by one job, under the first of its ids that did not fail."""
+"""What is to be done once, no matter who does it: by one job, under the first of its ids that did not fail."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _never(_: Any) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """A load, a merge or an exchange. Its ids follow from it, so whoever has it to do can only submit the same job.
+    """A load, a merge or an exchange. Its ids follow from it, so who has it to do can only submit the same job.
 
     Attributes:
         id: the id of each attempt, from 0; one is taken when those before it have failed.
@@ -27,8 +27,8 @@ class Task:
         prepare: makes ready what a job needs, and returns what submits it under an id.
         check: makes sure that a job that was found under an id is the one that it stands for, or raises.
         refused: makes the error for a job that failed, and will again.
-        again: how often it is submitted anew after such a failure, which others may have caused; 0: it is the last
-            word, whoever submitted it.
+        again: how often it is submitted again after such a failure, which others may have caused; 0: it is the last
+            word, no matter who submitted it.
         undone: whether what a job did is gone, so that it is to be done again.
     """
 

@@ -58,7 +58,7 @@ def explain(job: Any, plan: Plan, read: Read, gate: Callable[[], Gate]) -> str:
     hint = (
         "somebody cancelled it; `etl run --retry-failed JOB` loads it again"
         if result.get("reason") == "stopped"
-        else "mend the cause (the transform, or the table's schema), then `etl run --retry-failed JOB`"
+        else "fix the cause (the transform, or the table's schema), then `etl run --retry-failed JOB`"
     )
     return (
         f"job {job.job_id} cannot load part{'s' if len(plan.parts) > 1 else ''} {parts}: {'; '.join(found)}. "

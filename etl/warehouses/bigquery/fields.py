@@ -110,7 +110,7 @@ class Fields:
         """Fit a record again without the values that hold nothing of the column at fault.
 
         Before there was the column they were left out, whatever it was to become: a record that was let through then
-        is let through again, when its part is written anew.
+        is let through again, when its part is written again.
 
         Raises:
             Unfit: `error`, where there are none; or the next one.

@@ -5,7 +5,7 @@ at before it is encoded, with the rules of `values` for values, and these for th
 
 - a field without a column gets one, NULLABLE, or REPEATED for an array; see `growth`. As long as it held only
   null, [] or {} it has none, and is left out of what is written. [] and {} are left out, too, where the column has
-  come to be another kind: a part that is written anew takes the records that it took;
+  come to be another kind: a part that is written again takes the records that it took;
 - a name that BigQuery forbids is made valid by the rule of `types`, within RECORDs, too. Two fields never share a
   column: a field that would become the column of another one does not fit, unless it is null;
 - a name that differs from a column's in case only is that column, and written as it; two such names in one record

@@ -1,7 +1,7 @@
 """The protocol of BigQuery's jobs: ids that follow from the plan, looked up before they are used.
 
-A job's id can be used once in a project and location, by whoever is first; a failed job's id is spent too
-(BigQuery documentation, "Running jobs programmatically", "Generating a job ID"). So whoever holds a plan, a
+A job's id can be used once in a project and location, by the process that is first; a failed job's id is spent too
+(BigQuery documentation, "Running jobs programmatically", "Generating a job ID"). So a process that holds a plan, a
 successor or a process that is half dead, can only submit the same job, and a plan that is given up is made
 impossible by using up the id that its job would have.
 """
@@ -53,14 +53,14 @@ WAITING = {
     "billingNotEnabled": "enable billing for the project",
 }
 
-# How often one call submits a plan anew after failures that pass; each counts against the table's daily quota.
+# How often one call submits a plan again after failures that pass; each counts against the table's daily quota.
 TRIES = 5
 
 # A job is looked at in such intervals, in seconds: from the first, growing by half, up to the last.
 FIRST_POLL = 0.1
 LAST_POLL = 10.0
 
-# Whoever waits is told so, each time after so many seconds.
+# A caller that waits is told so, each time after so many seconds.
 TOLD_SECONDS = 30.0
 
 LOG = logging.getLogger("etl.warehouses.bigquery")
@@ -77,12 +77,12 @@ class Outcome(Enum):
 
     LOADED = "loaded"
     PASSING = "failed, and may succeed under another id"
-    WAITING = "failed, and may succeed under another id when somebody has mended what is not the plan's fault"
+    WAITING = "failed, and may succeed under another id when somebody has fixed what is not the plan's fault"
     LASTING = "failed, and will again"
 
 
 class SessionLost(ConnectionError):
-    """An upload's session is gone: whether its job exists is to be looked up; if not, it is begun anew."""
+    """An upload's session is gone: whether its job exists is to be looked up; if not, it is begun again."""
 
 
 def job_id(pipeline: str, plan: Plan, attempt: int, kind: str = "a") -> str:
@@ -210,7 +210,7 @@ class Jobs:
                 raise
 
     def insert(self, id: str, submit: Callable[[], Any], what: str) -> tuple[Any, bool]:
-        """Have a job under `id`, whoever submitted it.
+        """Have a job under `id`, no matter who submitted it.
 
         After an answer that leaves it open whether the job exists, it is looked up before it is submitted again.
 

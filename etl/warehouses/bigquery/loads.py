@@ -33,7 +33,7 @@ def gone(table: Table, job: Job) -> WarehouseError:
     """Make the error for a table that a job has loaded into, and that is not there."""
     return WarehouseError(
         f"{table.options} is gone, into which job {job.pipeline!r} has loaded; put it back (BigQuery keeps a deleted "
-        "table for some days), or delete the checkpoint too, to load everything anew"
+        "table for some days), or delete the checkpoint too, to load everything again"
     )
 
 

@@ -109,7 +109,7 @@ class Merging:
         def refused(found: Any) -> Exception:
             return LoadFailed(
                 f"job {found.job_id} cannot merge plan {self.plan.id} into {self.table.options}: {said(found)}. "
-                "Nothing of it was merged: mend the cause, then `etl run --retry-failed JOB`"
+                "Nothing of it was merged: fix the cause, then `etl run --retry-failed JOB`"
             )
 
         return Task(

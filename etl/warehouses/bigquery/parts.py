@@ -23,7 +23,7 @@ GZIP = 31
 def blocks(part: SealedPart) -> Iterator[bytes]:
     """Yield a part's bytes. The last of them come only when all of them have the checksum that was sealed.
 
-    So whoever completes nothing before it has the last bytes never completes a part that was changed.
+    So a process that completes nothing before it has the last bytes never completes a part that was changed.
 
     Raises:
         PartLost: it is missing, or has another length or checksum.

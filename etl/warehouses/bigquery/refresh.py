@@ -5,7 +5,7 @@ out as the old one is, and expires: what is given up goes away by itself. Its lo
 held what was loaded before.
 
 The exchange is one copy job that overwrites the table, whole or not at all (BigQuery REST reference,
-JobConfigurationTableCopy, writeDisposition), under an id that follows from the refresh. So it is done once, whoever
+JobConfigurationTableCopy, writeDisposition), under an id that follows from the refresh: it is done once, no matter who
 does it: a process that is half dead finds that its id is taken. Of a refresh that is given up that id is used up first.
 Where nothing was loaded, a query under the same id empties the table.
 """
@@ -81,7 +81,7 @@ class Refreshing:
         return RefreshLost(
             f"{self.new.options} is gone, into which job {self.job.pipeline!r} has loaded what was to replace "
             f"{self.table.options}: somebody deleted it, or it expired after {KEPT.days} days without a run; "
-            f"{self.table.options} is as it was. Begin anew with `etl run --full-refresh`"
+            f"{self.table.options} is as it was. Begin again with `etl run --full-refresh`"
         )
 
     def begin(self) -> None:
@@ -171,7 +171,7 @@ class Refreshing:
         def refused(found: Any) -> WarehouseError:
             return WarehouseError(
                 f"job {found.job_id} cannot put what was loaded in the place of {options} ({said(found)}); "
-                f"{options} is as it was. Mend the cause and run again; if {options} has partitions of another kind "
+                f"{options} is as it was. Fix the cause and run again; if {options} has partitions of another kind "
                 f"than {self.new.options}, delete {options} first"
             )
 

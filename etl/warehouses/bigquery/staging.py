@@ -1,6 +1,6 @@
 """Parts of file sinks, staged in a bucket for as long as a load takes.
 
-A staged object's name follows from the plan, `<prefix>/<plan id>/<sequence><suffix>`, so that whoever holds the plan
+A staged object's name follows from the plan, `<prefix>/<plan id>/<sequence><suffix>`, so that who holds the plan
 finds what was staged before, and deletes it when the plan is loaded or given up. It is created and never
 overwritten; one that is not what was sealed is deleted first, which is safe only while no job may read it.
 """

@@ -364,7 +364,7 @@ class Table:
             if missing:
                 raise WarehouseError(
                     f"{key}: {self.options} would have no column {', '.join(map(repr, missing))}: the records so far "
-                    f"have {', '.join(column.name for column in columns[:20]) or 'none'}; mend the name, or declare "
+                    f"have {', '.join(column.name for column in columns[:20]) or 'none'}; fix the name, or declare "
                     "the column in [warehouse.schema], and run again"
                 )
 

@@ -7,7 +7,7 @@ holds 100 MiB in memory and sends a chunk again without asking what became of it
 the client's own transport.
 
 A session that is left alone makes no job, and the job's id, which is given with the first request, is taken
-once: so an upload may be begun anew at any time, by anybody, after the job was looked up.
+once: so an upload may be begun again at any time, by anybody, after the job was looked up.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class JobUpload:
         resource: the job, as the REST API takes it.
         blocks: its bytes.
         chunk_bytes: what is sent with one request; a multiple of 256 KiB.
-        retry: how long each request is tried again; its deadline begins anew when the server has got more.
+        retry: how long each request is tried again; its deadline begins again when the server has got more.
         sleep: waits so many seconds before that; what it raises ends the upload.
     """
 

@@ -1,6 +1,6 @@
 """BigQuery: plans become load jobs, each in the table once or not at all.
 
-A load job lands whole or not at all, and its id follows from the plan, so that whoever holds the plan can only submit
+A load job lands whole or not at all, and its id follows from the plan, so that who holds the plan can only submit
 the same job. `jobs` and `attempts` have that protocol, `loads` what is submitted for a plan, `refresh` and `merging`
 what goes beyond adding rows, `gate` what fits a column.
 """

@@ -12,7 +12,7 @@ times, because it was filled without a key, all rows that lose are deleted.
 DELETE and INSERT, not MERGE INTO: an UPDATE of DuckDB 2.0 keeps the old values of all changed columns in memory.
 What a DELETE keeps there is 8 bytes for each row of every 2,048 of which one is deleted (`ChunkVectorInfo` in DuckDB's
 source): for keys all over a table of 30 M rows 245 MB, which are not spilled. Where that does not fit, the table is
-written anew, which takes no memory (30 M rows of 25 bytes: 9 s with 64 MB) but the table's size of disk.
+written again, which takes no memory (30 M rows of 25 bytes: 9 s with 64 MB) but the table's size of disk.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Merge:
             found: the columns that it holds.
             columns: what `Table.evolve` returned.
             decisions: what `Table.evolve` took.
-            rewrite: write the table anew, rather than delete rows from it.
+            rewrite: write the table again, rather than delete rows from it.
 
         Returns:
             The number of records that it took.
@@ -168,5 +168,5 @@ class Merge:
     def _without_key(self, part: PartReader, record: int, missing: Sequence[str]) -> SchemaMismatch:
         return SchemaMismatch(
             f"{part}, record {record}: {', '.join(missing)} is missing or null, and the table's key is "
-            f"{', '.join(self._key)}; mend the transform, or leave such records out. Nothing of this load was kept"
+            f"{', '.join(self._key)}; fix the transform, or leave such records out. Nothing of this load was kept"
         )

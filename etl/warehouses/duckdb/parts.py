@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     import duckdb
 
 REMEDY = (
-    "declare the column under [warehouse.schema], or mend the transform, and run again; nothing of this load was "
+    "declare the column under [warehouse.schema], or fix the transform, and run again; nothing of this load was "
     "kept, its records are pulled again"
 )
 GUESSES = (Kind("DATE"), Kind("TIMESTAMP"), Kind("TIMESTAMP WITH TIME ZONE"))
@@ -218,7 +218,7 @@ class PartReader:
         names = {name for (name,) in self.connection.execute(query).fetchall()}
         if "" in names:
             raise SchemaMismatch(
-                f"{self}: an object has a field with an empty name, which no column can have; mend the transform"
+                f"{self}: an object has a field with an empty name, which no column can have; fix the transform"
             )
         for name in found:
             if name not in names:
@@ -272,7 +272,7 @@ class PartReader:
                 raise SchemaMismatch(f"{self}, record {record}: not an object but {kind_of(value)}; {REMEDY}")
             if "" in value:
                 raise SchemaMismatch(
-                    f"{self}, record {record}: a field has an empty name, which no column can have; mend the "
+                    f"{self}, record {record}: a field has an empty name, which no column can have; fix the "
                     "transform"
                 )
         return {}

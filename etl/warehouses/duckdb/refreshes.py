@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 NAME = "_etl_refreshes"
 QUALIFIED = f"main.{NAME}"
 
-# How many a pipeline keeps for a table: whoever comes later than that is told that it was never begun.
+# How many a pipeline keeps for a table: a process that comes later than that is told that it was never begun.
 KEEP = 100
 
 CREATE = f"""
@@ -108,7 +108,7 @@ class Refreshes:
     def _gone(self, job: Job) -> EtlError:
         known = self._known(job.pipeline)
         what = f"the refresh {job.refresh} of {self._destination} by {job.pipeline!r}"
-        advice = "to fill the table anew, run with --full-refresh"
+        advice = "to fill the table again, run with --full-refresh"
         if not known:
             return RefreshLost(f"{what} was never begun in this database; {advice}")
         return Fenced(

@@ -122,7 +122,7 @@ class Session:
         Args:
             job: whose plan it is.
             plan: the plan.
-            rewrite: write the table anew, rather than add columns or delete rows that are replaced, both of which take
+            rewrite: write the table again, rather than add columns or delete rows that are replaced, both of which take
                 memory for all rows; see `merge`.
         """
         self.at = None
@@ -182,7 +182,7 @@ class Session:
                 return rows
 
     def can_rewrite(self, job: Job) -> bool:
-        """Say whether nothing but rows would be lost, if the table that a job loads into were written anew."""
+        """Say whether nothing but rows would be lost, if the table that a job loads into were written again."""
         target = self._target(job)
         return target is not None and (not target.table.exists() or target.table.is_plain())
 
@@ -259,7 +259,7 @@ class Session:
         if ledger and not new.table.exists() and new.ledger.latest(job.pipeline):
             raise RefreshLost(
                 f"{new.table} is gone, into which the refresh {job.refresh} was loaded: somebody has dropped it. "
-                f"{old.table} is as it was; run with --full-refresh to fill it anew"
+                f"{old.table} is as it was; run with --full-refresh to fill it again"
             )
         with self._transaction():
             if new.table.exists():

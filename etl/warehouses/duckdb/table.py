@@ -109,7 +109,7 @@ class Table:
         Args:
             parts: each with the columns that it holds.
             decisions: what was decided so far; guesses are added.
-            rewrite: write the table anew where its columns change, rather than alter it: DuckDB 2.0 keeps a new column
+            rewrite: write the table again where its columns change, rather than alter it: DuckDB 2.0 keeps a new column
                 in memory until the transaction ends, 2.3 bytes a row.
 
         Raises:
@@ -154,7 +154,7 @@ class Table:
         if not columns:
             raise SchemaMismatch(
                 f"{part}: its records have no fields, so there are no columns to create {self.sql} with; "
-                "declare them under [warehouse.schema], or mend the transform"
+                "declare them under [warehouse.schema], or fix the transform"
             )
         self.create(columns)
 

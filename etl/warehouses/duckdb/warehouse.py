@@ -48,7 +48,7 @@ class DuckDB:
     come. Without a declaration types are inferred: dates and timestamps in RFC 3339 are recognised, other
     strings are VARCHAR, objects are STRUCT, arrays are LIST. A column that held only nulls is of type "NULL"
     until the first value comes. A value that does not fit its column is an error, never changed or dropped.
-    Dropping the table starts it anew.
+    Dropping the table starts it again.
 
     Merging: per key, the record with the greatest `updated_at` is the row; where that is equal, or not given, the
     later one. Null and NaN are older than anything. A record replaces the whole row: fields that it does not have are
@@ -276,7 +276,7 @@ class DuckDB:
             time.sleep(_LOOK_SECONDS)
 
     def _load(self, session: Session, job: Job, plan: Plan) -> int:
-        """Load a plan; by writing the table anew where to change it takes more memory than there is.
+        """Load a plan; by writing the table again where to change it takes more memory than there is.
 
         What earlier loads have deleted takes memory too, until the file is opened again.
         """
@@ -325,7 +325,7 @@ class DuckDB:
             if session.in_doubt or isinstance(error, lasting):
                 self._session = None
                 session.close()
-                hint = "what was loaded before is safe; mend the cause and run again"
+                hint = "what was loaded before is safe; fix the cause and run again"
             elif "maximum_object_size" in message:
                 hint = "a record is too large to be read: give the job more memory, or split the record"
             elif isinstance(error, duckdb.OutOfMemoryException):
@@ -334,7 +334,7 @@ class DuckDB:
                     "of keys take little as JSON: declare them so under [warehouse.schema]"
                 )
             else:
-                hint = "nothing of this was kept; mend that and run again"
+                hint = "nothing of this was kept; fix that and run again"
             raise WarehouseError(
                 f"cannot {what} in {self}: {message}{free_space(self.path)}; {hint}"
             ) from error
