@@ -10,7 +10,7 @@ from etl.checkpoint import Checkpoint
 from etl.columns import Columns
 from etl.field_types import FieldType, FieldTypes, no_types
 from etl.job import Settings
-from etl.records import Declarations, Declared, DescribesFields, MakesText, PassesDeclared, Record
+from etl.records import Declarations, Declared, DescribesFields, MakesTypes, PassesDeclared, Record
 from etl.shapes import Fields, Shapes, WideObjects
 from etl.warehouses.base import ChecksRecords, Gate, Job, KnowsColumns, MergesByKey, Misfit, TakesFieldTypes
 
@@ -46,9 +46,9 @@ class Admission:
         self._known = (
             _led(source.field_types, job.transforms) if isinstance(source, DescribesFields) else no_types
         )
-        if texts := _texts(job.transforms):
+        if made := _made(job.transforms):
             led = self._known
-            self._known = lambda: {**led(), **texts}
+            self._known = lambda: {**led(), **made}
         if own is not None and isinstance(own, TakesFieldTypes):
             own.expect_types(self._known)
         if own is None and isinstance(job.format, formats.TakesTypes):
@@ -161,7 +161,10 @@ def table_columns(job: Settings, document: Checkpoint) -> Columns | None:
 
 
 def json_columns(job: Settings, document: Checkpoint) -> set[str]:
-    """Return the fields that the table takes as JSON: Parquet would add to their objects the names of all others."""
+    """Return the fields that the table takes as JSON: Parquet would add to their objects the names of all others.
+
+    They have such a column, or a cast makes JSON of them, and they have none yet.
+    """
     warehouse: object = job.warehouse
     if (
         job.format.name != "parquet"
@@ -170,7 +173,11 @@ def json_columns(job: Settings, document: Checkpoint) -> set[str]:
     ):
         return set()
     columns = warehouse.columns(Job.of(document, job.fingerprint)) or ()
-    return {column.name for column in columns if column.type == "JSON" and column.mode != "REPEATED"}
+    there = {column.name for column in columns}
+    cast = {
+        name for name, type_ in _made(job.transforms).items() if type_.name == "json" and name not in there
+    }
+    return cast | {column.name for column in columns if column.type == "JSON" and column.mode != "REPEATED"}
 
 
 def _led(types: Callable[[], FieldTypes], transforms: Sequence[object]) -> Callable[[], FieldTypes]:
@@ -187,10 +194,10 @@ def _led(types: Callable[[], FieldTypes], transforms: Sequence[object]) -> Calla
     return led
 
 
-def _texts(transforms: Sequence[object]) -> FieldTypes:
-    """Return the fields that transforms make text of: a warehouse is not to guess dates there."""
-    makers = (transform for transform in transforms if isinstance(transform, MakesText))
-    return {name: FieldType(name="string") for maker in makers for name in maker.texts}
+def _made(transforms: Sequence[object]) -> FieldTypes:
+    """Return the types that transforms make of fields, where a warehouse is not to guess them."""
+    makers = (transform for transform in transforms if isinstance(transform, MakesTypes))
+    return {name: FieldType(name=type_) for maker in makers for name, type_ in maker.makes.items()}
 
 
 def _merged_by(warehouse: object) -> tuple[str, ...]:

@@ -20,8 +20,8 @@ class FieldType(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     Attributes:
         name: `boolean`, `integer` (64 bits), `unsigned` (64 bits), `float`, `string`, `bytes`, `decimal`, `date`,
-            `time`, `timestamp`, `interval`, `uuid`, `list`, `record`, `null` (nothing but null), or `mixed`: it has
-            been of two types that have no other one in common.
+            `time`, `timestamp`, `interval`, `uuid`, `list`, `record`, `json` (anything), `null` (nothing but null), or
+            `mixed`: it has been of two types that have no other one in common.
         precision: of a decimal: how many digits.
         scale: of a decimal: how many of them after the point.
         nanoseconds: whether a time or timestamp is that exact, rather than to the microsecond.
@@ -59,6 +59,7 @@ PYTHON: dict[str, frozenset[type]] = {
     "uuid": frozenset({UUID}),
     "list": frozenset({list}),
     "record": frozenset({dict}),
+    "json": frozenset({dict, list, str, int, float, bool, Decimal}),
 }
 
 

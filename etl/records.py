@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import msgspec
@@ -173,14 +173,15 @@ class PassesDeclared(Protocol):
 
 
 @runtime_checkable
-class MakesText(Protocol):
-    """A transform that makes text of fields, as a cast to string does: what looks like a date is none.
+class MakesTypes(Protocol):
+    """A transform that makes something of fields that their values do not tell, as a cast does.
 
     Attributes:
-        texts: the names of the fields.
+        makes: the names of the fields, and their types: `string`, also where it looks like a date; `json`, whatever it
+            holds.
     """
 
-    texts: frozenset[str]
+    makes: Mapping[str, str]
 
 
 @runtime_checkable

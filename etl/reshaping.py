@@ -95,8 +95,9 @@ def cast(fields: Mapping[str, str | Mapping[str, Any]]) -> Transform:
         )
 
     changes = [_literal_first(parent, casts, _casting) for parent, casts in within.items()]
-    texts = frozenset(name for name, declared in fields.items() if type_of(declared) == "string")
-    return Reshaping("cast", changes, before, texts)
+    types = {name: type_of(declared) for name, declared in fields.items()}
+    makes = {name: type_ for name, type_ in types.items() if type_ in ("string", "json")}
+    return Reshaping("cast", changes, before, makes)
 
 
 # What each cast makes, as columns are declared.
@@ -119,7 +120,7 @@ class Reshaping:
         name: what it is called in a job file.
         changes: of each record, in order.
         before: says what is declared of the fields that come to it.
-        texts: the fields that it makes text of; see `etl.records.MakesText`.
+        makes: the fields whose values do not tell their types; see `etl.records.MakesTypes`.
     """
 
     def __init__(
@@ -127,11 +128,11 @@ class Reshaping:
         name: str,
         changes: Sequence[Change],
         before: Callable[[Declarations], Declarations],
-        texts: frozenset[str] = frozenset(),
+        makes: Mapping[str, str] | None = None,
     ) -> None:
         self._changes = changes
         self.before = before
-        self.texts = texts
+        self.makes = makes or {}
         self.__qualname__ = self.__name__ = name
         self.__module__ = "etl"  # where users know it: messages and dead letters say `etl:cast`
 

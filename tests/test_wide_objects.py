@@ -38,6 +38,7 @@ def load(
     format: str = "ndjson",
     schema: dict[str, str] | None = None,
     part_records: int | None = None,
+    transforms: tuple[Any, ...] = (),
 ) -> tuple[dict[str, str], list[dict[str, Any]], list[str]]:
     told: list[str] = []
     etl.Pipeline(
@@ -47,6 +48,7 @@ def load(
         warehouse={"type": "duckdb", "path": tmp_path / "w.duckdb", "table": "t", "schema": schema},
         checkpoint=tmp_path / "j.json",
         part_records=part_records,
+        transforms=transforms,
         memory=MEMORY,
     ).run(
         handle_signals=False,
@@ -83,6 +85,31 @@ def test_what_is_declared_json_is_json_whatever_it_holds(
     )
     assert types["words"] == "JSON"
     assert [row["words"] for row in rows] == [record["words"] for record in records]
+
+
+SMALL = [{"id": 0, "v": '{"a": 1}'}, {"id": 1, "v": {"b": [1.5]}}, {"id": 2, "v": None}]
+READ = [{"a": 1}, {"b": [1.5]}, None]
+
+
+@pytest.mark.parametrize("format", ["ndjson", "parquet"])
+@pytest.mark.parametrize("part_records", [None, 1])
+def test_what_is_cast_to_json_is_json_however_small_it_is(
+    tmp_path: Path, format: str, part_records: int | None
+) -> None:
+    cast = (etl.cast({"v": "json"}),)
+    types, rows, _ = load(tmp_path, SMALL, format=format, part_records=part_records, transforms=cast)
+    assert types["v"] == "JSON"
+    assert [row["v"] for row in rows] == READ
+
+
+@pytest.mark.parametrize("format", ["ndjson", "parquet"])
+def test_what_is_cast_to_json_fills_a_column_that_is_declared_otherwise(tmp_path: Path, format: str) -> None:
+    schema = {"v": "STRUCT(a BIGINT, b DOUBLE[])"}
+    types, rows, _ = load(
+        tmp_path, SMALL, format=format, schema=schema, transforms=(etl.cast({"v": "json"}),)
+    )
+    assert types["v"] == "STRUCT(a BIGINT, b DOUBLE[])"
+    assert [row["v"] for row in rows] == [{"a": 1, "b": None}, {"a": None, "b": [1.5]}, None]
 
 
 def test_it_stays_json_in_later_runs(tmp_path: Path) -> None:

@@ -99,6 +99,8 @@ def _single(column: str, type_: FieldType, dialect: Dialect, level: int) -> Node
         return Node(_decimal(column, type_))
     if type_.name == "unsigned":
         return Node(Column(name=column, type="NUMERIC", precision=_UNSIGNED_DIGITS, scale=0))
+    if type_.name == "json":
+        return Node(Column(name=column, type="JSON"))
     if type_.name == "timestamp":
         return Node(Column(name=column, type="TIMESTAMP" if type_.zone else "DATETIME"))
     found = _TYPES.get(type_.name)

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from etl import formats
 from etl.columns import Columns
+from etl.field_types import FieldType
 from etl.formats import SchemaWidened
 from etl.schemas.types import shown
 from etl.warehouses.base import Gate, Misfit
@@ -764,3 +765,12 @@ def test_every_parquet_part_that_is_let_through_has_the_types_of_its_columns(sch
     assert set(table.schema.names) <= types_.keys()
     for field in table.schema:
         table.column(field.name).cast(types_[field.name])
+
+
+@pytest.mark.parametrize("value", [{"a": 1}, [1, {"b": 2}], 1.5])
+def test_what_is_cast_to_json_needs_a_column_of_json_whatever_it_holds(value):
+    gate = gate_for()
+    gate.expect_types(lambda: {"v": FieldType(name="json")})
+    gate.admit({"v": value})
+    gate.admit({"v": {"other": [None]}})
+    assert [(column.name, column.type, column.mode) for column in gate.columns] == [("v", "JSON", "NULLABLE")]

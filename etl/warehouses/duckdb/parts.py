@@ -112,7 +112,8 @@ class PartReader:
             if values == {"float", "integer"}:
                 values = {"float"}
             there = columns.get(name, NULL)
-            if there == JSON or (values == {shapes.JSON} and there.fields is None):
+            cast = name in types and types[name].name == "json" and there == NULL
+            if there == JSON or cast or (values == {shapes.JSON} and there.fields is None):
                 told[name] = JSON
             elif not values:
                 told[name] = NULL
@@ -133,7 +134,7 @@ class PartReader:
         Raises:
             SchemaMismatch: it has a field for each of them so far.
         """
-        for name in self.wanted():
+        for name in self._wide():
             fields = columns.get(name, NULL).fields
             if fields is not None and len(fields) <= shapes.MOST_KEYS:
                 raise SchemaMismatch(
@@ -160,7 +161,12 @@ class PartReader:
 
     def wanted(self) -> dict[str, Kind]:
         """Return the types that new columns get, whatever their values look like."""
-        return {name: JSON for name, kinds in (self.part.fields or {}).items() if kinds == (shapes.JSON,)}
+        types = {} if self.typed else self.part.types or {}
+        cast = {name for name, type_ in types.items() if type_.name == "json"}
+        return dict.fromkeys(self._wide() | cast, JSON)
+
+    def _wide(self) -> set[str]:
+        return {name for name, kinds in (self.part.fields or {}).items() if kinds == (shapes.JSON,)}
 
     def sniffed(self, names: Sequence[str]) -> dict[str, Kind]:
         """Return the types of the values of some columns, all of them looked at; not for Parquet.

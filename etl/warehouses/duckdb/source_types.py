@@ -29,6 +29,7 @@ PLAIN = {
     "date": Kind("DATE"),
     "interval": Kind("INTERVAL"),
     "uuid": Kind("UUID"),
+    "json": JSON,
     "null": NULL,
 }
 
