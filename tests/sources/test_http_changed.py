@@ -96,7 +96,7 @@ def test_what_comes_after_the_cursor_may_be_corrected_what_comes_before_it_may_n
             assert taken(made, cursor) == after[before(cursor) :]  # type: ignore[arg-type]
             other = [{"day": "d0", "n": 1000}, *after[1:]]
             server.answer = lambda request, after=other: conditional(request, TEXTS[name](after), said[1])  # type: ignore[misc]
-            with pytest.raises(SourceChanged, match="it is not what it was"):
+            with pytest.raises(SourceChanged, match="is not what it was"):
                 taken(made, cursor)  # type: ignore[arg-type]
 
 
