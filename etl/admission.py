@@ -10,7 +10,7 @@ from etl.checkpoint import Checkpoint
 from etl.columns import Columns
 from etl.field_types import FieldType, FieldTypes, no_types
 from etl.job import Settings
-from etl.records import Declarations, Declared, DescribesFields, MakesTypes, PassesDeclared, Record
+from etl.records import Declared, DescribesFields, MakesTypes, Record, led_back
 from etl.shapes import Fields, Shapes, WideObjects
 from etl.warehouses.base import ChecksRecords, Gate, Job, KnowsColumns, MergesByKey, Misfit, TakesFieldTypes
 
@@ -182,10 +182,9 @@ def json_columns(job: Settings, document: Checkpoint) -> set[str]:
 
 def _led(types: Callable[[], FieldTypes], transforms: Sequence[object]) -> Callable[[], FieldTypes]:
     """Return the types of fields by the names that they have after the transforms; those that are cast have others."""
-    named: Declarations = lambda name: Declared(type=name)  # noqa: E731 - it stands for what is declared of a name
-    for transform in reversed(transforms):
-        if isinstance(transform, PassesDeclared):
-            named = transform.before(named)
+    named = led_back(
+        lambda name: Declared(type=name), transforms
+    )  # the name stands for what is declared of it
 
     def led() -> FieldTypes:
         found = ((named(name), type_) for name, type_ in types().items())

@@ -8,7 +8,7 @@ from typing import Any
 from etl import formats, refreshes
 from etl.errors import ConfigError
 from etl.lease import KeepsDeadLetters, Store
-from etl.records import Declarations, Declared, PassesDeclared, TakesDeclared, nobody
+from etl.records import Declarations, Declared, TakesDeclared, led_back, nobody
 from etl.tables import show
 from etl.warehouses.base import Declares, Warehouse
 from sinks import BigFile, Null, NumberedChunks, Sink
@@ -94,7 +94,4 @@ def declare(source: object, transforms: Sequence[object], warehouse: object) -> 
             return None if type_ is None else Declared(type=type_)
 
         found = declared
-    for transform in reversed(transforms):
-        if isinstance(transform, PassesDeclared):
-            found = transform.before(found)
-    source.declare(found)
+    source.declare(led_back(found, transforms))

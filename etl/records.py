@@ -172,6 +172,14 @@ class PassesDeclared(Protocol):
         """Return what is declared of the fields that come to it; `declared` is about those that leave it."""
 
 
+def led_back(declared: Declarations, transforms: Sequence[object]) -> Declarations:
+    """Return what is declared of the fields that come to the first transform, by what those behind the last one are."""
+    for transform in reversed(transforms):
+        if isinstance(transform, PassesDeclared):
+            declared = transform.before(declared)
+    return declared
+
+
 @runtime_checkable
 class MakesTypes(Protocol):
     """A transform that makes something of fields that their values do not tell, as a cast does.

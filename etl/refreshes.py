@@ -97,7 +97,7 @@ def exchange(
 def end(job: Settings, lease: Lease, emit: progress.Listener, *, another: bool) -> bool:
     """End the refresh that is under way, if nothing but the exchange of the tables is left, or not even that.
 
-    Also before another one: who is half dead may be about to exchange the tables.
+    Also before another one: a half-dead process may be about to exchange the tables.
 
     Args:
         job: the job.

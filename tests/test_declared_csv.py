@@ -214,11 +214,11 @@ def test_a_later_value_that_does_not_fit_names_its_line_and_what_to_say(
 
 
 def test_values_that_are_no_numbers_as_they_stand_are_left_to_a_transform(tmp_path: Path) -> None:
-    def mend(records: Any) -> Any:
+    def fixed(records: Any) -> Any:
         for record in records:
             yield {**record, "v": float(record["v"].removeprefix("$"))}
 
-    made = pipeline(tmp_path, {"v": ["$1.50", "2"]}, in_duckdb(tmp_path, {"v": "DOUBLE"}), transforms=[mend])
+    made = pipeline(tmp_path, {"v": ["$1.50", "2"]}, in_duckdb(tmp_path, {"v": "DOUBLE"}), transforms=[fixed])
     assert [record["v"] for record in made.check()] == [1.5, 2.0]
 
 

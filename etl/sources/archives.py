@@ -107,7 +107,7 @@ class Zip:
         zip_methods.see_that_it_can_be_read(info)
         try:
             return self._archive.open(info)
-        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError, ValueError) as error:
+        except (zipfile.BadZipFile, RuntimeError, OSError, ValueError) as error:
             raise compressions.damaged(error, "zip") from error
 
 

@@ -95,7 +95,6 @@ def _extent(data: bytes) -> office.Extent:
         zlib.error,
         EOFError,
         OSError,
-        NotImplementedError,
         RuntimeError,
         ValueError,
     ) as error:

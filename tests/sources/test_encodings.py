@@ -58,7 +58,7 @@ def test_without_a_mark_the_job_says_it_and_the_error_says_what_to_say(
     with pytest.raises(SourceError, match=f'text in {encoding}, without .*set encoding = "{encoding}"'):
         pull(Files(path))
     assert taken(read(path, 1000, encoding=encoding)) == RECORDS
-    # RFC 2781, section 4.3, leaves the order to whoever reads
+    # RFC 2781, section 4.3, leaves the order to the reader
     assert taken(read(path, 1000, encoding=encoding[:6])) == RECORDS
 
 

@@ -51,7 +51,7 @@ def arrow_stream() -> bytes:
 PARQUET = arrow(pq.write_table)
 NOISE = random.Random(1).randbytes(3000)
 
-# What stands there is the kind's own specification; where there is none, whoever defines it.
+# What stands there is the kind's own specification; where there is none, the document that defines it.
 REFUSED = {
     "Avro 1.11, Object Container Files": (b"Obj\x01\x04\x14avro.codec\x08null\x00", "it is Avro"),
     "ORC v1, written by pyarrow": (arrow(pyarrow.orc.write_table), "it is ORC"),
