@@ -42,13 +42,7 @@ class Admission:
             job.drift, own, table=table, pinned=document.columns, needed=_merged_by(job.warehouse)
         )
         self._wide = wide
-        source: object = job.source
-        self._known = (
-            _led(source.field_types, job.transforms) if isinstance(source, DescribesFields) else no_types
-        )
-        if made := _made(job.transforms):
-            led = self._known
-            self._known = lambda: {**led(), **made}
+        self._known = known_types(job.source, job.transforms)
         if own is not None and isinstance(own, TakesFieldTypes):
             own.expect_types(self._known)
         if own is None and isinstance(job.format, formats.TakesTypes):
@@ -178,6 +172,13 @@ def json_columns(job: Settings, document: Checkpoint) -> set[str]:
         name for name, type_ in _made(job.transforms).items() if type_.name == "json" and name not in there
     }
     return cast | {column.name for column in columns if column.type == "JSON" and column.mode != "REPEATED"}
+
+
+def known_types(source: object, transforms: Sequence[object]) -> Callable[[], FieldTypes]:
+    """Return what tells the types of fields behind the transforms, as the source and the transforms know them."""
+    led = _led(source.field_types, transforms) if isinstance(source, DescribesFields) else no_types
+    made = _made(transforms)
+    return (lambda: {**led(), **made}) if made else led
 
 
 def _led(types: Callable[[], FieldTypes], transforms: Sequence[object]) -> Callable[[], FieldTypes]:

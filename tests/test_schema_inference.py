@@ -227,6 +227,13 @@ def test_what_is_declared_stays_as_it_is(folder: Path) -> None:
     assert tree(found.columns) == {"day": "STRING", "later": "FLOAT", "n": "INTEGER"}
 
 
+@pytest.mark.parametrize("warehouse", [DUCKDB, BIGQUERY], ids=["DuckDB", "BigQuery"])
+def test_what_is_cast_to_json_is_json_as_in_a_run(folder: Path, warehouse: str) -> None:
+    cast = '\n[cast]\nv = "json"\n'
+    found = inferred(folder, [{"v": {"a": 1}}], warehouse=warehouse + cast)
+    assert [(column.name, column.type) for column in found.columns] == [("v", "JSON")]
+
+
 def test_a_frozen_table_takes_no_fields_that_are_not_declared(folder: Path) -> None:
     frozen = 'drift = "freeze"\n' + JOB
     schema = '[warehouse.schema]\nn = "{}"\n'

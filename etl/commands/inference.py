@@ -7,18 +7,18 @@ the columns are learned as JSON has them.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from msgspec.structs import replace
 
 from etl import drift
+from etl.admission import known_types
 from etl.columns import Columns
 from etl.errors import EtlError
 from etl.field_types import FieldTypes
 from etl.formats import SchemaWidened
-from etl.records import DescribesFields
 from etl.schemas.learning import Learner
 from etl.schemas.proposals import Path as Names
 from etl.schemas.proposals import Proposals
@@ -66,8 +66,8 @@ def _job(pipeline: Pipeline) -> Job:
 
 def _by_gate(own: Gate, pipeline: Pipeline, records: list[Record]) -> Inferred:
     proposals = Proposals(own.columns)
-    if isinstance(pipeline.source, DescribesFields) and isinstance(own, TakesFieldTypes):
-        own.expect_types(pipeline.source.field_types)
+    if isinstance(own, TakesFieldTypes):
+        own.expect_types(known_types(pipeline.source, pipeline.transforms))
     gate = drift.gate_of(pipeline.drift, own, table=None, pinned=None) or own
     warnings = []
     for number, record in enumerate(records, 1):
@@ -102,7 +102,7 @@ def _by_trial(table: dict[str, Any], pipeline: Pipeline, records: list[Record]) 
         suffix = {"parquet": ".parquet", "ndjson.gz": ".ndjson.gz"}.get(pipeline.format, ".ndjson")
         trial = Trial(
             pipeline.name,
-            source=_Taken(records, pipeline.source),
+            source=_Taken(records, known_types(pipeline.source, pipeline.transforms)),
             sink={"type": "numbered_chunks", "path": str(directory / f"trial{suffix}"), "keep": False},
             warehouse={**table, "path": str(directory / "trial.duckdb")},
             checkpoint=directory / "trial.checkpoint.json",
@@ -132,11 +132,11 @@ def _by_trial(table: dict[str, Any], pipeline: Pipeline, records: list[Record]) 
 
 
 class _Taken:
-    """A source of records that were taken already, which knows of their types what their own source does."""
+    """A source of records that were taken already, and of what is known of the types of their fields."""
 
-    def __init__(self, records: list[Record], source: object) -> None:
+    def __init__(self, records: list[Record], types: Callable[[], FieldTypes]) -> None:
         self._records = records
-        self._source = source
+        self._types = types
 
     def pull(self, _cursor: Any) -> Iterator[Record]:
         """Yield them; see `etl.records.Source`."""
@@ -144,7 +144,7 @@ class _Taken:
 
     def field_types(self) -> FieldTypes:
         """Return their types; see `etl.records.DescribesFields`."""
-        return self._source.field_types() if isinstance(self._source, DescribesFields) else {}
+        return self._types()
 
 
 def _those_of(columns: Columns, wanted: Columns) -> Columns:
