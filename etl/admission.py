@@ -111,23 +111,10 @@ class Admission:
             yield record
 
     def _with_key(self, records: Iterator[Record], key: Sequence[str]) -> Iterator[Record]:
-        """Refuse records that cannot be merged: null is equal to nothing, so they would be added again each time.
-
-        NaN is equal to itself in one warehouse, and to nothing in another one.
-        """
+        """Refuse records that cannot be merged."""
         for record in records:
-            values = ((name, record.get(name)) for name in key)
-            missing = [
-                name
-                for name, v in values
-                if v is None or isinstance(v, (dict, list)) or (isinstance(v, float) and isnan(v))
-            ]
-            if missing:
-                what = (
-                    f"the key of the table is {', '.join(key)}, and {', '.join(missing)} is missing, null, or no "
-                    "single value"
-                )
-                self._refuse(record, what, "warehouse")
+            if (reason := lacks_key(record, key)) is not None:
+                self._refuse(record, reason, "warehouse")
             else:
                 yield record
 
@@ -140,6 +127,22 @@ class Admission:
                 self._refuse(record, f"does not fit the table: {misfit}", "warehouse")
             else:
                 yield admitted
+
+
+def lacks_key(record: Record, key: Sequence[str]) -> str | None:
+    """Say why a record cannot be merged by `key`: null is equal to nothing, so it would be added again each time.
+
+    NaN is equal to itself in one warehouse, and to nothing in another one.
+    """
+    values = ((name, record.get(name)) for name in key)
+    missing = [
+        name
+        for name, v in values
+        if v is None or isinstance(v, (dict, list)) or (isinstance(v, float) and isnan(v))
+    ]
+    if not missing:
+        return None
+    return f"the key of the table is {', '.join(key)}, and {', '.join(missing)} is missing, null, or no single value"
 
 
 def table_columns(job: Settings, document: Checkpoint) -> Columns | None:

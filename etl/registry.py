@@ -135,8 +135,7 @@ def store(checkpoint: Any, where: str = "checkpoint") -> Any:
     uri = tables.convert(checkpoint["uri"], str, f"{where}.uri")
     if not uri:
         raise ConfigError(f'{where}.uri: expected a path or a URI, found ""')
-    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+)://", uri)
-    name = scheme[1].lower() if scheme else "file"
+    name = store_name(uri)
     try:
         made = resolve("stores", name)
     except ConfigError as error:
@@ -150,8 +149,14 @@ def store(checkpoint: Any, where: str = "checkpoint") -> Any:
     )
     checked = tables.check(checkpoint, signature, where, f"a checkpoint in a store of type {show(name)}")
     del checked["uri"]
-    place = unquote(urlsplit(uri).path) if scheme and name == "file" else uri
+    place = unquote(urlsplit(uri).path) if name == "file" and "://" in uri else uri
     return _call(partial(made, place), checked, where)
+
+
+def store_name(uri: str) -> str:
+    """Return the name of the store that a checkpoint's path or URI is for."""
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+)://", uri)
+    return scheme[1].lower() if scheme else "file"
 
 
 def _call(made: Callable[..., Any], arguments: dict[str, Any], where: str) -> Any:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 SHOWN = 10  # records, and warnings of one kind
 LOOKED_AT = 1000  # records
+DEADLINE = 10.0  # seconds: who checks a job sits in front of it
 SHOWN_COLUMNS = 100
 
 
@@ -43,8 +44,16 @@ SHOWN_COLUMNS = 100
     help='Write the columns to a new file, for `schema = "FILE"` in [warehouse]. Columns of text of which every '
     "value is a date or a timestamp are written as such.",
 )
+@click.option(
+    "--deadline",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0, min_open=True),
+    default=DEADLINE,
+    show_default=True,
+    help="Wait at most so long for a server that does not answer, whatever the job file says.",
+)
 @debug_option
-def check(job: str, limit: int, schema: Path | None) -> None:
+def check(job: str, limit: int, schema: Path | None, deadline: float) -> None:
     """Check a job file, and take its first records through the transforms. Writes and loads nothing of the job.
 
     The job as it is understood goes to standard error, and so do the columns that a load would give an empty table.
@@ -52,15 +61,16 @@ def check(job: str, limit: int, schema: Path | None) -> None:
     """
     from etl import advice, config, formats, memory
     from etl.commands.inference import infer
+    from etl.commands.patience import waiting_at_most
     from etl.commands.unused import Unused
-    from etl.errors import ConfigError, RecordError
+    from etl.errors import ConfigError, RecordError, SourceUnavailable
     from etl.records import Tells
     from etl.words import count
 
     if schema is not None and schema.exists():
         raise ConfigError(f"--write-schema: {schema} is there already; remove it, or name another file")
     definition = config.read(job)
-    pipeline = definition.pipeline()
+    pipeline = waiting_at_most(definition, deadline).pipeline()
     budget = memory.budget(pipeline.memory)
     click.echo(_describe(definition, pipeline, budget), err=True)
     for warning in advice.about_limit(budget) if pipeline.warehouse is not None else ():
@@ -70,6 +80,10 @@ def check(job: str, limit: int, schema: Path | None) -> None:
     try:
         with _warnings_shown():
             records = pipeline.check(limit)
+    except SourceUnavailable as error:
+        raise type(error)(
+            f"{error} (etl check waits for {deadline:g} s; --deadline says for how long)"
+        ) from error
     finally:  # where a record cannot be read, it says perhaps why
         for said in pipeline.source.told[:SHOWN] if isinstance(pipeline.source, Tells) else ():
             click.echo(f"found       {said}", err=True)
@@ -97,14 +111,30 @@ def check(job: str, limit: int, schema: Path | None) -> None:
         click.echo(f"warning: and {count(more, 'more record')} would not fit", err=True)
     for warning in unused.warnings()[:SHOWN] if records else ():
         click.echo(f"warning: {warning}", err=True)
+    _tell_refused(inferred.refused, pipeline.on_error)
     if (obstacle := _occupied(pipeline)) is not None:
         click.echo(f"warning: {obstacle}", err=True)
     if schema is not None:
         _write(inferred, schema)
+    if inferred.refused and pipeline.on_error == "fail":
+        raise RecordError(
+            f"{job}: a run would stop at {inferred.refused[0]}. Fix the source or the transforms, or set "
+            'on_error = "reject"'
+        )
     click.echo(
         f"{job} is right; the source's first records ({limit:,} at most) gave {count(len(records), 'record')}",
         err=True,
     )
+
+
+def _tell_refused(refused: list[str], on_error: str) -> None:
+    from etl.words import count
+
+    become = "is refused" if on_error == "fail" else "becomes a dead letter"
+    for reason in refused[:SHOWN]:
+        click.echo(f"warning: {reason}; it {become}", err=True)
+    if (more := len(refused) - SHOWN) > 0:
+        click.echo(f"warning: and {count(more, 'more record')} without a key", err=True)
 
 
 @contextmanager

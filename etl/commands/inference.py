@@ -7,14 +7,14 @@ the columns are learned as JSON has them.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from msgspec.structs import replace
 
 from etl import drift
-from etl.admission import known_types
+from etl.admission import known_types, lacks_key
 from etl.columns import Columns
 from etl.errors import EtlError
 from etl.field_types import FieldTypes
@@ -22,7 +22,7 @@ from etl.formats import SchemaWidened
 from etl.schemas.learning import Learner
 from etl.schemas.proposals import Path as Names
 from etl.schemas.proposals import Proposals
-from etl.warehouses.base import ChecksRecords, Gate, Job, KnowsColumns, Misfit, TakesFieldTypes
+from etl.warehouses.base import ChecksRecords, Gate, Job, KnowsColumns, MergesByKey, Misfit, TakesFieldTypes
 
 if TYPE_CHECKING:
     from etl.config import Job as Definition
@@ -36,12 +36,14 @@ class Inferred(NamedTuple):
     Attributes:
         columns: those that a load would give the table, the declared ones among them.
         proposed: types that some columns of text could be declared as.
-        warnings: which records would not fit, and why.
+        warnings: which records would not fit an empty table, and why.
+        refused: which records would not be taken, whatever the table holds, and why.
     """
 
     columns: Columns
     proposed: dict[Names, str]
     warnings: list[str]
+    refused: list[str] = []  # noqa: RUF012 - a NamedTuple's default, which nobody changes
 
 
 def infer(definition: Definition, pipeline: Pipeline, records: list[Record]) -> Inferred:
@@ -53,11 +55,23 @@ def infer(definition: Definition, pipeline: Pipeline, records: list[Record]) -> 
         records: as the transforms made them.
     """
     warehouse: object = pipeline.warehouse
+    refused: list[str] = []
+    if isinstance(warehouse, MergesByKey):
+        records, refused = _with_key(records, warehouse.key)
     if isinstance(warehouse, ChecksRecords):
-        return _by_gate(warehouse.gate(_job(pipeline), pipeline.format), pipeline, records)
-    if definition.warehouse is not None and definition.warehouse.get("type") == "duckdb":
-        return _by_trial(definition.warehouse, pipeline, records)
-    return _learned(records)
+        found = _by_gate(warehouse.gate(_job(pipeline), pipeline.format), pipeline, records)
+    elif definition.warehouse is not None and definition.warehouse.get("type") == "duckdb":
+        found = _by_trial(definition.warehouse, pipeline, records)
+    else:
+        found = _learned(records)
+    return found._replace(refused=refused)
+
+
+def _with_key(records: list[Record], key: Sequence[str]) -> tuple[list[Record], list[str]]:
+    """Return the records that can be merged, and why the others cannot."""
+    judged = [(record, lacks_key(record, key)) for record in records]
+    refused = [f"record {number}: {reason}" for number, (_, reason) in enumerate(judged, 1) if reason]
+    return [record for record, reason in judged if not reason], refused
 
 
 def _job(pipeline: Pipeline) -> Job:
