@@ -36,10 +36,14 @@ from etl.repeating import repeated
 from etl.shapes import MOST_KEYS, WideObjects
 from etl.transforms import Stages
 from etl.warehouses.base import KeepsLedger
-from sinks import PartWriter, SealedPart, SinkError, SinkFull, TakesFacts
+from sinks import PartWriter, SealedPart, SinkError, SinkFull, TakesFacts, UploadLost
 
 # How often a run looks at its clock and says how far it is, when its records are slow.
 TICK_SECONDS = 1.0
+
+# How often one part is pulled again because what was written of it got lost on its way. Each time costs the whole part;
+# what is lost so often is not lost by chance.
+MOST_LOST = 5
 
 
 class Engine:
@@ -69,6 +73,7 @@ class Engine:
         self._hygiene = Housekeeping(settings.pipeline, emit)
         self._table = table_columns(settings, lease.document)
         self._wide = WideObjects(self._is_wide, json_columns(settings, lease.document))
+        self._lost = 0  # how often the part got lost on its way
         self._widened: Admission | None = None  # of a part that has to be begun again with a wider schema
         self._open_part = (0, 0)  # the records and the bytes of the part that is being written
         self.stopped: str | None = None
@@ -184,7 +189,7 @@ class Engine:
             if sealed is not None:
                 self._lease.document = self._hygiene.noted(writer, self._lease.document)
             self._commit(sequence, records, sealed, letters, admission)
-        except (formats.SchemaWidened, SinkFull, CheckpointFull) as error:
+        except (formats.SchemaWidened, SinkFull, CheckpointFull, UploadLost) as error:
             self._roll_back(writer)
             self._reader.open(document.state.position)
             if isinstance(error, formats.SchemaWidened):
@@ -192,6 +197,8 @@ class Engine:
                 self._widened = admission if admission and admission.gate else None
                 if str(error):
                     self._notice(str(error))
+            elif isinstance(error, UploadLost):
+                self._pull_again(sequence, error)
             else:
                 self._sizes.shrink(error, writer.bytes if writer is not None else None)
             return
@@ -205,10 +212,27 @@ class Engine:
                 self._abort(writer)
             raise
         self._widened = None
+        self._lost = 0
         if self._pressed and sealed is not None:
             self._sizes.relieve(sealed, self._pressed)
         else:
             self._sizes.grow()
+
+    def _pull_again(self, sequence: int, error: UploadLost) -> None:
+        """Let a part that got lost on its way be pulled again, unless that has been tried often enough.
+
+        Raises:
+            SinkFailed: it has.
+        """
+        self._lost += 1
+        place = f"part {sequence} (position: {self._lease.document.state.position})"
+        if self._lost > MOST_LOST:
+            raise SinkFailed(
+                f"job {self._job.pipeline!r}, {place} was lost on its way {self._lost} times in a row, the last time: "
+                f"{error}. What was taken before it is kept; look at what stands between this machine and the storage "
+                "(a proxy, a load balancer), and run again"
+            ) from error
+        self._notice(f"{place} is pulled again: {error}")
 
     def _describe(self, writer: PartWriter, **facts: object) -> None:
         """Let an object say which part of which job it is, to people who find it in a bucket."""

@@ -9,7 +9,7 @@ Example:
 from sinks import page_cache
 from sinks.base import Hygiene, PartWriter, ReportsHygiene, SealedPart, Sink, TakesBudget, TakesFacts
 from sinks.big_file import BigFile
-from sinks.errors import PartLost, SinkError, SinkFull, SinkOccupied
+from sinks.errors import PartLost, SinkError, SinkFull, SinkOccupied, UploadLost
 from sinks.gcs_stream import GcsStream
 from sinks.null import Null
 from sinks.numbered_chunks import NumberedChunks
@@ -32,5 +32,6 @@ __all__ = [
     "SinkOccupied",
     "TakesBudget",
     "TakesFacts",
+    "UploadLost",
     "page_cache",
 ]

@@ -156,6 +156,7 @@ class PartWriter(Protocol):
 
         Raises:
             SinkFull: there is no space; the part can only be aborted.
+            UploadLost: what was written is lost; the part can only be aborted, and may be written again.
             SinkError: anything else; the part can only be aborted.
         """
 
@@ -164,6 +165,7 @@ class PartWriter(Protocol):
 
         Raises:
             SinkFull: the space ran out now; the part is not sealed and can only be aborted.
+            UploadLost: what was written is lost; the same, and it may be written again.
             SinkError: anything else; the same.
         """
 

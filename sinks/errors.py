@@ -3,6 +3,7 @@
 SinkError                 anything a sink could not do
 ├── SinkFull              no space left: abort the part, free space or write smaller parts
 ├── SinkOccupied          something that is not ours stands where a part would go
+├── UploadLost            the open part got lost on its way, by no fault of its own: abort it, write it again
 └── PartLost              a sealed part is missing or damaged
 """
 
@@ -19,6 +20,10 @@ class SinkFull(SinkError):
 
 class SinkOccupied(SinkError):
     """Something that this sink did not write, or another process, stands in the way."""
+
+
+class UploadLost(SinkError):
+    """What was written of an open part is lost, by no fault of its own: written again, it may well get through."""
 
 
 class PartLost(SinkError):

@@ -21,9 +21,9 @@ from contextlib import suppress
 from typing import Any
 
 from sinks import google_errors
-from sinks.errors import SinkError, SinkOccupied
+from sinks.errors import SinkError, SinkOccupied, UploadLost
 from sinks.gcs.client import Client
-from sinks.gcs.objects import StoredObject, explained
+from sinks.gcs.objects import Objects, StoredObject, explained
 from sinks.retry import Retry
 
 # Sent at a time, at least. Python's socket counts its timeout over a whole `sendall`; one call for 8 MiB would need a
@@ -35,6 +35,9 @@ QUICK_SECONDS = 0.1
 
 # The session is not there, any more, or was ended (499): nothing can be finalised by it.
 ENDED = frozenset({404, 410, 499})
+
+# The name of the custom metadata that tells one's own object from one that another upload put there.
+MARK = "upload"
 
 
 class Stopped(Exception):
@@ -64,6 +67,7 @@ class Session:
         self._transport = client._http  # made on first use, which two threads must not be
         self._blob = client.bucket(bucket).blob(name)
         self._client = client
+        self._objects = Objects(client, bucket, retry=retry)
         self._uri: str | None = None
         self._content_type = content_type
         self._retry = retry
@@ -96,7 +100,8 @@ class Session:
             last: whether it is all; may be empty then.
 
         Raises:
-            SinkOccupied: an object of that name exists.
+            SinkOccupied: an object of that name exists, and this upload did not make it.
+            UploadLost: the server has lost the session, and no object was made by it.
             SinkError: anything else; the session is of no use any more.
             Stopped: `stop` was called.
         """
@@ -195,15 +200,32 @@ class Session:
                 )
             self._stored = stored
         elif status in ENDED:
-            raise SinkError(
-                f"cannot write {self.place}: its upload session was lost ({status}): abort the part, and write it again"
-            )
+            self.finished = self._made()
+            if self.finished is None:
+                raise UploadLost(
+                    f"cannot write {self.place}: its upload session was lost ({status}): abort the part, and write it "
+                    "again"
+                )
         elif status == 412:
-            self.finishing = False  # what stands there is not ours, and ours never will
-            raise self._occupied()
+            self.finished = self._made()
+            if self.finished is None:
+                self.finishing = False  # what stands there is not ours, and ours never will
+                raise self._occupied()
         else:
             raise _refusal(response)
         self._uncertain = False
+
+    def _made(self) -> StoredObject | None:
+        """Return the object if this session made it: an answer that was lost may have said so.
+
+        A session that has made its object is forgotten some time later, and what asks for it is answered 404 or 410; a
+        last chunk that is sent twice may be answered 412. The name says nothing: the mark does, which the metadata
+        have that went along when the session began.
+        """
+        if not self.finishing or self.described is None:
+            return None
+        found = self._objects.find(self._blob.name)
+        return found if found is not None and found.metadata.get(MARK) == self.described.get(MARK) else None
 
     def _request(
         self,

@@ -22,7 +22,7 @@ from sinks.errors import SinkError
 from sinks.gcs import turns
 from sinks.gcs.client import Client
 from sinks.gcs.objects import Objects, StoredObject
-from sinks.gcs.session import Session
+from sinks.gcs.session import MARK, Session
 from sinks.retry import Retry
 
 # What every chunk but the last must be a multiple of, in bytes (Cloud Storage documentation, "Resumable uploads").
@@ -33,9 +33,6 @@ CHUNK_BYTES = 8 * 1024 * 1024
 
 # Custom metadata takes this much with all its names and values, in bytes (Cloud Storage documentation, "Quotas").
 METADATA_BYTES = 8 * 1024
-
-# The name of the custom metadata that tells one's own object from one that another upload put there.
-MARK = "upload"
 
 # How long an abort waits for what it need not wait for: a session that nobody finalises expires after a week.
 ABORT_SECONDS = 10.0
@@ -116,7 +113,8 @@ class Upload:
         """Take `data`; it is copied before the call returns. Waits while both chunks are full.
 
         Raises:
-            SinkOccupied: an object of that name exists.
+            SinkOccupied: an object of that name exists, and this upload did not make it.
+            UploadLost: the server has lost what was written; aborted, it may be written again.
             SinkError: anything else; the upload can only be aborted.
         """
         self._check()
@@ -143,7 +141,8 @@ class Upload:
         On return it is durable, has the length and the CRC-32C of what was written, and its metadata.
 
         Raises:
-            SinkOccupied: an object of that name exists.
+            SinkOccupied: an object of that name exists, and this upload did not make it.
+            UploadLost: the server has lost what was written; aborted, it may be written again.
             SinkError: anything else; the upload can only be aborted.
         """
         if self._stored is not None:

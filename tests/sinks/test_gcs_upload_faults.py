@@ -14,7 +14,7 @@ import pytest
 
 from etl.testing.fault_proxy import Answer, CutRequest, Drop, Fault, FaultProxy, Head, Truncate
 from etl.testing.gcs_server import GcsServer
-from sinks import SinkError, SinkOccupied, checksum
+from sinks import SinkError, SinkOccupied, UploadLost, checksum
 from sinks.gcs import Objects, StoredObject, Upload, connect
 from sinks.retry import Retry
 from tests.sinks.conftest import BUCKET, GivesUpSoon
@@ -192,10 +192,49 @@ def test_a_session_that_is_lost_is_an_error_and_leaves_nothing(
     gcs: GcsServer, proxy: FaultProxy, client: Any, status: int, nth: int
 ) -> None:
     proxy.at(nth, Answer(status))
-    with pytest.raises(SinkError, match=rf"its upload session was lost \({status}\): abort"):
+    with pytest.raises(UploadLost, match=rf"its upload session was lost \({status}\): abort"):
         upload(client)
     assert gcs.objects(BUCKET) == {}
     assert gcs.sessions() == 0
+
+
+@pytest.mark.parametrize("status", [404, 410, 412])
+def test_an_object_that_was_made_though_its_session_is_gone_is_ones_own(
+    gcs: GcsServer, proxy: FaultProxy, client: Any, status: int
+) -> None:
+    proxy.at(1, Answer(status, when="after"), of=is_last)
+    assert_right(gcs, upload(client))
+    assert [seen.method for seen in proxy.log] == ["POST", "PUT", "PUT", "PUT", "PUT", "GET", "PATCH"]
+
+
+@pytest.mark.parametrize("status", [404, 410])
+@pytest.mark.parametrize("made", [True, False])
+def test_where_the_last_answer_is_lost_and_the_session_gone_the_object_tells(
+    gcs: GcsServer, proxy: FaultProxy, client: Any, status: int, made: bool
+) -> None:
+    proxy.at(1, Drop("after" if made else "before"), of=is_last)
+    proxy.at(1, Answer(status), of=lambda head: head.headers.get("content-range") == "bytes */*")
+    if made:
+        assert_right(gcs, upload(client))
+        return
+    with pytest.raises(UploadLost):
+        upload(client)
+    assert gcs.objects(BUCKET) == {}
+    assert gcs.sessions() == 0
+
+
+@pytest.mark.parametrize("status", [404, 410, 412])
+def test_an_object_of_the_name_that_another_made_is_not_ones_own(
+    gcs: GcsServer, proxy: FaultProxy, client: Any, status: int
+) -> None:
+    made = Upload(client, BUCKET, "object", chunk_bytes=CHUNK, retry=QUICK)
+    made.write(DATA)
+    client.bucket(BUCKET).blob("object").upload_from_string(b"theirs")
+    proxy.at(1, Answer(status), of=is_last)
+    with pytest.raises(SinkOccupied if status == 412 else UploadLost):
+        made.finish()
+    made.abort()
+    assert gcs.objects(BUCKET) == {"object": 6}
 
 
 def test_a_session_that_expired_is_an_error(gcs: GcsServer, client: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,11 @@ import pytest
 from etl.checkpoint import Part, State
 from etl.errors import Fenced, StillLoading, WarehouseError
 from etl.testing.fault_proxy import Answer, CutRequest, Drop, Fault, FaultProxy, Head, Truncate
+from etl.warehouses.bigquery.staging import Staging
 from etl.warehouses.bigquery.upload import CHUNK_UNIT, chunk_bytes
 from sinks import BigFile, NumberedChunks, ReusedFile
+from sinks.gcs import connect
+from sinks.retry import Retry
 from tests.google import GoogleServers
 from tests.warehouses.bigquery_loader import Loader, encoded, inserting, looking_up, rows
 
@@ -121,6 +125,22 @@ def test_what_is_staged_already_is_taken_as_it_is(loader: Loader, staging: str) 
     assert {blob.name: blob.generation for blob in storage.list_blobs(loader.bucket)} == before
     storage.close()
     assert warehouse.load(loader.job, plan) == 7
+
+
+@pytest.mark.parametrize("status", [404, 410])
+def test_what_is_staged_and_gets_lost_on_its_way_is_sent_again(
+    loader: Loader, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    plan = loader.plan(local=True)
+    with FaultProxy(loader.servers.gcs.url) as proxy:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", proxy.url)
+        with closing(connect()) as client:
+            place = Staging(client, loader.bucket, "staged", retry=Retry(), chunk_bytes=1 << 18, reading=iter)
+            proxy.at(1, Answer(status), of=put)
+            uris = place.put(plan)
+            place.clear(plan)
+    assert len(uris) == 2
+    assert sum(seen.method == "PUT" for seen in proxy.log) == 3
 
 
 def test_what_is_staged_and_is_something_else_is_replaced(loader: Loader, staging: str) -> None:

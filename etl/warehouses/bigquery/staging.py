@@ -10,6 +10,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,10 +18,13 @@ from etl.checkpoint import Part, Plan
 from etl.errors import WarehouseError
 from etl.warehouses.bigquery.parts import blocks
 from sinks.base import SealedPart
-from sinks.errors import SinkError, SinkOccupied
+from sinks.errors import SinkError, SinkOccupied, UploadLost
 from sinks.gcs.objects import Objects, StoredObject
 from sinks.gcs.upload import Upload
 from sinks.retry import Retry
+
+# How often a part is sent again because what was sent of it got lost on its way.
+MOST_LOST = 5
 
 SUFFIXES = {"ndjson": ".ndjson", "ndjson.gz": ".ndjson.gz", "parquet": ".parquet"}
 
@@ -95,7 +99,7 @@ class Staging:
         for part in plan.parts:
             name = posixpath.join(self._prefix, tail(plan, part))
             try:
-                self._put_one(name, part.sealed, plan, there.get(name), spare)
+                self._put_in_the_end(name, part.sealed, plan, there.get(name), spare)
             except SinkError as error:
                 raise WarehouseError(
                     f"part {part.sequence} ({part.sealed.uri}) cannot be staged: {error}"
@@ -122,6 +126,15 @@ class Staging:
             return [stored for stored in self._objects.under(prefix) if ours.fullmatch(stored.name)]
         except SinkError as error:
             raise WarehouseError(f"cannot see what of plan {plan.id} is staged: {error}") from error
+
+    def _put_in_the_end(
+        self, name: str, part: SealedPart, plan: Plan, there: StoredObject | None, spare: list[bytearray]
+    ) -> None:
+        """Stage a part, and again where it got lost on its way."""
+        for _ in range(MOST_LOST):
+            with suppress(UploadLost):
+                return self._put_one(name, part, plan, there, spare)
+        return self._put_one(name, part, plan, there, spare)
 
     def _put_one(
         self, name: str, part: SealedPart, plan: Plan, there: StoredObject | None, spare: list[bytearray]

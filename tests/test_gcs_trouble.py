@@ -1,0 +1,131 @@
+"""Jobs whose parts and dead letters stay in a bucket, when Cloud Storage is in trouble that need not end a run."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import etl
+from etl import progress
+from etl.engine import MOST_LOST
+from etl.errors import SinkFailed
+from etl.testing.fault_proxy import Answer, FaultProxy, Head
+from etl.testing.gcs_server import GcsServer
+from tests.google import storage_alone
+
+BUCKET = "parts"
+RECORDS = 40
+REJECTED = {3, 4, 17, 25, 39}
+
+
+def pull(cursor: int | None = None) -> Iterator[Any]:
+    for number in range(cursor or 0, RECORDS):
+        yield etl.Mark(number)
+        yield {"number": number, "text": "x" * 2000}
+
+
+def transform(records: Iterator[Any]) -> Iterator[Any]:
+    for record in records:
+        yield etl.Reject(record, "as it is told") if record["number"] in REJECTED else record
+
+
+@dataclass
+class Place:
+    """A bucket behind a proxy, and a job that keeps its parts there."""
+
+    gcs: GcsServer
+    proxy: FaultProxy
+    notices: list[str] = field(default_factory=list)
+
+    def pipeline(self, **changes: Any) -> etl.Pipeline:
+        definition: dict[str, Any] = {
+            "source": pull,
+            "transforms": [transform],
+            "sink": {"type": "gcs_stream", "bucket": BUCKET, "prefix": "out/job.ndjson", "keep": True},
+            "checkpoint": f"gs://{BUCKET}/etl/job.json",
+            "part_records": 10,
+        }
+        return etl.Pipeline("job", **{**definition, **changes})
+
+    def run(self, **changes: Any) -> etl.Result:
+        def note(event: progress.Event) -> None:
+            if isinstance(event, progress.Notice):
+                self.notices.append(event.message)
+
+        return self.pipeline(**changes).run(listeners=[note], handle_signals=False)
+
+    def lines(self, prefix: str) -> list[Any]:
+        names = [name for name in self.gcs.objects(BUCKET) if name.startswith(prefix)]
+        texts = [(self.gcs.root / BUCKET / name).read_text() for name in names]
+        return [json.loads(line) for text in texts for line in text.splitlines()]
+
+    def assert_exactly_once(self) -> None:
+        assert Counter(record["number"] for record in self.lines("out/job/0")) == Counter(
+            set(range(RECORDS)) - REJECTED
+        )
+        assert Counter(letter["record"]["number"] for letter in self.lines("etl/job-rejects/0")) == Counter(
+            REJECTED
+        )
+        assert self.gcs.sessions() == 0
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    with storage_alone(tmp_path, BUCKET, monkeypatch) as server, FaultProxy(server.url) as proxy:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", proxy.url)
+        yield Place(server, proxy)
+
+
+# --- a session that is lost ---
+
+# The job has four parts and four parts of dead letters, each a session of its own with one request for its bytes.
+SESSIONS = 8
+
+
+def is_sent(head: Head) -> bool:
+    return head.method == "PUT" and "upload_id=" in head.path
+
+
+@pytest.mark.parametrize(("status", "when"), [(404, "before"), (410, "after")])
+@pytest.mark.parametrize("nth", range(1, SESSIONS + 1))
+def test_a_session_that_is_lost_costs_its_part_alone(place: Place, nth: int, status: int, when: Any) -> None:
+    fault = Answer(status, when=when)
+    place.proxy.at(nth, fault, of=is_sent)
+    assert place.run().stopped is None
+    assert fault.happened.is_set()
+    place.assert_exactly_once()
+    assert len(place.notices) == (when == "before")  # after: the object was made
+    assert all("is pulled again: cannot write gs://parts/" in notice for notice in place.notices)
+
+
+def test_the_job_has_as_many_sessions_as_are_lost_in_turn(place: Place) -> None:
+    place.run()
+    sent = [seen for seen in place.proxy.log if seen.method == "PUT" and "upload_id=" in seen.path]
+    assert len(sent) == SESSIONS
+
+
+def test_a_part_that_is_lost_again_and_again_ends_the_run_in_words(place: Place) -> None:
+    place.proxy.at(5, Answer(410, times=10**6), of=is_sent)
+    with pytest.raises(
+        SinkFailed, match=rf"part 3 .* was lost on its way {MOST_LOST + 1} times in a row"
+    ) as caught:
+        place.run()
+    assert "look at what stands between" in str(caught.value)
+    place.proxy.counter._waiting.clear()
+    place.run()
+    place.assert_exactly_once()
+
+
+def test_parts_that_are_lost_now_and_then_do_not_add_up(place: Place) -> None:
+    for part in range(4):  # the first two attempts of each; the third sends dead letters and records
+        for attempt in (1, 2):
+            place.proxy.at(4 * part + attempt, Answer(404), of=is_sent)
+    place.run()
+    place.assert_exactly_once()
+    assert len(place.notices) == 8 > MOST_LOST
