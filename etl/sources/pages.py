@@ -94,8 +94,8 @@ class Pages:
         overlap: how many rows before the offset to ask for again (0 to 100): one less may be removed there
             without a row being missed. Default: 1 if there is a key.
         page_param: `page`.
-        first_page: the number of the first page: 1. Of an API that counts from 0 the first page would be missing; with
-            `total_path` that is an error.
+        first_page: the number of the first page; None: 1, and where the API has a page 0 with other rows, or less rows
+            than its total, that is an error.
         cursor_param: the parameter for the cursor.
         cursor_path: the dotted path of the next cursor; the last page has none, null, false or what is empty there.
             In a body of JSON it may be an array or an object (`hits.hits.-1.sort` for Elasticsearch's search_after).
@@ -317,6 +317,8 @@ class Pages:
         with closing(self._web()) as web:
             while not ended:
                 page, date = self._asker.ask(web, place)
+                if cursor is None and place.at is None:
+                    self._asker.see_no_page_before(web, page)
                 if page.doubt and not told:
                     told = True
                     LOG.warning(

@@ -11,7 +11,7 @@ import pytest
 from paged_api import STYLES, Api, rows_of, said
 from pulling import assert_resumes_everywhere, last_cursor, pull, taken, values
 
-from etl.errors import SourceChanged, SourceError, SourceMissing
+from etl.errors import SourceChanged, SourceError, SourceMissing, SourceUnavailable
 from etl.records import Mark
 from etl.sources import Pages
 from tests.web import Answer, Request, cut
@@ -49,6 +49,16 @@ def by_cursor(api: Api, end: Any, size: int = 10) -> Callable[[Request], Answer]
         return said(
             {**document, "next": begin + size if more else end} if more or end != "absent" else document
         )
+
+    return answer
+
+
+def by_number(api: Api, size: int = 10) -> Callable[[Request], Answer]:
+    """Count pages from 1."""
+
+    def answer(request: Request) -> Answer:
+        begin = size * (int(request.query["page"]) - 1)
+        return said(api.rows[max(begin, 0) : begin + size])
 
     return answer
 
@@ -271,7 +281,9 @@ class TestLoops:
         """Page numbers and offsets beyond the end lead back to some page: that of the number 1, or modulo."""
 
         def answer(request: Request) -> Answer:
-            begin = int(request.query.get("offset", 0)) or 10 * (int(request.query.get("page", 1)) - 1)
+            begin = int(request.query.get("offset", 0)) or 10 * (
+                max(1, int(request.query.get("page", 1))) - 1
+            )
             return said(rows_of(30)[begin if begin < 30 else (begin - 30) % (10 * beyond) :][:10])
 
         with Api([]) as api:
@@ -319,7 +331,9 @@ class TestTotals:
     @pytest.mark.parametrize("style", ["offset", "page"])
     def test_rows_that_go_on_beyond_a_total_are_taken(self, style: str, total: Any, path: str) -> None:
         def answer(request: Request) -> Answer:
-            begin = int(request.query.get("offset", 0)) or 10 * (int(request.query.get("page", 1)) - 1)
+            begin = int(request.query.get("offset", 0)) or 10 * (
+                max(1, int(request.query.get("page", 1))) - 1
+            )
             return said({"rows": rows_of(25)[begin : begin + 10], "total": total})
 
         with Api([]) as api:
@@ -342,7 +356,9 @@ class TestTotals:
     @pytest.mark.parametrize("beyond", [404, 410, 416, "the last page again"])
     def test_when_all_rows_have_come_the_page_after_them_may_be_none(self, style: str, beyond: Any) -> None:
         def answer(request: Request) -> Answer:
-            begin = int(request.query.get("offset", 0)) or 10 * (int(request.query.get("page", 1)) - 1)
+            begin = int(request.query.get("offset", 0)) or 10 * (
+                max(1, int(request.query.get("page", 1))) - 1
+            )
             if begin >= 20:
                 if isinstance(beyond, int):
                     return Answer(status=beyond)
@@ -363,7 +379,9 @@ class TestTotals:
         """Some APIs give their last page for each one after it. A full one may be the last that they give."""
 
         def answer(request: Request) -> Answer:
-            begin = int(request.query.get("offset", 0)) or 10 * (int(request.query.get("page", 1)) - 1)
+            begin = int(request.query.get("offset", 0)) or 10 * (
+                max(1, int(request.query.get("page", 1))) - 1
+            )
             return said(rows[min(begin, (len(rows) - 1) // 10 * 10) :][:10])
 
         with Api([]) as api:
@@ -446,6 +464,53 @@ def test_pages_may_be_counted_from_0() -> None:
         api.faults = answer
         assert taken(source(api, style="page", first_page=0)) == rows_of(25)
         assert_resumes_everywhere(source(api, style="page", first_page=0))
+
+
+@pytest.mark.parametrize("total", [None, "total"])
+def test_an_api_that_counts_from_0_does_not_lose_its_first_page_in_silence(total: str | None) -> None:
+    def answer(request: Request) -> Answer:
+        number = int(request.query["page"])
+        return said({"rows": rows_of(25)[10 * number : 10 * number + 10], "total": 25})
+
+    with Api([]) as api:
+        api.faults = answer
+        with pytest.raises(SourceError, match="first_page"):
+            taken(source(api, style="page", records="rows", total_path=total))
+
+
+@pytest.mark.parametrize(
+    "page_0",
+    [
+        *(Answer(status=status) for status in (400, 404, 422, 500)),
+        Answer(body=b"<html>no such page"),
+        said({"error": "page must be greater than 0"}),
+        said([]),
+        said(rows_of(10)),  # it is page 1
+        said([*rows_of(11)[10:], *rows_of(9)]),  # the same, and a row has come in the meantime
+    ],
+)
+def test_an_api_that_counts_from_1_may_say_what_it_likes_of_its_page_0(page_0: Answer) -> None:
+    with Api(rows_of(25)) as api:
+        numbered = by_number(api)
+        api.faults = lambda request: page_0 if request.query["page"] == "0" else numbered(request)
+        pages = source(api, style="page", deadline=3)
+        assert taken(pages) == rows_of(25)
+        assert_resumes_everywhere(pages)
+
+
+def test_a_page_0_that_cannot_be_had_for_now_ends_the_run() -> None:
+    with Api(rows_of(25)) as api:
+        numbered = by_number(api)
+        api.faults = lambda request: Answer(status=503) if request.query["page"] == "0" else numbered(request)
+        with pytest.raises(SourceUnavailable):
+            taken(source(api, style="page", deadline=0.2))
+
+
+def test_page_0_is_not_asked_for_where_the_job_says_the_first_page() -> None:
+    with Api(rows_of(25)) as api:
+        api.faults = by_number(api)
+        assert taken(source(api, style="page", first_page=1)) == rows_of(25)
+        assert [request.query["page"] for request in api.requests] == ["1", "2", "3", "4"]
 
 
 def test_that_a_page_0_is_the_page_1_is_found(caplog: pytest.LogCaptureFixture) -> None:

@@ -196,7 +196,8 @@ class TestCircles:
                 SourceError, match="the same rows as the page before: does the API take the parameters"
             ):
                 taken(source(api, path, key=key, **names))
-            assert len(api.requests) == (7 if key else 2)
+            asked_for_page_0 = path == "page"
+            assert len(api.requests) == (7 if key else 2) + asked_for_page_0
 
     def test_rows_that_are_all_alike_are_no_circle(self) -> None:
         with Api([{"id": 1, "updated_at": ""}] * 35) as api:

@@ -48,7 +48,9 @@ def test_a_form_is_sent_with_each_page() -> None:
         assert taken(pages) == rows_of(25)
         assert_resumes_everywhere(pages)
         assert {r.headers["content-type"] for r in api.requests} == {"application/x-www-form-urlencoded"}
-        assert parse_qs(api.requests[1].body.decode()) == {
+        asked = [parse_qs(request.body.decode()) for request in api.requests]
+        assert [form["page"] for form in asked[:3]] == [["1"], ["0"], ["2"]]
+        assert asked[2] == {
             "q": ["a b&c"],
             "all": ["true"],
             "page": ["2"],

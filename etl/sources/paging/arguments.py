@@ -23,7 +23,7 @@ STYLES = ("offset", "page", "cursor", "next_link", "link_header")
 # What belongs to some styles only, with its default; ...: it must be given.
 _OF_STYLE: dict[str, dict[str, Any]] = {
     "offset": {"offset_param": "offset", "overlap": None, "end_statuses": ()},
-    "page": {"page_param": "page", "first_page": 1, "end_statuses": ()},
+    "page": {"page_param": "page", "first_page": None, "end_statuses": ()},
     "cursor": {
         "cursor_param": ...,
         "cursor_path": ...,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from etl.errors import ErrorPage, SourceError, SourceMissing
+from etl.errors import ErrorPage, SourceError, SourceMissing, SourceStopped, SourceUnavailable
 from etl.sources.json_decoder import DECODER, Decoder
 from etl.sources.paging import answers, errors, formats, links
 from etl.sources.paging.answers import Page
@@ -16,7 +16,7 @@ from etl.sources.paging.requests import Requests
 from etl.sources.paging.rows import Sieve
 from etl.sources.paging.since import Times
 from etl.sources.paging.styles import Style, all_are_there
-from etl.sources.web import Web
+from etl.sources.web import PASSING, Web
 from etl.sources.web_answers import Answer, Trouble, ungzipped
 from etl.sources.web_session import waits_for
 
@@ -24,6 +24,9 @@ _NO_CONTENT = 204
 _GZIP = b"\x1f\x8b\x08"  # RFC 1952, section 2.3.1; no text begins so
 # A page that is asked for after all rows have come may be answered so: it is not there (RFC 9110: 404, 410, 416).
 _NOT_THERE = (404, 410, 416)
+# A page that cannot be there may be answered with whatever error, 500 among them, which many programs give where they
+# count on from a number below 0; those that tell of a busy server are waited for.
+_REFUSED = tuple(status for status in range(400, 600) if status == 500 or status not in PASSING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,8 +78,13 @@ class Asker:
     page_size: int | None
     decoder: Decoder = DECODER
 
-    def ask(self, web: Web, place: PagePlace) -> tuple[Page, str]:
+    def ask(self, web: Web, place: PagePlace, none: tuple[int, ...] = ()) -> tuple[Page, str]:
         """Return the page at a place, and the date in the answer's header.
+
+        Args:
+            web: makes the requests.
+            place: where the page is.
+            none: further statuses that say that there are no rows.
 
         Raises:
             SourceError: there is none, or the API says that something is wrong.
@@ -84,7 +92,7 @@ class Asker:
         asked = self.style.ask(place.at)
         sent = self.requests.of(asked, self.times.params(place.since) if self.times else {})
         where = web.shown(f"{self.requests.url} ({asked.words})")
-        beyond = self._beyond(place)
+        beyond = (*self._beyond(place), *none)
         pages: list[Page] = []
         failures: list[SourceError] = []  # which no other attempt changes
 
@@ -125,6 +133,36 @@ class Asker:
         if failures:
             raise failures[-1]
         return pages[0], answer.headers.get("Date", "")
+
+    def see_no_page_before(self, web: Web, page: Page) -> None:
+        """Refuse to begin with page 1 where the API counts from 0: the rows of its page 0 would be missing.
+
+        It costs one request. An API that counts from 1 refuses its page 0, has no rows there, or gives its page 1.
+        Where it says how many rows there are, missing ones are found at the end.
+
+        Args:
+            web: makes the requests.
+            page: the first page.
+
+        Raises:
+            SourceError: there is such a page, with other rows; or it cannot be found out now.
+        """
+        at = self.style.before_first
+        if at is None or page.total is not None or not page.rows:
+            return
+        hasty = replace(self, reading=replace(self.reading, waits=False))
+        try:
+            found, _ = hasty.ask(web, PagePlace(at=at), _REFUSED)
+        except (SourceUnavailable, SourceStopped):
+            raise
+        except SourceError:
+            return  # it is no page
+        alike = sum(row in page.rows for row in found.rows)
+        if 2 * alike < len(found.rows):
+            raise SourceError(
+                f"{found.where}: it has rows that are not on page {at + 1}, so that the API seems to count its pages "
+                f"from {at}: set first_page = {at}; or first_page = {at + 1} to begin with page {at + 1} nevertheless"
+            )
 
     def _beyond(self, place: PagePlace) -> tuple[int, ...]:
         """Return the statuses that say of this page that it lies beyond the last one; the first page cannot."""

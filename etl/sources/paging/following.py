@@ -52,6 +52,7 @@ class Cursor:
     any_json: bool
     scroll: bool
     name: str = "cursor"
+    before_first: None = None
     shifts: bool = False
     may_stay: bool = True
     looks_back: bool = True
@@ -146,6 +147,7 @@ class Link:
     path: str | None
     first: str
     secrets: dict[str, str]
+    before_first: None = None
     shifts: bool = False
     may_stay: bool = False
     looks_back: bool = True

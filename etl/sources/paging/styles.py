@@ -17,6 +17,9 @@ from etl.errors import SourceError
 from etl.sources.paging.answers import Page
 from etl.sources.paging.place import PagePlace
 
+# The number of the first page, where the job does not say it.
+_FIRST = 1
+
 Param = str | int | list[Any] | dict[str, Any]
 
 
@@ -55,6 +58,10 @@ class Style(Protocol):
     def looks_back(self) -> bool:
         """Whether the next pull begins with the page that was the last one of this."""
 
+    @property
+    def before_first(self) -> int | None:
+        """Where a page would be that is missed if the first one was guessed wrong; None: nothing was guessed."""
+
     def ask(self, at: Any) -> Asked:
         """Return what to ask for the page at `at`; None: the first one."""
 
@@ -85,6 +92,7 @@ class Offset:
     name: str = "offset"
     shifts: bool = True
     may_stay: bool = False
+    before_first: None = None
 
     @property
     def looks_back(self) -> bool:
@@ -118,19 +126,28 @@ class Number:
 
     Args:
         param: the parameter's name.
-        first: the first page's number.
+        first: the first page's number; None: the job does not say it, and it is 1.
     """
 
     param: str
-    first: int
+    first: int | None
     name: str = "page"
     shifts: bool = True
     may_stay: bool = False
     looks_back: bool = True
 
+    @property
+    def before_first(self) -> int | None:
+        """It is page 0, where the job does not say with which number pages begin."""
+        return _FIRST - 1 if self.first is None else None
+
+    @property
+    def _begins(self) -> int:
+        return _FIRST if self.first is None else self.first
+
     def ask(self, at: Any) -> Asked:
         """Name the page by its number."""
-        number = _number(at, self.first)
+        number = _number(at, self._begins)
         return Asked({self.param: number}, f"page {number}")
 
     def leads_on(self, _document: Any, /) -> bool:
@@ -139,10 +156,10 @@ class Number:
 
     def follow(self, place: PagePlace, page: Page) -> tuple[PagePlace, bool]:
         """Count on; the end is a page without rows, or a short one that reaches the total."""
-        at = _number(place.at, self.first)
+        at = _number(place.at, self._begins)
         if not page.rows:
             _whole(place.rows, page)
-            if at == self.first:
+            if at == self._begins:
                 return place, True
             # the page before may not have been full: the next pull looks at it again
             last = place.previous
