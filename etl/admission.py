@@ -171,9 +171,8 @@ def json_columns(job: Settings, document: Checkpoint) -> set[str]:
         return set()
     columns = warehouse.columns(Job.of(document, job.fingerprint)) or ()
     there = {column.name for column in columns}
-    cast = {
-        name for name, type_ in _made(job.transforms).items() if type_.name == "json" and name not in there
-    }
+    known = known_types(job.source, job.transforms)()
+    cast = {name for name, type_ in known.items() if type_.name == "json" and name not in there}
     return cast | {column.name for column in columns if column.type == "JSON" and column.mode != "REPEATED"}
 
 

@@ -227,11 +227,22 @@ def test_what_is_declared_stays_as_it_is(folder: Path) -> None:
     assert tree(found.columns) == {"day": "STRING", "later": "FLOAT", "n": "INTEGER"}
 
 
-@pytest.mark.parametrize("warehouse", [DUCKDB, BIGQUERY], ids=["DuckDB", "BigQuery"])
-def test_what_is_cast_to_json_is_json_as_in_a_run(folder: Path, warehouse: str) -> None:
+@pytest.mark.parametrize(
+    ("warehouse", "format", "type_"),
+    [
+        (DUCKDB, "ndjson", "JSON"),
+        (DUCKDB, "parquet", "JSON"),
+        (BIGQUERY, "ndjson", "JSON"),
+        (BIGQUERY, "parquet", "RECORD"),  # BigQuery takes no JSON out of Parquet
+    ],
+)
+def test_what_is_cast_to_json_is_what_a_run_makes_of_it(
+    folder: Path, warehouse: str, format: str, type_: str
+) -> None:
     cast = '\n[cast]\nv = "json"\n'
-    found = inferred(folder, [{"v": {"a": 1}}], warehouse=warehouse + cast)
-    assert [(column.name, column.type) for column in found.columns] == [("v", "JSON")]
+    text = f'format = "{format}"\n{JOB}'
+    found = inferred(folder, [{"v": {"a": 1}}], text=text, warehouse=warehouse + cast)
+    assert [(column.name, column.type) for column in found.columns] == [("v", type_)]
 
 
 def test_a_frozen_table_takes_no_fields_that_are_not_declared(folder: Path) -> None:
