@@ -37,7 +37,7 @@ class Commands(click.Group):
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
             ctx.exit(AGAIN)
-        except Exception as error:  # the last place where it can be told in words
+        except (Exception, SystemExit) as error:  # the last place where it can be told in words
             ctx.exit(tell(ctx, error))
 
 

@@ -242,7 +242,7 @@ def load_function(target: str, where: str) -> Callable[..., Any]:
         raise ConfigError(
             f"{where}: there is no module {error.name!r} beside the job file ({sys.path[0]}) or installed"
         ) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(f"{where}: {_failed_import(module_name, error)}") from error
     function: Any = module
     for name in attribute.split("."):
@@ -258,7 +258,7 @@ def load_function(target: str, where: str) -> Callable[..., Any]:
     return function  # type: ignore[no-any-return]  # callable, which is all that is known
 
 
-def _failed_import(module: str, error: Exception) -> str:
+def _failed_import(module: str, error: BaseException) -> str:
     """Say where in the user's module the import failed."""
     if isinstance(error, SyntaxError):
         place = f"{error.filename}, line {error.lineno}"

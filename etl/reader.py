@@ -78,7 +78,7 @@ class Reader:
         # The one flag that is looked at for each record; set last, cleared first, so that nothing is missed.
         self._attention = False
         self._nudging = False
-        self.failure: Exception | None = None
+        self.failure: BaseException | None = None
         self.unavailable: SourceError | None = None
 
     @property
@@ -160,7 +160,7 @@ class Reader:
             self.close()
         except (EtlError, SinkError):
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self.failure = error
             if self._nudging:
                 raise
@@ -253,7 +253,7 @@ class Reader:
         items, self._items = getattr(self, "_items", None), None
         try:
             close_iterator(items)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise SourceError(
                 f"the source {self._name} failed while it was closed: {describe(error)}"
             ) from error

@@ -74,12 +74,13 @@ class Stages:
                 break
             except (EtlError, SinkError):
                 raise
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 reader = stage.reader
                 if error is reader.failure:
                     raise
-                if last is None or last.record is None:
-                    instead = ', or set on_error = "reject"' if last is None else ""
+                ends = isinstance(error, SystemExit)  # the program, which is no fault of a record
+                if ends or last is None or last.record is None:
+                    instead = ', or set on_error = "reject"' if last is None and not ends else ""
                     raise TransformError(
                         f"transform {stage.name} failed at record {reader.number} (position: {reader.position}): "
                         f"{describe(error)}{_raised_at(error, stage.transform)}; fix it and run again{instead}"

@@ -44,7 +44,7 @@ def debug_option(function: Function) -> Function:
     return option(function)
 
 
-def tell(context: click.Context, error: Exception) -> int:
+def tell(context: click.Context, error: BaseException) -> int:
     """Print an error on standard error, as one block without a traceback, and return the exit code for it."""
     from etl.errors import ConfigError, EtlError, Fenced
     from sinks.errors import SinkError
