@@ -1,7 +1,8 @@
 """What Google's clients raise: which of it may pass by itself, and what it means in words.
 
-A status is looked at, never a message: 408, 429 and 5xx, and connections that break, are tried again (Cloud
-Storage documentation, "Retry strategy"; BigQuery documentation, "Error messages"); all others are not.
+Statuses and reasons are looked at, never a message: 408, 429 and 5xx, rate limits that come with 403, and connections
+that break, are tried again (Cloud Storage documentation, "Retry strategy", "HTTP status and error codes for JSON";
+BigQuery documentation, "Error messages"); all others are not. A message only decides which next step is told.
 """
 
 from __future__ import annotations
@@ -9,6 +10,58 @@ from __future__ import annotations
 import re
 
 PASSING = frozenset({408, 429, 500, 502, 503, 504})
+
+# Refusals (403) that pass, too.
+PASSING_REASONS = frozenset({"rateLimitExceeded", "userRateLimitExceeded"})
+
+# What a refusal says besides its status, and what to do about it; the first that is found counts.
+_STEPS = (
+    (
+        re.compile(r"vpcServiceControls|VPC Service Controls"),
+        "a perimeter of VPC Service Controls is in the way: run inside it, or have the account let in (an ingress or "
+        "egress rule); who administers it finds the request by the identifier",
+    ),
+    (
+        re.compile(r"Cloud KMS|cloudkms|KMS key", re.IGNORECASE),
+        "the key of Cloud KMS cannot be used: enable its version, and give the service account that is named (of "
+        "BigQuery, or of Cloud Storage) roles/cloudkms.cryptoKeyEncrypterDecrypter on it",
+    ),
+    (
+        re.compile(r"retentionPolicyNotMet|retention policy|retention period", re.IGNORECASE),
+        "the bucket's retention policy keeps the object: wait until its time is over, or use a bucket without one",
+    ),
+    (
+        re.compile(
+            r"objectUnderActiveHold|active (event-based |temporary )?hold|under active", re.IGNORECASE
+        ),
+        "a hold keeps the object: release it, or use a bucket without default holds",
+    ),
+    (
+        re.compile(r"accountDisabled|billing account|billing has not been enabled", re.IGNORECASE),
+        "the project's billing is off: enable billing for it",
+    ),
+)
+
+
+def step_of(said: str) -> str | None:
+    """Say what to do about a refusal that says more than its status or reason does; None: it does not.
+
+    Args:
+        said: its reason and its message.
+    """
+    return next((step for pattern, step in _STEPS if pattern.search(said)), None)
+
+
+def reason_of(error: BaseException) -> str:
+    """Return the reason that a Google service gives for refusing a request; empty: none."""
+    errors = getattr(error, "errors", None)  # google.api_core.exceptions
+    if not errors:
+        try:
+            errors = error.response.json()["error"]["errors"]  # type: ignore[attr-defined]
+        except (AttributeError, KeyError, TypeError, ValueError):
+            return ""
+    first = errors[0] if isinstance(errors, (list, tuple)) and errors else None
+    return str(first.get("reason") or "") if isinstance(first, dict) else ""
 
 
 def status_of(error: BaseException) -> int | None:
@@ -28,7 +81,7 @@ def passing(error: BaseException) -> bool:
 
     status = status_of(error)
     if status is not None:
-        return status in PASSING
+        return status in PASSING or reason_of(error) in PASSING_REASONS
     if isinstance(error, google.auth.exceptions.GoogleAuthError) and error.retryable:
         return True
     return unanswered(error)
@@ -112,6 +165,12 @@ def _reason(error: BaseException, needs: str) -> str:
     status = status_of(error)
     if status == 401:
         return f"the credentials are not accepted ({said}): log in again, or look at the service account"
+    if (
+        status is not None
+        and status not in PASSING
+        and (step := step_of(f"{reason_of(error)} {said}")) is not None
+    ):
+        return f"it is refused ({said}); {step}, and run again"
     if status == 403:
         wanted = f" {needs}" if needs else " it"
         return f"permission denied ({said}); give the account{wanted}"

@@ -17,7 +17,8 @@ from etl.testing.fault_proxy import Answer, FaultProxy
 from etl.warehouses.base import Job, Misfit
 from etl.warehouses.bigquery import BigQuery
 from etl.warehouses.bigquery import errors as bigquery_errors
-from etl.warehouses.bigquery.jobs import Outcome, label, outcome
+from etl.warehouses.bigquery.jobs import label, outcome
+from etl.warehouses.bigquery.reasons import Outcome
 from tests.google import LOCATION, GoogleServers
 from tests.warehouses.bigquery_loader import BUDGET, Loader, inserting, looking_up, rows
 

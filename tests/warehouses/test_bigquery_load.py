@@ -18,7 +18,7 @@ from etl.errors import Fenced, LoadFailed, LoadMismatch, StillLoading, Warehouse
 from etl.testing.fault_proxy import Answer, Delay, Drop, Truncate
 from etl.warehouses import base
 from etl.warehouses.bigquery import BigQuery
-from etl.warehouses.bigquery import jobs as bigquery_jobs
+from etl.warehouses.bigquery.reasons import REASONS, Outcome, Reason
 from tests.google import LOCATION, GoogleServers
 from tests.warehouses.bigquery_loader import (
     COLUMNS,
@@ -266,7 +266,7 @@ def put_back(loader: Loader, plan: Plan) -> None:
 def test_a_failure_that_passes_takes_the_next_id_so_many_times(
     loader: Loader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bigquery_jobs, "PASSING", frozenset({"invalid"}))
+    monkeypatch.setitem(REASONS, "invalid", Reason(Outcome.PASSING, "run again later"))
     monkeypatch.setattr("etl.warehouses.bigquery.attempts.TRIES", 2)
     plan = of_missing_object(loader)
     with pytest.raises(WarehouseError, match="may pass by itself: run again later"):
@@ -276,7 +276,7 @@ def test_a_failure_that_passes_takes_the_next_id_so_many_times(
 
 
 def test_the_next_run_goes_on_with_the_next_id(loader: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bigquery_jobs, "PASSING", frozenset({"invalid"}))
+    monkeypatch.setitem(REASONS, "invalid", Reason(Outcome.PASSING, "run again later"))
     monkeypatch.setattr("etl.warehouses.bigquery.attempts.TRIES", 1)
     plan = of_missing_object(loader)
     with pytest.raises(WarehouseError):
@@ -291,7 +291,7 @@ def test_the_next_run_goes_on_with_the_next_id(loader: Loader, monkeypatch: pyte
 def test_what_somebody_must_mend_is_told_at_once_and_tried_by_the_next_run(
     loader: Loader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bigquery_jobs, "WAITING", {"invalid": "fix the bucket"})
+    monkeypatch.setitem(REASONS, "invalid", Reason(Outcome.WAITING, "fix the bucket"))
     plan = of_missing_object(loader)
     with pytest.raises(WarehouseError, match="nothing was loaded: fix the bucket") as raised:
         loader.warehouse.load(loader.job, plan)
@@ -316,7 +316,7 @@ def test_whoever_leaves_does_not_try_requests_again(loader: Loader, which: Any, 
 def test_whoever_leaves_does_not_pause_before_the_next_id(
     loader: Loader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bigquery_jobs, "PASSING", frozenset({"invalid"}))
+    monkeypatch.setitem(REASONS, "invalid", Reason(Outcome.PASSING, "run again later"))
     plan = of_missing_object(loader)
     loader.warehouse.leave()
     with pytest.raises(StillLoading, match="was not tried again"):

@@ -27,10 +27,10 @@ def head_and_body(answer: Answer) -> tuple[bytes, bytes]:
     """Return what is sent in place of the server's answer."""
     phrase = http.client.responses.get(answer.status, "")
     usual, name = REASONS.get(answer.status, ("backendError", "UNKNOWN"))
-    message = f"{phrase} (the fault proxy answers)"
+    message = answer.message or f"{phrase} (the fault proxy answers)"
     reason = {"domain": "global", "reason": answer.reason or usual, "message": message}
     error = {"code": answer.status, "message": message, "errors": [reason], "status": name}
-    body = json.dumps({"error": error}).encode()
+    body = json.dumps({"error": error} if answer.body is None else answer.body).encode()
     headers = {
         "Content-Type": "application/json; charset=UTF-8",
         "Content-Length": str(len(body)),

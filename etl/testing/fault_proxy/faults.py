@@ -85,6 +85,8 @@ class Answer(Fault):
         times: How many requests are answered so: this one and those that follow it.
         when: With `after`, the server has done what was asked for, and its answer is thrown away.
         reason: The reason in the error body; the usual one of that status when not given.
+        message: The message in the error body; one that names the proxy when not given.
+        body: The whole body, as JSON, in place of an error; with status 200 a service's own words.
     """
 
     status: int
@@ -92,6 +94,8 @@ class Answer(Fault):
     times: int = 1
     when: When = "before"
     reason: str | None = None
+    message: str | None = None
+    body: Mapping[str, object] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

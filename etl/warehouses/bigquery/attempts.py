@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from etl.errors import WarehouseError
-from etl.warehouses.bigquery.jobs import TRIES, Jobs, Outcome, burns, outcome, said, until_when
+from etl.warehouses.bigquery.jobs import TRIES, Jobs, burns, outcome
+from etl.warehouses.bigquery.reasons import Outcome, said, step_for
 
 
 def _never(_: Any) -> bool:
@@ -84,7 +85,7 @@ class Task:
                 continue
             if result is Outcome.WAITING:
                 raise WarehouseError(
-                    f"job {name} {self.title} failed ({said(found)}); {self.nothing}: {until_when(found)}"
+                    f"job {name} {self.title} failed ({said(found)}); {self.nothing}: {step_for(found)}"
                 )
             tries += 1
             if result is Outcome.LASTING and tries >= self.again:
@@ -92,7 +93,7 @@ class Task:
             if tries == TRIES:
                 raise WarehouseError(
                     f"job {name} failed, as {TRIES - 1} before it ({said(found)}); {self.nothing}, and it may pass by "
-                    "itself: run again later"
+                    f"itself: {step_for(found)}"
                 )
             jobs.pause(tries)
         raise AssertionError  # never reached: the loop has no end

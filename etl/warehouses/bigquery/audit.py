@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from etl.warehouses.base import Audit, Loaded
-from etl.warehouses.bigquery.jobs import Jobs, Outcome, outcome
+from etl.warehouses.bigquery.jobs import Jobs, outcome
+from etl.warehouses.bigquery.reasons import Outcome
 from etl.warehouses.bigquery.table import Table, TableOptions
 
 # A job that creates its table is older than that (BigQuery documentation, "Quotas and limits", load jobs: 6 hours).

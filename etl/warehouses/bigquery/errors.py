@@ -19,6 +19,7 @@ import orjson
 from etl.checkpoint import Part, Plan
 from etl.warehouses.base import Gate, Misfit
 from etl.warehouses.bigquery.parts import text
+from etl.warehouses.bigquery.reasons import said, step_for
 from sinks.base import SealedPart
 
 # So many rows are named; there may be more.
@@ -48,21 +49,14 @@ def explain(job: Any, plan: Plan, read: Read, gate: Callable[[], Gate]) -> str:
     found = list(_told(job, plan, read))
     if not any(" row " in each for each in found):
         found = list(islice(_looked_through(plan, read, gate), MOST)) or found
-    result = job.error_result or {}
     if not found:
-        message = " ".join(str(result.get("message") or "BigQuery does not say why").split())
-        found = [f"{result.get('reason') or 'no reason'}: {message[:500]}"]
+        found = [said(job)]
     parts = f"{plan.parts[0].sequence} to {plan.parts[-1].sequence}"
     if len(plan.parts) == 1:
         parts = str(plan.parts[0].sequence)
-    hint = (
-        "somebody cancelled it; `etl run --retry-failed JOB` loads it again"
-        if result.get("reason") == "stopped"
-        else "fix the cause (the transform, or the table's schema), then `etl run --retry-failed JOB`"
-    )
     return (
         f"job {job.job_id} cannot load part{'s' if len(plan.parts) > 1 else ''} {parts}: {'; '.join(found)}. "
-        f"Nothing of it was loaded: {hint}"
+        f"Nothing of it was loaded: {step_for(job)}"
     )
 
 

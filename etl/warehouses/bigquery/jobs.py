@@ -14,44 +14,18 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from enum import Enum
 from typing import Any
 
 from etl.checkpoint import Plan
 from etl.errors import StillLoading, WarehouseError
+from etl.warehouses.bigquery import reasons
+from etl.warehouses.bigquery.reasons import Outcome, outcome_of
 from sinks import google_errors
-from sinks.google_errors import status_of
+from sinks.google_errors import reason_of, status_of
 from sinks.retry import Retry
 
 # google-cloud-bigquery has types for some of what is used here.
 Client = Any
-
-# BigQuery documentation, "Error messages": what it says to try again. A job that failed so needs a new id; a
-# request that is refused so (rateLimitExceeded comes with status 403) did nothing.
-PASSING = frozenset(
-    {
-        "backendError",
-        "badGateway",
-        "internalError",
-        "jobBackendError",
-        "jobInternalError",
-        "jobRateLimitExceeded",
-        "rateLimitExceeded",
-        "tableUnavailable",
-        "timeout",
-    }
-)
-QUOTA = "quotaExceeded"
-
-# What has nothing to do with the plan, and lasts until somebody does something: the next run takes the next id.
-WAITING = {
-    QUOTA: (
-        "run again when the quota is free again (a day after the jobs that used it up), with a lower "
-        "`daily_operations`"
-    ),
-    "accessDenied": "give the account that runs it roles/bigquery.dataEditor, and the right to read the bucket",
-    "billingNotEnabled": "enable billing for the project",
-}
 
 # How often one call submits a plan again after failures that pass; each counts against the table's daily quota.
 TRIES = 5
@@ -72,15 +46,6 @@ PAGE = 1000
 BURNT = "etl_burnt"
 
 
-class Outcome(Enum):
-    """What became of a job that is done."""
-
-    LOADED = "loaded"
-    PASSING = "failed, and may succeed under another id"
-    WAITING = "failed, and may succeed under another id when somebody has fixed what is not the plan's fault"
-    LASTING = "failed, and will again"
-
-
 class SessionLost(ConnectionError):
     """An upload's session is gone: whether its job exists is to be looked up; if not, it is begun again."""
 
@@ -99,24 +64,7 @@ def job_id(pipeline: str, plan: Plan, attempt: int, kind: str = "a") -> str:
 
 def outcome(job: Any) -> Outcome:
     """Say what became of a job that is done; `errors` without an `error_result` are no failure."""
-    if job.error_result is None:
-        return Outcome.LOADED
-    reason = job.error_result.get("reason")
-    if reason in WAITING:
-        return Outcome.WAITING
-    return Outcome.PASSING if reason in PASSING else Outcome.LASTING
-
-
-def until_when(job: Any) -> str:
-    """Say what a job waits for whose outcome is WAITING."""
-    return WAITING[job.error_result["reason"]]
-
-
-def said(job: Any) -> str:
-    """Return what a failed job says of itself, in one line: reason and message."""
-    result = job.error_result or {}
-    message = " ".join(str(result.get("message") or "it does not say why").split())
-    return f"{result.get('reason') or 'no reason'}: {message[:500]}"
+    return Outcome.LOADED if job.error_result is None else outcome_of(reasons.reason_of(job))
 
 
 def burns(job: Any, mark: str) -> bool:
@@ -126,14 +74,7 @@ def burns(job: Any, mark: str) -> bool:
 
 def passing(error: BaseException) -> bool:
     """Say whether a request may succeed when it is sent again."""
-    return google_errors.passing(error) or reason_of(error) in PASSING
-
-
-def reason_of(error: BaseException) -> str:
-    """Return the reason that BigQuery gives for refusing a request; empty: none."""
-    errors = getattr(error, "errors", None)
-    first = errors[0] if isinstance(errors, (list, tuple)) and errors else None
-    return str(first.get("reason") or "") if isinstance(first, dict) else ""
+    return google_errors.passing(error) or outcome_of(reason_of(error)) is Outcome.PASSING
 
 
 @contextmanager
@@ -149,9 +90,11 @@ def explained(what: str, *, needs: str = "") -> Iterator[None]:
     except Exception as error:
         if not google_errors.known(error):
             raise
-        if reason_of(error) == QUOTA:
+        reason, said = reason_of(error), google_errors.words(error)
+        why = reasons.TOLD.get(reason) or (reasons.special_step(said) and "it is refused")
+        if why and not passing(error):
             raise WarehouseError(
-                f"cannot {what}: a quota is used up ({google_errors.words(error)}); nothing was lost: {WAITING[QUOTA]}"
+                f"cannot {what}: {why} ({said}); nothing was lost: {reasons.step_of(reason, said)}"
             ) from error
         raise WarehouseError(google_errors.explain(error, what, needs=needs)) from error
 

@@ -23,8 +23,9 @@ from etl.warehouses.base import Job
 from etl.warehouses.bigquery import making
 from etl.warehouses.bigquery.adoption import adopt_merge
 from etl.warehouses.bigquery.attempts import Task
-from etl.warehouses.bigquery.jobs import TRIES, Jobs, job_id, label, said
+from etl.warehouses.bigquery.jobs import TRIES, Jobs, job_id, label
 from etl.warehouses.bigquery.merge import LEDGER, LEDGER_COLUMNS, ORDER, Merge
+from etl.warehouses.bigquery.reasons import said, step_for
 from etl.warehouses.bigquery.table import Table
 
 # BigQuery remembers jobs, and with them ids that are taken, for six months; a script does not run twice after that.
@@ -109,7 +110,7 @@ class Merging:
         def refused(found: Any) -> Exception:
             return LoadFailed(
                 f"job {found.job_id} cannot merge plan {self.plan.id} into {self.table.options}: {said(found)}. "
-                "Nothing of it was merged: fix the cause, then `etl run --retry-failed JOB`"
+                f"Nothing of it was merged: {step_for(found)}"
             )
 
         return Task(

@@ -24,7 +24,8 @@ from etl.warehouses.base import Job
 from etl.warehouses.bigquery import making
 from etl.warehouses.bigquery.adoption import adopt_exchange
 from etl.warehouses.bigquery.attempts import Task
-from etl.warehouses.bigquery.jobs import Jobs, label, said
+from etl.warehouses.bigquery.jobs import Jobs, label
+from etl.warehouses.bigquery.reasons import said
 from etl.warehouses.bigquery.table import Table, TableOptions
 
 # How long a new table outlives the last day on which something was loaded into it.
