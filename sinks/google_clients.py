@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from sinks import google_errors
 from sinks.errors import SinkError
+from sinks.retry import Retry
 
 C = TypeVar("C")
 
@@ -45,7 +46,7 @@ def made(make: Callable[[], C], *, service: str, emulator: str, deadline: float)
 
     def look() -> None:
         try:
-            found.append(make())
+            found.append(Retry(deadline=deadline).call(make, passing=google_errors.passing))
         except Exception as error:  # raised below, in the thread that asked
             failed.append(error)
 

@@ -42,6 +42,27 @@ _STEPS = (
     ),
 )
 
+# What a token server refuses, and what to do about it.
+_LOG_IN = "log in again, or look at the service account"
+_TOKEN_STEPS = (
+    (
+        re.compile(r"Invalid JWT Signature", re.IGNORECASE),
+        "its key was deleted, or is another account's: make a new key",
+    ),
+    (
+        re.compile(r"short-lived token|iat and exp|reasonable timeframe", re.IGNORECASE),
+        "the clock of this machine is wrong: set it (by NTP), and run again",
+    ),
+    (
+        re.compile(r"account not found|account.{0,20}(deleted|disabled)", re.IGNORECASE),
+        "the service account is gone or disabled: enable it, or use another one",
+    ),
+    (
+        re.compile(r"expired or revoked|invalid_rapt|reauth"),
+        "run `gcloud auth application-default login` again",
+    ),
+)
+
 
 def step_of(said: str) -> str | None:
     """Say what to do about a refusal that says more than its status or reason does; None: it does not.
@@ -79,12 +100,38 @@ def passing(error: BaseException) -> bool:
     """Say whether the same request may succeed when it is sent again."""
     import google.auth.exceptions
 
+    if isinstance(error, google.auth.exceptions.GoogleAuthError):
+        return _token_may_come(error)
     status = status_of(error)
     if status is not None:
         return status in PASSING or reason_of(error) in PASSING_REASONS
-    if isinstance(error, google.auth.exceptions.GoogleAuthError) and error.retryable:
-        return True
     return unanswered(error)
+
+
+def _token_may_come(error: BaseException) -> bool:
+    """Say whether credentials that could not be renewed may be renewed later.
+
+    google.auth says so of some answers, and not of others that are no better: a metadata server that does not answer,
+    the page of a proxy in the token server's place. What a token server refuses, it says in JSON (RFC 6749, section
+    5.2); that is for good.
+    """
+    import google.auth.exceptions
+
+    if getattr(error, "retryable", False):
+        return True
+    said = error.args[0] if error.args else ""
+    if isinstance(said, google.auth.exceptions.TransportError):  # of the metadata server
+        return _token_may_come(said)
+    answer = error.args[1] if len(error.args) > 1 else None
+    if isinstance(error, google.auth.exceptions.TransportError):
+        status = getattr(answer, "status", None)
+        return status is None or status in PASSING
+    if not isinstance(error, google.auth.exceptions.RefreshError):
+        return False
+    refusal = answer.get("error") if isinstance(answer, dict) else None
+    if isinstance(refusal, dict):  # as Google's other services say it
+        return refusal.get("code") in PASSING
+    return answer is None and isinstance(said, str) and (not said.strip() or said.lstrip().startswith("<"))
 
 
 def unanswered(error: BaseException) -> bool:
@@ -95,6 +142,8 @@ def unanswered(error: BaseException) -> bool:
     import requests
     import urllib3.exceptions
 
+    if isinstance(error, google.auth.exceptions.TransportError):
+        return _token_may_come(error)
     broken = (
         requests.exceptions.ConnectionError,
         requests.exceptions.Timeout,
@@ -102,7 +151,6 @@ def unanswered(error: BaseException) -> bool:
         requests.exceptions.ContentDecodingError,
         urllib3.exceptions.HTTPError,
         http.client.HTTPException,
-        google.auth.exceptions.TransportError,
         ConnectionError,
         TimeoutError,
     )
@@ -158,10 +206,14 @@ def _reason(error: BaseException, needs: str) -> str:
             f"no Google credentials can be used ({said}): run `gcloud auth application-default login`, or let "
             "GOOGLE_APPLICATION_CREDENTIALS name a key file, or run where a service account is attached"
         )
-    if isinstance(error, google.auth.exceptions.RefreshError):
+    if isinstance(error, google.auth.exceptions.GoogleAuthError) and passing(error):
         return (
-            f"the Google credentials are not accepted ({said}): log in again, or look at the service account"
+            f"no token for the Google credentials ({said}); it was tried again until the deadline: look at the "
+            "network, the proxy and the token server (or the metadata server), and run again"
         )
+    if isinstance(error, google.auth.exceptions.RefreshError):
+        what = next((step for pattern, step in _TOKEN_STEPS if pattern.search(said)), _LOG_IN)
+        return f"the Google credentials are not accepted ({said}): {what}"
     status = status_of(error)
     if status == 401:
         return f"the credentials are not accepted ({said}): log in again, or look at the service account"
