@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, BinaryIO
 
 from etl.testing.gcs_server.answers import Answer, as_json, invalid, not_implemented
@@ -76,9 +77,9 @@ def copy(request: Request, source: tuple[str, str], target: tuple[str, str], sto
     found, file = store.open(*source, Conditions.of(request.query, "ifSource"), generation)
     with file, store.incoming() as incoming:
         append(incoming, file)
-        # A resource in the body replaces the source's; none at all keeps it.
+        # A resource in the body replaces the source's; none at all keeps it, but for its holds.
         # Source: https://cloud.google.com/storage/docs/json_api/v1/objects/rewrite
-        description = Description.of(changes) if changes else found.description
+        description = Description.of(changes) if changes else replace(found.description, holds={})
         stored = store.commit(*target, incoming.path, incoming.checksums, description, conditions)
     if "/rewriteTo/" not in request.path:
         return as_json(stored.resource(request.url))

@@ -12,6 +12,8 @@ from etl.testing.gcs_server.sessions import Sessions
 
 # Names come percent-encoded, so that a slash in a path is never one of a name.
 # Source: https://cloud.google.com/storage/docs/request-endpoints#encoding
+ANY = re.compile(r"(?:/(?:download|upload|resumable/upload))?/storage/v1/b/([^/]+)(?:/.*)?")
+LOCK = re.compile(r"/storage/v1/b/([^/]+)/lockRetentionPolicy")
 BUCKETS = re.compile(r"/storage/v1/b")
 BUCKET = re.compile(r"/storage/v1/b/([^/]+)")
 OBJECTS = re.compile(r"/storage/v1/b/([^/]+)/o")
@@ -31,6 +33,8 @@ def answer(request: Request, sessions: Sessions) -> Answer:
     """
     store = sessions.store
     path, method = request.path, request.method
+    if (match := ANY.fullmatch(path)) and (refused := buckets.unpaid(request, decoded(match)[0], store)):
+        return refused
     if match := UPLOAD.fullmatch(path):
         (bucket,) = decoded(match)
         if method == "POST":
@@ -63,8 +67,14 @@ def answer(request: Request, sessions: Sessions) -> Answer:
         (bucket,) = decoded(match)
         if method == "GET":
             return buckets.get(request, bucket, store)
+        if method == "PATCH":
+            return buckets.patch(request, bucket, store)
         if method == "DELETE":
             return buckets.delete(bucket, store)
+    elif match := LOCK.fullmatch(path):
+        (bucket,) = decoded(match)
+        if method == "POST":
+            return buckets.lock(request, bucket, store)
     elif BUCKETS.fullmatch(path):
         if method == "GET":
             return buckets.list_buckets(request, store)

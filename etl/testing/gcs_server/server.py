@@ -7,10 +7,11 @@ import os
 import socket
 import sys
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 from urllib.parse import parse_qsl, urlsplit
 
 from etl.testing.gcs_server.answers import Answer, ApiError, Slice, invalid
@@ -100,6 +101,19 @@ class GcsServer:
             ApiError: it exists, or the name is none for a bucket.
         """
         self._store.create_bucket(name)
+
+    def configure(self, bucket: str, resource: Mapping[str, Any]) -> None:
+        """Change what a bucket demands, as a PATCH of its resource does.
+
+        Args:
+            bucket: the bucket.
+            resource: any of `retentionPolicy` (`{"retentionPeriod": seconds}`; None: none), `defaultEventBasedHold`,
+                `billing` (`{"requesterPays": True}`).
+
+        Raises:
+            ApiError: there is no such bucket, or a value makes no sense.
+        """
+        self._store.configure(bucket, self._store.policies(bucket).patched(bucket, resource))
 
     def objects(self, bucket: str) -> dict[str, int]:
         """Return the names and sizes in bytes of a bucket's finished objects.

@@ -2,6 +2,7 @@
 
     <root>/<bucket>/<object name>                 the bytes; a slash in a name is a directory
     <state>/objects/<bucket>/<hash of the name>   what is known of the object, as JSON
+    <state>/buckets/<bucket>.json                 what the bucket demands, if anything
     <state>/uploads/…                             bytes on their way in
 
 An object's JSON names the file its bytes came in. Written first, it is the moment at which the object is there;
@@ -17,7 +18,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import uuid4
@@ -25,6 +26,7 @@ from uuid import uuid4
 from etl.testing.gcs_server.answers import ApiError, invalid, no_bucket, no_object
 from etl.testing.gcs_server.conditions import Conditions
 from etl.testing.gcs_server.contents import Checksums, Incoming
+from etl.testing.gcs_server.policies import Policies
 from etl.testing.gcs_server.resources import Description, StoredObject, now
 
 # Source: https://cloud.google.com/storage/docs/buckets#naming
@@ -66,6 +68,8 @@ class Store:
         self.root = root
         self.uploads = state / "uploads"
         self._known = state / "objects"
+        self._buckets = state / "buckets"
+        self._policies: dict[str, Policies] = {}
         self._md5 = md5
         self._lock = threading.RLock()
         self._objects: dict[str, dict[str, StoredObject]] = {}
@@ -106,6 +110,30 @@ class Store:
                 raise ApiError(409, "conflict", "The bucket you tried to delete is not empty.")
             (self.root / name).rmdir()
             del self._objects[name]
+            self._policies.pop(name, None)
+            self._settings(name).unlink(missing_ok=True)
+
+    def policies(self, bucket: str) -> Policies:
+        """Return what a bucket demands.
+
+        Raises:
+            ApiError: 404, there is no such bucket.
+        """
+        with self._lock:
+            if bucket not in self._objects:
+                raise no_bucket()
+            return self._policies.get(bucket, Policies())
+
+    def pays(self, bucket: str) -> bool:
+        """Say whether who asks for a bucket must pay for it; one that does not exist costs nothing."""
+        with self._lock:
+            return self._policies.get(bucket, Policies()).requester_pays
+
+    def configure(self, bucket: str, policies: Policies) -> None:
+        """Let a bucket demand something else from now on, of the objects that are there, too."""
+        with self._lock:
+            self._policies[bucket] = policies
+            write_json(self._settings(bucket), asdict(policies))
 
     def buckets(self) -> list[str]:
         """Return the buckets' names, sorted."""
@@ -121,7 +149,8 @@ class Store:
         with self._lock:
             if bucket not in self._objects:
                 raise no_bucket()
-            return dict(self._objects[bucket])
+            policies = self.policies(bucket)
+            return {name: policies.dated(found) for name, found in self._objects[bucket].items()}
 
     # Objects
 
@@ -135,7 +164,7 @@ class Store:
             found = self._live(bucket, name)
             if found is None or generation not in (None, found.generation):
                 raise no_object(bucket, name)
-            return found
+            return self.policies(bucket).dated(found)
 
     def open(
         self, bucket: str, name: str, conditions: Conditions, generation: int | None = None
@@ -192,10 +221,15 @@ class Store:
         """Make the file `data` the object's next generation; it appears whole or not at all.
 
         Raises:
-            ApiError: as `check`.
+            ApiError: as `check`; 403, what is there must not be replaced now.
         """
         with self._lock:
             self.check(bucket, name, conditions)
+            policies = self.policies(bucket)
+            if (live := self._live(bucket, name)) is not None:
+                policies.check_free(live)
+            if policies.holds and "eventBasedHold" not in description.holds:
+                description = replace(description, holds={**description.holds, "eventBasedHold": True})
             # Real generations are the microseconds since 1970, too.
             self._last_generation = max(self._last_generation + 1, time.time_ns() // 1000)
             created = now()
@@ -212,6 +246,7 @@ class Store:
                 description=description,
                 components=components,
             )
+            new = policies.dated(new)
             self._write(new, data.name)
             self._move(new, data)
             self._objects[bucket][name] = new
@@ -236,6 +271,7 @@ class Store:
             found = self.find(bucket, name)
             conditions.check(found)
             new = found.described((Description() if whole else found.description).patched(changes))
+            new = self.policies(bucket).dated(new)
             self._write(new, "")
             self._objects[bucket][name] = new
             return new
@@ -244,11 +280,12 @@ class Store:
         """Take an object away.
 
         Raises:
-            ApiError: 404; 412, `conditions` do not hold.
+            ApiError: 404; 412, `conditions` do not hold; 403, it must not be deleted now.
         """
         with self._lock:
             found = self.find(bucket, name, generation)
             conditions.check(found)
+            self.policies(bucket).check_free(found)
             path = self._path(found)
             path.unlink()
             with suppress(OSError):  # folders exist only while something is in them
@@ -270,6 +307,9 @@ class Store:
     def _record(self, found: StoredObject) -> Path:
         return self._known / found.bucket / hashlib.sha256(found.name.encode()).hexdigest()
 
+    def _settings(self, bucket: str) -> Path:
+        return self._buckets / f"{bucket}.json"
+
     def _write(self, found: StoredObject, origin: str) -> None:
         write_json(self._record(found), {"object": asdict(found), "origin": origin})
 
@@ -281,6 +321,8 @@ class Store:
     def _recover(self) -> None:
         """Read what is there, and finish what a killed server had begun."""
         self._objects = {path.name: {} for path in self.root.iterdir() if path.is_dir()}
+        for path in self._buckets.glob("*.json"):
+            self._policies[path.stem] = Policies(**json.loads(path.read_text()))
         for record in self._known.glob("*/*"):
             if record.suffix == ".draft":
                 record.unlink()

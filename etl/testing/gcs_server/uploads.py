@@ -137,6 +137,8 @@ def begin_resumable(request: Request, bucket: str, sessions: Sessions) -> Answer
         f"{request.url}/upload/storage/v1/b/{quote(bucket, safe='')}/o"
         f"?uploadType=resumable&name={quote(aim.name, safe='')}&upload_id={session.id}"
     )
+    if payer := request.query.get("userProject"):  # so that the session's own requests name it, too
+        location += f"&userProject={quote(payer, safe='')}"
     return Answer(200, (("Location", location), ("X-GUploader-UploadID", session.id)))
 
 
