@@ -16,6 +16,7 @@ from typing import Any
 from etl import formats, progress, refreshes
 from etl.admission import Admission, json_columns, table_columns
 from etl.checkpoint import SMALLEST_PART, Part, State, replace
+from etl.clearing import Clearing
 from etl.dead_letters import DeadLetters
 from etl.errors import (
     CheckpointError,
@@ -53,14 +54,18 @@ class Engine:
         settings: the job.
         lease: the checkpoint, acquired for this process.
         emit: takes the events.
+        clearing: releases parts, and clears up.
     """
 
-    def __init__(self, settings: Settings, lease: Lease, emit: Callable[[progress.Event], None]) -> None:
+    def __init__(
+        self, settings: Settings, lease: Lease, emit: Callable[[progress.Event], None], clearing: Clearing
+    ) -> None:
         self._job = settings
         self._lease = lease
         self._emit = emit
+        self._clearing = clearing
         self.counts = Counts()
-        self._loading = Loading(settings, lease, emit, self.counts)
+        self._loading = Loading(settings, lease, emit, self.counts, clearing)
         self._sizes = PartSizes(settings, lease, self._loading, self.counts, emit)
         self._dead_letters = DeadLetters(
             settings.rejects, settings.max_rejects, lease.document.state.totals.rejected
@@ -380,8 +385,11 @@ class Engine:
             writer.abort()
         self._dead_letters.abort()
         sealed = [part.sealed for part in document.outstanding]
-        self._job.sink.recover(sealed, document.state.tail, epoch=document.epoch)
-        self._job.rejects.recover([], document.state.dead_letters_tail, epoch=document.epoch)
+        for sink, parts, last in (
+            (self._job.sink, sealed, document.state.tail),
+            (self._job.rejects, [], document.state.dead_letters_tail),
+        ):
+            self._clearing.recover(sink, parts, last, epoch=document.epoch)
 
     def _fail(self, error: BaseException) -> None:
         """Leave a failed run in order: load what is sealed, and say that the end was clean.

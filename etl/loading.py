@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from etl import progress
 from etl.checkpoint import Checkpoint, Plan, replace
+from etl.clearing import Clearing
 from etl.errors import LoadFailed, LoadMismatch, StillLoading
 from etl.job import Counts, Settings
 from etl.lease import Lease
@@ -46,15 +47,22 @@ class Loading:
         lease: the checkpoint.
         emit: takes the events.
         counts: where loaded parts are counted.
+        clearing: releases what is loaded.
     """
 
     def __init__(
-        self, job: Settings, lease: Lease, emit: Callable[[progress.Event], None], counts: Counts
+        self,
+        job: Settings,
+        lease: Lease,
+        emit: Callable[[progress.Event], None],
+        counts: Counts,
+        clearing: Clearing,
     ) -> None:
         self._job = job
         self._lease = lease
         self._emit = emit
         self._counts = counts
+        self._clearing = clearing
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="etl-load")
         self._load: tuple[Plan, Future[tuple[int, float]]] | None = None
         warehouse: object = job.warehouse
@@ -278,13 +286,13 @@ class Loading:
     def _release_some(self) -> None:
         """Release a few of the objects that are loaded; those that a run leaves are cleared away by the next."""
         for _ in range(min(RELEASED_AT_ONCE, len(self._loaded))):
-            self._job.sink.release(self._loaded[0])
+            self._clearing.release(self._job.sink, self._loaded[0])
             self._loaded.popleft()
 
     def _release(self, plan: Plan, seconds: float) -> None:
         for part in plan.parts:
             if part.sealed.is_local:
-                self._job.sink.release(part.sealed)
+                self._clearing.release(self._job.sink, part.sealed)
             else:
                 self._loaded.append(part.sealed)
         self._counts.loaded += len(plan.parts)

@@ -14,6 +14,7 @@ from typing import Any, get_args
 
 from etl import definition, formats, memory, progress, registry
 from etl.checkpoint import Checkpoint, decode, replace
+from etl.clearing import Clearing
 from etl.engine import Engine
 from etl.errors import CheckpointError, ConfigError, RecordError
 from etl.governor import Governor
@@ -217,7 +218,8 @@ class Pipeline:
             budget = memory.budget(self.memory)
             job = self._settings(min(self.part_bytes, budget.part_bytes), Governor(gauge))
             self._share(budget, job)
-            takeover = Takeover(job, self.store, emit)
+            clearing = Clearing(self.name, emit)
+            takeover = Takeover(job, self.store, emit, clearing)
             lease = takeover.acquire(refresh=full_refresh)
             try:
                 try:
@@ -238,7 +240,7 @@ class Pipeline:
                     raise
                 definition.declare(self.source, self.transforms, self.warehouse)
                 document = lease.document
-                self._engine = engine = Engine(job, lease, emit)
+                self._engine = engine = Engine(job, lease, emit, clearing)
                 emit(
                     progress.RunStarted(
                         pipeline=self.name,

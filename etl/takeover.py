@@ -7,6 +7,7 @@ from contextlib import closing, contextmanager
 
 from etl import progress, refreshes
 from etl.checkpoint import SMALLEST_PART, Checkpoint, Owner, State, decode, replace
+from etl.clearing import Clearing
 from etl.errors import (
     ConfigError,
     DefinitionChanged,
@@ -34,13 +35,15 @@ class Takeover:
         job: the job.
         store: where its checkpoint lives; held by this process.
         emit: takes the events.
+        clearing: clears up what the run before left.
 
     Attributes:
         clean: whether the run before ended by itself.
     """
 
-    def __init__(self, job: Settings, store: Store, emit: progress.Listener) -> None:
+    def __init__(self, job: Settings, store: Store, emit: progress.Listener, clearing: Clearing) -> None:
         self._job = job
+        self._clearing = clearing
         self._store = store
         self._emit = emit
         self.clean = True
@@ -299,12 +302,13 @@ class Takeover:
                 self._notice(f"{error}; pulling again what is not loaded")
                 self._recover_parts(lease)
             document = lease.document
-            self._job.rejects.recover([], document.state.dead_letters_tail, epoch=document.epoch)
+            last = document.state.dead_letters_tail
+            self._clearing.recover(self._job.rejects, [], last, epoch=document.epoch)
 
     def _recover_parts(self, lease: Lease) -> None:
         document = lease.document
         sealed = [part.sealed for part in document.outstanding]
-        self._job.sink.recover(sealed, document.state.tail, epoch=document.epoch)
+        self._clearing.recover(self._job.sink, sealed, document.state.tail, epoch=document.epoch)
 
     def _give_up(self, lease: Lease) -> None:
         """Give up the parts that are not loaded, once it is certain that nobody can load them any more.

@@ -9,7 +9,7 @@ Example:
 from sinks import page_cache
 from sinks.base import Hygiene, PartWriter, ReportsHygiene, SealedPart, Sink, TakesBudget, TakesFacts
 from sinks.big_file import BigFile
-from sinks.errors import PartLost, SinkError, SinkFull, SinkOccupied, UploadLost
+from sinks.errors import NotDeleted, PartLost, SinkError, SinkFull, SinkOccupied, UploadLost
 from sinks.gcs_stream import GcsStream
 from sinks.null import Null
 from sinks.numbered_chunks import NumberedChunks
@@ -19,6 +19,7 @@ __all__ = [
     "BigFile",
     "GcsStream",
     "Hygiene",
+    "NotDeleted",
     "Null",
     "NumberedChunks",
     "PartLost",

@@ -96,6 +96,8 @@ class Sink(Protocol):
 
         Raises:
             PartLost: a part of `sealed` is missing or short. Nothing has been cleared away.
+            NotDeleted: all is done, but what the storage does not let go is still there; the sink may be used, and
+                the next `recover` tries again.
             SinkError: anything else.
         """
 
@@ -116,6 +118,10 @@ class Sink(Protocol):
         """Say that `part` is not needed any more: free what it takes, unless the sink keeps its parts.
 
         May be repeated; a part that is gone already is released.
+
+        Raises:
+            NotDeleted: the storage does not let it go, now or ever.
+            SinkError: anything else.
         """
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
 SinkError                 anything a sink could not do
 ├── SinkFull              no space left: abort the part, free space or write smaller parts
 ├── SinkOccupied          something that is not ours stands where a part would go
+├── NotDeleted            what is not needed any more stays: a retention policy, a hold, a missing permission
 ├── UploadLost            the open part got lost on its way, by no fault of its own: abort it, write it again
 └── PartLost              a sealed part is missing or damaged
 """
@@ -20,6 +21,10 @@ class SinkFull(SinkError):
 
 class SinkOccupied(SinkError):
     """Something that this sink did not write, or another process, stands in the way."""
+
+
+class NotDeleted(SinkError):
+    """What is not needed any more could not be deleted, and may stay: nothing else went wrong."""
 
 
 class UploadLost(SinkError):

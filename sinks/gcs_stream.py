@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from sinks.base import Data, SealedPart
-from sinks.errors import PartLost
+from sinks.errors import NotDeleted, PartLost
 from sinks.gcs.client import connect
 from sinks.gcs.objects import Objects, StoredObject
 from sinks.gcs.upload import CHUNK_BYTES, CHUNK_UNIT, Upload, check_chunk_bytes
@@ -25,6 +25,9 @@ SHARE_OF_A_CHUNK = 32
 
 # An object's name has at most 1,024 bytes (Cloud Storage documentation, "Object names"); 64 are the sink's own.
 PREFIX_BYTES = 960
+
+# After so many refusals nothing more is deleted: it is the account that may not, and each costs a request.
+MOST_REFUSED = 10
 
 
 class GcsStream(InOrder):
@@ -116,6 +119,8 @@ class GcsStream(InOrder):
         With `keep=False` those are the objects of `sealed`. Otherwise it keeps the ones up to `last` too, but of an
         earlier epoch only those before the first of a later one: from there on the later epoch wrote them again. What
         a later epoch than `epoch` wrote is a successor's.
+
+        What a retention policy or a hold keeps is not asked for; after some refusals nothing more is.
         """
         names = {self._name_of(part) for part in sealed}
         numbers = {part.sequence for part in sealed}
@@ -129,14 +134,15 @@ class GcsStream(InOrder):
         self._check_sealed(sealed, found)
         self._abort_open()
         highest = last.sequence if last else 0
-        objects = self._objects
+        stays = _Staying(self._objects)
         for each in self._ours() if first else ():
             if each.epoch > epoch or each.stored.name in names:
                 continue
             again = any(each.epoch < other <= epoch and first[other] <= each.sequence for other in first)
             if not self.keep or each.sequence > highest or each.sequence in numbers or again:
-                objects.delete(each.stored.name, each.stored.generation)
+                stays.delete(each.stored)
         self._start(last)
+        stays.tell(self.path)
 
     def open_part(self, sequence: int, *, epoch: int = 0) -> Part:
         """Open part `sequence`; nothing is sent before a chunk is full, or the part is sealed.
@@ -161,6 +167,7 @@ class GcsStream(InOrder):
         """Delete the object with `keep=False`, if it is the one that was sealed; otherwise do nothing.
 
         Raises:
+            NotDeleted: a retention policy or a hold keeps it, or the account may not delete.
             SinkError: it could not be deleted; may be repeated.
         """
         name = self._name_of(part)
@@ -237,6 +244,39 @@ class GcsStream(InOrder):
             deadline=self.deadline,
         )
         return again, ()
+
+
+class _Staying:
+    """Deletes objects, and counts those that it cannot delete."""
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+        self._kept = 0
+        self._refused = 0
+        self._error: NotDeleted | None = None
+
+    def delete(self, stored: StoredObject) -> None:
+        if stored.kept or self._refused >= MOST_REFUSED:
+            self._kept += 1
+            return
+        try:
+            self._objects.delete(stored.name, stored.generation)
+        except NotDeleted as error:
+            self._kept += 1
+            self._refused += 1
+            self._error = error
+
+    def tell(self, path: str) -> None:
+        """Raise if anything stays.
+
+        Raises:
+            NotDeleted: something does.
+        """
+        if self._kept:
+            why = f": {self._error}" if self._error else ", which a retention policy or a hold keeps"
+            raise NotDeleted(
+                f"{self._kept:,} objects of {path} that are not needed any more stay{why}"
+            ) from self._error
 
 
 class _Named(NamedTuple):

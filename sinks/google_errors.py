@@ -149,6 +149,7 @@ def unanswered(error: BaseException) -> bool:
         requests.exceptions.Timeout,
         requests.exceptions.ChunkedEncodingError,
         requests.exceptions.ContentDecodingError,
+        requests.exceptions.JSONDecodeError,  # of an answer with status 200
         urllib3.exceptions.HTTPError,
         http.client.HTTPException,
         ConnectionError,
@@ -180,7 +181,7 @@ def words(error: BaseException) -> str:
     """Return the server's own words where it has some, or the cause; the rest of what a client says is the request."""
     try:
         said = str(error.response.json()["error"]["message"])  # type: ignore[attr-defined]
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except Exception:  # the body may be no JSON, may break off, or be read already (RuntimeError)
         cause = getattr(error.args[0] if error.args else None, "reason", None)  # of urllib3's MaxRetryError
         said = str(cause if isinstance(cause, Exception) else getattr(error, "message", "") or error)
     return without_secrets(" ".join(said.split()))[:500]

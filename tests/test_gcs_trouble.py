@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,9 @@ from etl.engine import MOST_LOST
 from etl.errors import SinkFailed
 from etl.testing.fault_proxy import Answer, FaultProxy, Head
 from etl.testing.gcs_server import GcsServer
+from sinks import GcsStream, NotDeleted, SinkError
+from sinks.gcs import connect
+from sinks.gcs_stream import MOST_REFUSED
 from tests.google import storage_alone
 
 BUCKET = "parts"
@@ -41,6 +44,7 @@ class Place:
 
     gcs: GcsServer
     proxy: FaultProxy
+    client: Any
     notices: list[str] = field(default_factory=list)
 
     def pipeline(self, **changes: Any) -> etl.Pipeline:
@@ -79,7 +83,9 @@ class Place:
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     with storage_alone(tmp_path, BUCKET, monkeypatch) as server, FaultProxy(server.url) as proxy:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", proxy.url)
-        yield Place(server, proxy)
+        client = connect()
+        yield Place(server, proxy, client)
+        client.close()
 
 
 # --- a session that is lost ---
@@ -129,3 +135,98 @@ def test_parts_that_are_lost_now_and_then_do_not_add_up(place: Place) -> None:
     place.run()
     place.assert_exactly_once()
     assert len(place.notices) == 8 > MOST_LOST
+
+
+# --- what may not be deleted ---
+
+
+def is_deleted(head: Head) -> bool:
+    return head.method == "DELETE" and "/o/" in head.path
+
+
+def leave_behind(place: Place, count: int = 3) -> list[str]:
+    """Leave what a killed process leaves: objects that no checkpoint knows."""
+    place.run()
+    sink = GcsStream(BUCKET, prefix="out/job.ndjson", keep=True)
+    for sequence in range(100, 100 + count):
+        with sink.open_part(sequence, epoch=1) as part:
+            part.write(b"{}")
+    sink.close()
+    return [name for name in place.gcs.objects(BUCKET) if "out/job/000001/0001" in name]
+
+
+def hold_all(place: Place, hold: bool) -> None:
+    bucket = place.client.bucket(BUCKET)
+    for name in place.gcs.objects(BUCKET):
+        if not name.startswith("etl/job.json"):
+            blob = bucket.blob(name)
+            blob.temporary_hold = hold
+            blob.patch()
+
+
+KEEPING: dict[str, Callable[[Place, bool], None]] = {
+    "hold": hold_all,
+    "default hold": lambda place, on: place.gcs.configure(BUCKET, {"defaultEventBasedHold": on}),
+    "permission": lambda place, on: (
+        place.proxy.at(1, Answer(403, times=10**6), of=is_deleted)
+        if on
+        else place.proxy.counter._waiting.clear()
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ["hold", "permission"])
+def test_what_a_killed_run_left_and_may_not_be_deleted_is_told_once_and_cleared_later(
+    place: Place, kind: str
+) -> None:
+    left = leave_behind(place)
+    KEEPING[kind](place, True)
+    for _ in range(2):
+        place.notices.clear()
+        assert place.run().stopped is None
+        (notice,) = place.notices
+        assert "3 objects of gs://parts/out/job.ndjson that are not needed any more stay" in notice
+        assert "The job goes on, and a later run deletes what may be deleted by then" in notice
+        assert set(left) <= set(place.gcs.objects(BUCKET))
+    KEEPING[kind](place, False)
+    place.notices.clear()
+    place.run()
+    assert place.notices == []
+    place.assert_exactly_once()
+
+
+def test_what_the_listing_says_is_held_is_not_asked_for(place: Place) -> None:
+    leave_behind(place)
+    hold_all(place, True)
+    before = len(place.proxy.log)
+    place.run()
+    assert [seen.path for seen in place.proxy.log[before:] if seen.method == "DELETE"] == []
+
+
+def test_after_some_refusals_nothing_more_is_asked_to_be_deleted(place: Place) -> None:
+    leave_behind(place, MOST_REFUSED + 5)
+    place.proxy.at(1, Answer(403, times=10**6), of=is_deleted)
+    before = len(place.proxy.log)
+    place.run()
+    assert sum(seen.method == "DELETE" for seen in place.proxy.log[before:]) == MOST_REFUSED
+
+
+@pytest.mark.parametrize("hold", [True, False])
+def test_a_part_that_failed_and_may_not_be_deleted_is_no_part(place: Place, hold: bool) -> None:
+    """It was made, and what was to follow (its description) failed."""
+    if hold:
+        place.gcs.configure(BUCKET, {"defaultEventBasedHold": True})
+    else:
+        place.proxy.at(1, Answer(403, times=10**6), of=is_deleted)
+    sink = GcsStream(BUCKET, prefix="other", chunk_bytes=1 << 18, client=place.client)
+    part = sink.open_part(1, epoch=1)
+    part.write(bytes(1 << 20))
+    part.describe({"records": "1"})
+    place.proxy.at(1, Answer(400), of=lambda head: head.method == "PATCH")
+    with pytest.raises(SinkError):
+        part.seal()
+    part.abort()
+    assert part.sealed is None
+    with pytest.raises(NotDeleted, match="1 objects of gs://parts/other"):
+        sink.recover([], None, epoch=1)
+    sink.open_part(2, epoch=1).abort()  # it may be used

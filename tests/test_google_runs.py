@@ -14,7 +14,7 @@ import pytest
 import etl
 from etl import memory, progress
 from etl.checkpoint import Checkpoint
-from etl.errors import LoadFailed, RecordError, SinkFailed, WarehouseError
+from etl.errors import CheckpointError, LoadFailed, RecordError, SinkFailed, WarehouseError
 from etl.testing.fault_proxy import Answer, FaultProxy
 from etl.verification import compare
 from etl.warehouses.base import Audit, Job
@@ -307,7 +307,7 @@ def test_what_an_interrupted_run_left_is_the_jobs_own_and_no_strangers(place):
         place.pipeline().run(listeners=[Spoil(place, sequence=1)])
     with FaultProxy(place.servers.gcs.url) as proxy, pytest.MonkeyPatch.context() as patch:
         patch.setenv("STORAGE_EMULATOR_HOST", proxy.url)
-        proxy.at(1, Answer(403), of=lambda head: head.method == "DELETE")
+        proxy.at(1, Answer(400), of=lambda head: head.method == "DELETE")
         with pytest.raises(SinkFailed):
             place.pipeline().run(retry_failed=True)
     place.pipeline().run()
@@ -348,3 +348,48 @@ def test_verify_counts_the_rows_that_are_there(place):
     findings = compare(document, place.audit(document.life))
     assert [finding.kind for finding in findings] == ["missing"]
     assert "5 were deleted or lost" in findings[0].text
+
+
+RETENTION = {"retentionPolicy": {"retentionPeriod": 86400}}
+
+
+def test_what_a_retention_policy_keeps_is_loaded_told_once_and_deleted_later(place):
+    notices: list[str] = []
+
+    def listen(event: progress.Event) -> None:
+        if isinstance(event, progress.Notice):
+            notices.append(event.message)
+
+    other = place.servers.new_bucket()  # a checkpoint is replaced all the time
+    checkpoint = f"gs://{other}/etl/job.json"
+    place.servers.gcs.configure(place.bucket, RETENTION)
+    for kept in (6, 6):  # the second run has nothing to load, and may not delete what is there either
+        notices.clear()
+        result = place.pipeline(checkpoint=checkpoint).run(listeners=[listen])
+        assert result.checkpoint.finished
+        assert result.checkpoint.outstanding == ()
+        assert place.numbers() == ALL
+        assert len(place.objects()) == kept
+        (notice,) = notices
+        assert "retention policy" in notice
+    place.servers.gcs.configure(place.bucket, {"retentionPolicy": None})
+    place.pipeline(checkpoint=checkpoint).run()
+    assert place.objects() == []
+    assert place.numbers() == ALL
+
+
+def test_a_checkpoint_that_could_not_be_replaced_is_refused_before_the_source_is_pulled(place):
+    place.servers.gcs.configure(place.bucket, RETENTION)
+    with pytest.raises(CheckpointError, match="a retention policy of 86,400 s forbids to replace the object"):
+        place.pipeline().run()
+    assert place.objects("") == []
+
+
+def test_what_was_staged_and_may_not_be_deleted_is_logged_and_stays(place, tmp_path, caplog):
+    staging = place.servers.new_bucket()
+    place.servers.gcs.configure(staging, RETENTION)
+    sink = {"type": "numbered_chunks", "path": str(tmp_path / "out.ndjson"), "keep": False}
+    place.pipeline(sink=sink, warehouse={"staging": f"gs://{staging}/staged"}, part_records=RECORDS).run()
+    assert place.numbers() == ALL
+    assert len(place.servers.gcs.objects(staging)) == 1
+    assert "is not needed any more and stays" in caplog.text

@@ -16,11 +16,12 @@ import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from etl.errors import CheckpointError, Fenced
+from etl.errors import CheckpointCorrupt, CheckpointError, Fenced
 from etl.lease import Conflict
 from etl.stores.local import LocalStore
 from sinks import GcsStream, Sink, google_errors
@@ -39,7 +40,8 @@ class GcsStore:
     """Keeps the checkpoint in one object, which should be in the region where the job runs.
 
     There is no lock between machines: a second run takes the job over at once, and the first one is `Fenced` at its
-    next write. The bucket must not have a retention policy, which would forbid to replace the object.
+    next write. A bucket that has a retention policy, or holds its objects, is refused: it would not let the object be
+    replaced.
 
     Args:
         uri: `gs://bucket/object`.
@@ -106,14 +108,17 @@ class GcsStore:
         """Return the document and its generation, or None.
 
         Raises:
-            CheckpointError: the bucket does not exist, or may not be read, or does not answer.
+            CheckpointCorrupt: what comes is not what Cloud Storage has, each time until the deadline.
+            CheckpointError: the bucket does not exist, or may not be read, or does not answer; or there is no
+                checkpoint yet, and the bucket would not let it be replaced.
         """
         from google.api_core.exceptions import NotFound
+        from google.cloud.storage.exceptions import DataCorruption
 
         def download() -> tuple[bytes, str] | None:
             blob = self._blob()
             try:
-                data = blob.download_as_bytes(timeout=self._retry.timeout, retry=None)
+                data = blob.download_as_bytes(checksum="crc32c", timeout=self._retry.timeout, retry=None)
             except NotFound:
                 # The same status for no object and for no bucket; to list takes no right to see the bucket itself.
                 found = self._connected().list_blobs(
@@ -121,18 +126,25 @@ class GcsStore:
                 )
                 next(iter(found), None)
                 return None
+            except DataCorruption as error:
+                raise _Damaged(str(error)) from error
+            if blob.generation is None:
+                raise ConnectionError("the answer does not say which generation it is")
             return data, str(blob.generation)
 
-        return self._call(download, "read", "storage.objects.get and storage.objects.list")
+        found = self._call(download, "read", "storage.objects.get and storage.objects.list")
+        if found is None:
+            self._call(self._check_bucket, "look at the bucket of", "storage.buckets.get")
+        return found
 
     def swap(self, data: bytes, expected: str | None) -> str:
         """Replace the document if it is still at generation `expected`; durable on return.
 
         Raises:
             Conflict: it is not, or this very write landed and only its answer was lost.
-            CheckpointError: the write failed; it may or may not have landed.
+            CheckpointError: the write failed; it may or may not have landed. Or it did, and could not be replaced.
         """
-        from google.api_core.exceptions import NotFound, PreconditionFailed
+        from google.api_core.exceptions import Forbidden, NotFound, PreconditionFailed
 
         def upload() -> str:
             blob = self._blob()
@@ -145,12 +157,18 @@ class GcsStore:
                     timeout=self._retry.timeout,
                     retry=None,
                 )
+            except Forbidden as error:
+                if (kept := self._kept()) is not None:
+                    raise self._irreplaceable(kept) from error
+                raise
             except PreconditionFailed as error:
                 raise Conflict(f"{self.uri} is not at generation {expected}") from error
             except NotFound as error:
                 if expected is None:
                     raise
                 raise Conflict(f"{self.uri} is gone, and was at generation {expected}") from error
+            if expected is None and (kept := _keeps(blob)) is not None:
+                raise self._irreplaceable(kept)  # known before the source is pulled, not at the next write
             return str(blob.generation)
 
         return self._call(
@@ -169,11 +187,48 @@ class GcsStore:
             client=self._client,
         )
 
+    def _check_bucket(self) -> None:
+        """Make sure that the bucket lets its objects be replaced, if this account may see that.
+
+        Raises:
+            CheckpointError: it does not.
+        """
+        from google.api_core.exceptions import Forbidden
+
+        bucket = self._connected().bucket(self._bucket)
+        with suppress(Forbidden):  # the role Storage Object User may not: the first write will tell
+            bucket.reload(timeout=self._retry.timeout, retry=None)
+            if bucket.retention_period:
+                raise self._irreplaceable(f"a retention policy of {bucket.retention_period:,} s")
+            if bucket.default_event_based_hold:
+                raise self._irreplaceable("a hold on every new object")
+
+    def _kept(self) -> str | None:
+        """Say what keeps the object from being replaced; None: nothing that its resource tells."""
+        from google.api_core.exceptions import GoogleAPIError
+
+        blob = self._blob()
+        with suppress(GoogleAPIError):
+            blob.reload(timeout=self._retry.timeout, retry=None)
+        return _keeps(blob)
+
+    def _irreplaceable(self, kept: str) -> CheckpointError:
+        return CheckpointError(
+            f"the checkpoint {self.uri} cannot be kept there: {kept} forbids to replace the object, which each step of "
+            "a job does; put the checkpoint into a bucket without that, or into a file on a disk that lasts"
+        )
+
     def _call(self, function: Callable[[], T], what: str, needs: str) -> T:
         try:
             return self._retry.call(function, passing=google_errors.passing)
         except (Conflict, CheckpointError):
             raise
+        except _Damaged as error:
+            raise CheckpointCorrupt(
+                f"cannot {what} the checkpoint {self.uri}: what comes has not the checksum that Cloud Storage has for "
+                f"it ({error}), each time for {self.deadline:g} s; look at what stands between this machine and "
+                "Cloud Storage (a proxy), and run again"
+            ) from error
         except Exception as error:
             said = google_errors.explain(error, f"{what} the checkpoint {self.uri}", needs=needs)
             raise CheckpointError(said) from error
@@ -188,6 +243,18 @@ class GcsStore:
 
     def _blob(self) -> Any:
         return self._connected().bucket(self._bucket).blob(self._name)
+
+
+class _Damaged(ConnectionError):
+    """What came is not what was sent; asked for again, it may be."""
+
+
+def _keeps(blob: Any) -> str | None:
+    """Say what keeps an object from being replaced, as its resource tells; None: nothing."""
+    if blob.temporary_hold or blob.event_based_hold:
+        return "a hold on it"
+    until = blob.retention_expiration_time
+    return f"a retention policy (until {until})" if until and until > datetime.now(UTC) else None
 
 
 def _made(uri: str, deadline: float) -> GcsStore:

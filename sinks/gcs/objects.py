@@ -10,10 +10,11 @@ import base64
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Self, TypeVar
 
 from sinks import google_errors
-from sinks.errors import SinkError
+from sinks.errors import NotDeleted, SinkError
 from sinks.gcs.client import Client
 from sinks.retry import Retry
 
@@ -21,7 +22,10 @@ T = TypeVar("T")
 
 # How many objects are asked for at once; the most that there are (REST reference, "Objects: list").
 PAGE = 1000
-FIELDS = "items(name,generation,metageneration,size,crc32c,metadata),nextPageToken"
+FIELDS = (
+    "items(name,generation,metageneration,size,crc32c,metadata,retentionExpirationTime,temporaryHold,eventBasedHold),"
+    "nextPageToken"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +39,8 @@ class StoredObject:
         bytes: its length in bytes.
         crc32c: the CRC-32C of its bytes; None: the server did not say.
         metadata: the custom metadata.
+        held: whether a hold keeps it from being deleted.
+        retained_until: until when a retention policy keeps it from being deleted; None: none does.
     """
 
     name: str
@@ -43,6 +49,13 @@ class StoredObject:
     bytes: int
     crc32c: int | None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    held: bool = False
+    retained_until: datetime | None = None
+
+    @property
+    def kept(self) -> bool:
+        """Whether to delete it now would be refused, as far as its resource says."""
+        return self.held or (self.retained_until is not None and datetime.now(UTC) < self.retained_until)
 
     @classmethod
     def of(cls, resource: Mapping[str, Any]) -> Self:
@@ -52,14 +65,29 @@ class StoredObject:
             KeyError, TypeError, ValueError: it is no such resource.
         """
         crc = resource.get("crc32c")
+        until = resource.get("retentionExpirationTime")
         return cls(
             name=resource["name"],
             generation=int(resource["generation"]),
             metageneration=int(resource.get("metageneration", 1)),
-            bytes=int(resource["size"]),
+            bytes=int(resource.get("size", 0)),  # some servers leave out what is 0
             crc32c=int.from_bytes(base64.b64decode(crc), "big") if crc else None,
             metadata=dict(resource.get("metadata") or {}),
+            held=bool(resource.get("temporaryHold") or resource.get("eventBasedHold")),
+            retained_until=datetime.fromisoformat(until) if until else None,
         )
+
+
+def described(resource: Mapping[str, Any]) -> StoredObject:
+    """Read what a server says of an object.
+
+    Raises:
+        ConnectionError: it is no resource of an object; asked again, the server may say something else.
+    """
+    try:
+        return StoredObject.of(resource)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConnectionError("the answer is not whole") from error
 
 
 @contextmanager
@@ -122,7 +150,7 @@ class Objects:
                 retry=None,
             )
             page = next(found.pages, ())
-            return [StoredObject.of(blob._properties) for blob in page], found.next_page_token
+            return [described(blob._properties) for blob in page], found.next_page_token
 
         return self._call(ask, f"list gs://{self._bucket.name}/{prefix}", "storage.objects.list")
 
@@ -135,7 +163,7 @@ class Objects:
 
         def ask() -> StoredObject | None:
             blob = self._bucket.get_blob(name, timeout=self._retry.timeout, retry=None)
-            return None if blob is None else StoredObject.of(blob._properties)
+            return None if blob is None else described(blob._properties)
 
         return self._call(ask, f"look at {self.uri(name)}", "storage.objects.get")
 
@@ -143,9 +171,10 @@ class Objects:
         """Delete the object if it is of that generation still; return whether nothing stands there now.
 
         Raises:
+            NotDeleted: a retention policy or a hold keeps it, or the account may not delete it.
             SinkError: it cannot be deleted.
         """
-        from google.api_core.exceptions import NotFound, PreconditionFailed
+        from google.api_core.exceptions import Forbidden, NotFound, PreconditionFailed
 
         def ask() -> bool:
             try:
@@ -156,6 +185,11 @@ class Objects:
                 return True
             except PreconditionFailed:
                 return False
+            except Forbidden as error:
+                raise NotDeleted(
+                    f"{self.uri(name)} stays: it cannot be deleted ({google_errors.words(error)}); unless a retention "
+                    "policy or a hold keeps it, give the account storage.objects.delete"
+                ) from error
             return True
 
         return self._call(ask, f"delete {self.uri(name)}", "storage.objects.delete")

@@ -23,7 +23,7 @@ from typing import Any
 from sinks import google_errors
 from sinks.errors import SinkError, SinkOccupied, UploadLost
 from sinks.gcs.client import Client
-from sinks.gcs.objects import Objects, StoredObject, explained
+from sinks.gcs.objects import Objects, StoredObject, described, explained
 from sinks.retry import Retry
 
 # Sent at a time, at least. Python's socket counts its timeout over a whole `sendall`; one call for 8 MiB would need a
@@ -187,9 +187,10 @@ class Session:
         status = response.status_code
         if status in (200, 201):
             try:
-                self.finished = StoredObject.of(response.json())
-            except (ValueError, KeyError, TypeError) as error:
+                found = response.json()
+            except ValueError as error:
                 raise ConnectionError("the answer is not whole") from error
+            self.finished = described(found)
         elif status == 308:
             found = re.fullmatch(r"bytes=0-(\d+)", response.headers.get("Range", "bytes=0-"))
             stored = int(found[1]) + 1 if found else 0

@@ -18,7 +18,7 @@ from typing import Self
 
 from sinks import checksum
 from sinks.base import Data
-from sinks.errors import SinkError
+from sinks.errors import NotDeleted, SinkError
 from sinks.gcs import turns
 from sinks.gcs.client import Client
 from sinks.gcs.objects import Objects, StoredObject
@@ -31,8 +31,10 @@ CHUNK_UNIT = 256 * 1024
 # (benchmark of 512 MiB, 2 cores): from there on the bytes count, not the requests.
 CHUNK_BYTES = 8 * 1024 * 1024
 
-# Custom metadata takes this much with all its names and values, in bytes (Cloud Storage documentation, "Quotas").
+# Custom metadata takes this much with all its names and values, and a value this much, in bytes (Cloud Storage
+# documentation, "Quotas", and the constants of "Package google.storage.v1").
 METADATA_BYTES = 8 * 1024
+VALUE_BYTES = 4 * 1024
 
 # How long an abort waits for what it need not wait for: a session that nobody finalises expires after a week.
 ABORT_SECONDS = 10.0
@@ -266,7 +268,9 @@ class Upload:
             self._session.cancel(self._retry)
             found = self._objects.find(self._name)
             if found is not None and found.metadata.get(MARK) == self._mark:
-                self._objects.delete(self._name, found.generation)
+                # One that may not be deleted is no part all the same: nobody has been told of it.
+                with suppress(NotDeleted):
+                    self._objects.delete(self._name, found.generation)
         except SinkError as error:
             raise SinkError(
                 f"{self._session.place} may exist, though it was not sealed, and could not be removed: {error}; "
@@ -299,7 +303,7 @@ def check_chunk_bytes(size: int) -> None:
 def fitting(metadata: Mapping[str, str]) -> dict[str, str]:
     """Return custom metadata with its values cut so that all of it fits, each to an equal share."""
     names = sum(len(name.encode()) for name in metadata)
-    share = max(0, METADATA_BYTES - names) // max(1, len(metadata))
+    share = min(VALUE_BYTES, max(0, METADATA_BYTES - names) // max(1, len(metadata)))
     return {name: value.encode()[:share].decode(errors="ignore") for name, value in metadata.items()}
 
 

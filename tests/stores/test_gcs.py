@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from etl.checkpoint import Checkpoint, replace
-from etl.errors import CheckpointError, ConfigError, Fenced
+from etl.errors import CheckpointCorrupt, CheckpointError, ConfigError, Fenced
 from etl.lease import Conflict, Lease
 from etl.pipeline import Pipeline
 from etl.stores.gcs import GcsStore
-from etl.testing.fault_proxy import Answer, Drop, FaultProxy
+from etl.testing.fault_proxy import Answer, Damage, Drop, Fault, FaultProxy, Truncate
 from etl.testing.gcs_server import GcsServer
 from etl.testing.stores import StoreSuite
 from sinks.gcs.client import connect
+from sinks.retry import Retry
 from tests.google import storage_alone
 
 BUCKET = "checkpoints"
@@ -142,3 +143,124 @@ def test_where_no_lock_can_be_made_a_job_is_held_without(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "file"))
     with store().hold(wait=False):
         pass
+
+
+# --- what comes and is not what was sent ---
+
+
+def quick() -> GcsStore:
+    made = store()
+    made._retry = Retry(first_wait=0.001, longest_wait=0.01)
+    return made
+
+
+BROKEN: dict[str, Callable[[], Fault]] = {
+    "damaged": lambda: Damage(1),
+    "damaged three times": lambda: Damage(1, times=3),
+    "cut": lambda: Truncate(2),
+    "empty": lambda: Truncate(0),
+    "lost": lambda: Drop("after"),
+    "503": lambda: Answer(503, when="after"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_document_that_breaks_or_is_damaged_on_its_way_is_asked_for_again(
+    proxy: FaultProxy, kind: str
+) -> None:
+    version = store().swap(b"one", None)
+    proxy.at(1, BROKEN[kind]())
+    assert quick().read() == (b"one", version)
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+@pytest.mark.parametrize("nth", [1, 2, 3])
+def test_that_there_is_no_document_is_found_out_whatever_breaks(
+    proxy: FaultProxy, kind: str, nth: int
+) -> None:
+    fault = BROKEN[kind]()
+    proxy.at(nth, fault)
+    assert quick().read() is None
+    assert fault.happened.is_set()
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_the_answer_to_a_write_that_breaks_or_is_damaged_is_no_other_writer(
+    proxy: FaultProxy, kind: str
+) -> None:
+    lease = Lease(quick(), Checkpoint(pipeline="job"), None)
+    lease.write(lease.document)
+    proxy.at(1, BROKEN[kind]())
+    lease.write(replace(lease.document, epoch=1))
+    lease.write(replace(lease.document, epoch=2))
+    assert b'"epoch": 2' in quick().read()[0]  # type: ignore[index]
+
+
+def test_a_document_that_comes_damaged_each_time_is_an_error_in_words(proxy: FaultProxy) -> None:
+    store().swap(b"one", None)
+    proxy.at(1, Damage(times=10**6))
+    with pytest.raises(
+        CheckpointCorrupt, match=r"checkpoint gs://checkpoints/job\.json: what comes has not the"
+    ):
+        store(deadline=0.3).read()
+
+
+@pytest.mark.parametrize("bytes", [0, 5])
+def test_an_error_whose_words_break_off_is_an_error_in_words(
+    server: GcsServer, proxy: FaultProxy, bytes: int
+) -> None:
+    store().swap(b"one", None)
+    server.configure(BUCKET, {"billing": {"requesterPays": True}})
+    for _ in range(200):
+        proxy.at(1, Truncate(bytes))
+    with pytest.raises(CheckpointError, match=r"cannot read the checkpoint gs://checkpoints/job\.json"):
+        store(deadline=0.3).read()
+
+
+# --- what may not be replaced ---
+
+KEEPING = {
+    "a retention policy of 86,400 s": {"retentionPolicy": {"retentionPeriod": 86400}},
+    "a hold on every new object": {"defaultEventBasedHold": True},
+}
+
+
+@pytest.mark.parametrize("kept", KEEPING)
+def test_a_bucket_that_keeps_its_objects_is_refused_before_anything_is_written(
+    server: GcsServer, kept: str
+) -> None:
+    server.configure(BUCKET, KEEPING[kept])
+    with pytest.raises(
+        CheckpointError, match=f"cannot be kept there: {kept} forbids .* into another|a bucket without"
+    ):
+        store().read()
+    assert server.objects(BUCKET) == {}
+
+
+@pytest.mark.parametrize("kept", KEEPING)
+def test_where_the_bucket_may_not_be_looked_at_the_first_write_tells(
+    server: GcsServer, proxy: FaultProxy, kept: str
+) -> None:
+    server.configure(BUCKET, KEEPING[kept])
+    proxy.at(1, Answer(403, times=10**6), of=lambda head: head.path.split("?")[0].endswith(f"/b/{BUCKET}"))
+    assert quick().read() is None
+    with pytest.raises(CheckpointError, match=r"cannot be kept there: a (hold|retention policy)"):
+        store().swap(b"one", None)
+
+
+@pytest.mark.parametrize("change", [{"temporaryHold": True}, {"eventBasedHold": True}, None])
+@pytest.mark.usefixtures("server")
+def test_a_document_that_may_not_be_replaced_any_more_is_named(
+    server: GcsServer, change: dict[str, bool] | None
+) -> None:
+    version = store().swap(b"one", None)
+    if change is None:
+        server.configure(BUCKET, {"retentionPolicy": {"retentionPeriod": 60}})
+    else:
+        blob = connect().bucket(BUCKET).blob("job.json")
+        blob.temporary_hold = change.get("temporaryHold", False)
+        blob.event_based_hold = change.get("eventBasedHold", False)
+        blob.patch()
+    with pytest.raises(CheckpointError, match=r"cannot be kept there: a .* forbids to replace the object"):
+        store().swap(b"two", version)
+    assert quick().read() == (b"one", version)

@@ -12,6 +12,7 @@ from etl.testing.fault_proxy.counter import Counter, Seen
 from etl.testing.fault_proxy.faults import (
     Answer,
     CutRequest,
+    Damage,
     Delay,
     Drop,
     Fault,
@@ -26,6 +27,7 @@ __all__ = [
     "Answer",
     "Counter",
     "CutRequest",
+    "Damage",
     "Delay",
     "Drop",
     "Fault",

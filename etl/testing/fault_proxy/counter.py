@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from etl.testing.fault_proxy.faults import Answer, Fault
+from etl.testing.fault_proxy.faults import Answer, Damage, Fault
 from etl.testing.fault_proxy.messages import Head
 
 
@@ -54,13 +54,13 @@ class Counter:
 
         Args:
             nth: 1 is the next one that comes.
-            fault: What happens then; once, or as often as an `Answer` says.
+            fault: What happens then; once, or as often as an `Answer` or a `Damage` says.
             of: Count only the requests of which this is true; they have `method`, `path` (with the query) and
                 `headers` (their names in lower case).
         """
         if nth < 1:
             raise ValueError(f"the nth request to come: 1 or more, not {nth}")
-        times = fault.times if isinstance(fault, Answer) else 1
+        times = fault.times if isinstance(fault, (Answer, Damage)) else 1
         with self._lock:
             self._waiting.append(_Waiting(fault, nth - 1, times, of or (lambda _head: True)))
 

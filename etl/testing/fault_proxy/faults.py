@@ -106,6 +106,19 @@ class Truncate(Fault):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Damage(Fault):
+    """Change one byte of the answer's body, and nothing of its head; an answer that is shorter stays as it is.
+
+    Args:
+        at: Which byte, counted from 0 (of a chunked body: of its chunks' encoding).
+        times: How many answers are changed so: this one and those that follow it.
+    """
+
+    at: int = 0
+    times: int = 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class CutRequest(Fault):
     """Pass on so many bytes of the request's body, then break off; go on once the server has noticed.
 

@@ -15,6 +15,7 @@ from etl.testing.fault_proxy.counter import Counter, Seen
 from etl.testing.fault_proxy.faults import (
     Answer,
     CutRequest,
+    Damage,
     Delay,
     Drop,
     Fault,
@@ -199,6 +200,9 @@ class _Connection:
                 self._client.send(piece)
             fault.happened.set()
             return False
+        if isinstance(fault, Damage):
+            fault.happened.set()
+            body = _damaged(fault.at, body)
         for piece in held:
             self._client.send(piece)
         for piece in body:
@@ -266,6 +270,16 @@ class _Connection:
         own_head, body = head_and_body(fault)
         self._client.send(own_head if head.method == "HEAD" else own_head + body)
         return not head.last
+
+
+def _damaged(at: int, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield a body with one byte changed in all its bits."""
+    for piece in pieces:
+        if 0 <= at < len(piece):
+            yield piece[:at] + bytes([piece[at] ^ 0xFF]) + piece[at + 1 :]
+        else:
+            yield piece
+        at -= len(piece)
 
 
 def _at_most(count: int, pieces: Iterator[bytes]) -> Iterator[bytes]:

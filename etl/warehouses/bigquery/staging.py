@@ -7,6 +7,7 @@ overwritten; one that is not what was sealed is deleted first, which is safe onl
 
 from __future__ import annotations
 
+import logging
 import posixpath
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -18,10 +19,12 @@ from etl.checkpoint import Part, Plan
 from etl.errors import WarehouseError
 from etl.warehouses.bigquery.parts import blocks
 from sinks.base import SealedPart
-from sinks.errors import SinkError, SinkOccupied, UploadLost
+from sinks.errors import NotDeleted, SinkError, SinkOccupied, UploadLost
 from sinks.gcs.objects import Objects, StoredObject
 from sinks.gcs.upload import Upload
 from sinks.retry import Retry
+
+LOG = logging.getLogger("etl.warehouses.bigquery")
 
 # How often a part is sent again because what was sent of it got lost on its way.
 MOST_LOST = 5
@@ -110,12 +113,16 @@ class Staging:
     def clear(self, plan: Plan) -> None:
         """Delete whatever of a plan is staged here. May be repeated.
 
+        What the storage keeps (a retention policy, a hold, a missing permission) stays, and is logged: no job reads it.
+
         Raises:
             WarehouseError: it cannot be deleted.
         """
         try:
             for stored in self._list(plan):
                 self._objects.delete(stored.name, stored.generation)
+        except NotDeleted as error:
+            LOG.warning("what was staged of plan %s is not needed any more and stays: %s", plan.id, error)
         except SinkError as error:
             raise WarehouseError(f"what was staged of plan {plan.id} cannot be removed: {error}") from error
 
