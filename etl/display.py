@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from etl import memory
+from etl.escaping import printable, printable_json
 from etl.progress import Event, MemoryPressed, Notice, PartSealed, PlanLoaded, Progress, RunStarted
 from etl.words import duration, memory_words, progress_line, sentence
 from sinks import control_group
@@ -139,6 +140,7 @@ class TextLines(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name is logging's
         """Return the line without a traceback."""
+        record.message = printable(record.message)
         if record.levelno >= logging.WARNING:
             record.message = f"{record.levelname.lower()}: {record.message}"
         return super().formatMessage(record)
@@ -158,7 +160,7 @@ class JsonLines(logging.Formatter):
         line = line | getattr(record, "event", {}) | line  # an event's own `message` is within the line's
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str)
+        return printable_json(json.dumps(line, ensure_ascii=False, default=str))
 
 
 class LiveListener:
@@ -208,7 +210,7 @@ class LiveListener:
             self._meter.take(event)
         elif not isinstance(event, (PartSealed, PlanLoaded)):
             style = "yellow" if _warns(event) else ""
-            text = f"{event.pipeline}: {sentence(event)}"
+            text = f"{event.pipeline}: {printable(sentence(event))}"
             self._console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
     def render(self) -> Text:

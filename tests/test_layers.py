@@ -71,7 +71,7 @@ LAYERS = [
     {"etl.reader"},
     {"etl.records"},
     {"etl.field_types"},
-    {"etl.errors"},
+    {"etl.errors", "etl.escaping"},
     {"sinks"},
 ]
 

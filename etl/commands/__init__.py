@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 
 import click
 
+from etl.escaping import printable, printable_json
+
 # 0 is what a command that returns exits with.
 # sysexits.h: EX_CANTCREAT is 73, "a (user specified) output file cannot be created": another process has the job;
 # EX_TEMPFAIL is 75, "try again later". 2 is what shells and click use for a wrong command line.
@@ -19,6 +21,9 @@ FAILED = 1
 MISCONFIGURED = 2
 TAKEN = 73
 AGAIN = 75
+
+# What a command prints of its own may have several lines; tabs are harmless.
+_LAID_OUT = "\n\t"
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -44,6 +49,26 @@ def debug_option(function: Function) -> Function:
     return option(function)
 
 
+def say(text: str, *, err: bool = False) -> None:
+    """Print lines for people; what came from outside is escaped where a terminal would obey it.
+
+    Args:
+        text: one line or several.
+        err: whether it goes to standard error.
+    """
+    click.echo(printable(text, keep=_LAID_OUT), err=err)
+
+
+def say_json(text: str, *, err: bool = False) -> None:
+    """Print JSON for programs, which a person may look at in a terminal.
+
+    Args:
+        text: one line or several.
+        err: whether it goes to standard error.
+    """
+    click.echo(printable_json(text), err=err)
+
+
 def tell(context: click.Context, error: BaseException) -> int:
     """Print an error on standard error, as one block without a traceback, and return the exit code for it."""
     from etl.errors import ConfigError, EtlError, Fenced
@@ -60,9 +85,9 @@ def tell(context: click.Context, error: BaseException) -> int:
     if context.meta.get("etl.log_format") == "json":
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         line = {"time": now, "level": "error", "message": message, "event": type(error).__name__}
-        click.echo(json.dumps(line | ({"traceback": "".join(debug)} if debug else {})), err=True)
+        say_json(json.dumps(line | ({"traceback": "".join(debug)} if debug else {})), err=True)
     else:
-        click.echo("".join(debug) + f"error: {message}", err=True)
+        say("".join(debug) + f"error: {printable(message)}", err=True)
     if isinstance(error, Fenced):
         return TAKEN
     return MISCONFIGURED if isinstance(error, ConfigError) else FAILED
@@ -71,7 +96,7 @@ def tell(context: click.Context, error: BaseException) -> int:
 def lines(*pairs: tuple[str, str]) -> str:
     """Lay pairs out as two columns."""
     width = max(len(name) for name, _ in pairs)
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in pairs)
+    return "\n".join(f"{name:<{width}}  {printable(value)}" for name, value in pairs)
 
 
 def is_terminal() -> bool:

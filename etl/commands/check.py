@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from etl.commands import debug_option, job_argument, lines
+from etl.commands import debug_option, job_argument, lines, say
 
 if TYPE_CHECKING:
     from etl.columns import Columns
@@ -64,6 +64,7 @@ def check(job: str, limit: int, schema: Path | None, deadline: float) -> None:
     from etl.commands.patience import waiting_at_most
     from etl.commands.unused import Unused
     from etl.errors import ConfigError, RecordError, SourceUnavailable
+    from etl.escaping import printable_json
     from etl.records import Tells
     from etl.words import count
 
@@ -72,9 +73,9 @@ def check(job: str, limit: int, schema: Path | None, deadline: float) -> None:
     definition = config.read(job)
     pipeline = waiting_at_most(definition, deadline).pipeline()
     budget = memory.budget(pipeline.memory)
-    click.echo(_describe(definition, pipeline, budget), err=True)
+    say(_describe(definition, pipeline, budget), err=True)
     for warning in advice.about_limit(budget) if pipeline.warehouse is not None else ():
-        click.echo(f"warning: {warning}", err=True)
+        say(f"warning: {warning}", err=True)
     unused = Unused(definition.written)
     pipeline.transforms = unused.watched(pipeline.transforms)
     try:
@@ -86,13 +87,13 @@ def check(job: str, limit: int, schema: Path | None, deadline: float) -> None:
         ) from error
     finally:  # where a record cannot be read, it says perhaps why
         for said in pipeline.source.told[:SHOWN] if isinstance(pipeline.source, Tells) else ():
-            click.echo(f"found       {said}", err=True)
+            say(f"found       {said}", err=True)
 
     def refuse(record: Any, reason: str) -> NoReturn:
         raise RecordError(f"a record cannot be encoded: {reason}; the record: {str(record)[:300]}")
 
     def show(data: bytes | bytearray | memoryview) -> None:
-        click.echo(bytes(data), nl=False)
+        click.echo(printable_json(bytes(data).decode()), nl=False)
 
     def hide(data: bytes | bytearray | memoryview) -> None:
         pass
@@ -104,16 +105,16 @@ def check(job: str, limit: int, schema: Path | None, deadline: float) -> None:
         sys.stdout.flush()
     inferred = infer(definition, pipeline, records)
     for line in _columns(inferred, len(records)):
-        click.echo(line, err=True)
+        say(line, err=True)
     for warning in inferred.warnings[:SHOWN]:
-        click.echo(f"warning: {warning}", err=True)
+        say(f"warning: {warning}", err=True)
     if (more := len(inferred.warnings) - SHOWN) > 0:
-        click.echo(f"warning: and {count(more, 'more record')} would not fit", err=True)
+        say(f"warning: and {count(more, 'more record')} would not fit", err=True)
     for warning in unused.warnings()[:SHOWN] if records else ():
-        click.echo(f"warning: {warning}", err=True)
+        say(f"warning: {warning}", err=True)
     _tell_refused(inferred.refused, pipeline.on_error)
     if (obstacle := _occupied(pipeline)) is not None:
-        click.echo(f"warning: {obstacle}", err=True)
+        say(f"warning: {obstacle}", err=True)
     if schema is not None:
         _write(inferred, schema)
     if inferred.refused and pipeline.on_error == "fail":
@@ -121,7 +122,7 @@ def check(job: str, limit: int, schema: Path | None, deadline: float) -> None:
             f"{job}: a run would stop at {inferred.refused[0]}. Fix the source or the transforms, or set "
             'on_error = "reject"'
         )
-    click.echo(
+    say(
         f"{job} is right; the source's first records ({limit:,} at most) gave {count(len(records), 'record')}",
         err=True,
     )
@@ -132,9 +133,9 @@ def _tell_refused(refused: list[str], on_error: str) -> None:
 
     become = "is refused" if on_error == "fail" else "becomes a dead letter"
     for reason in refused[:SHOWN]:
-        click.echo(f"warning: {reason}; it {become}", err=True)
+        say(f"warning: {reason}; it {become}", err=True)
     if (more := len(refused) - SHOWN) > 0:
-        click.echo(f"warning: and {count(more, 'more record')} without a key", err=True)
+        say(f"warning: and {count(more, 'more record')} without a key", err=True)
 
 
 @contextmanager
@@ -151,7 +152,7 @@ def _warnings_shown() -> Iterator[None]:
 class _Shown(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if record.levelno >= logging.WARNING:
-            click.echo(f"warning: {record.getMessage()}", err=True)
+            say(f"warning: {record.getMessage()}", err=True)
 
 
 def _columns(inferred: Inferred, records: int) -> list[str]:
@@ -204,9 +205,7 @@ def _write(inferred: Inferred, path: Path) -> None:
         if proposed
         else ""
     )
-    click.echo(
-        f"wrote {path}{also}; declare it under [warehouse]: schema = {json.dumps(str(path))}", err=True
-    )
+    say(f"wrote {path}{also}; declare it under [warehouse]: schema = {json.dumps(str(path))}", err=True)
 
 
 def _occupied(pipeline: Pipeline) -> str | None:

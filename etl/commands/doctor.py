@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from etl.commands import FAILED, debug_option
+from etl.commands import FAILED, debug_option, say, say_json
 
 if TYPE_CHECKING:
     from etl.advice import Advice
@@ -77,7 +77,10 @@ def doctor(context: click.Context, job: str | None, path: Path | None, *, as_jso
     if job is not None and path is not None:
         raise click.UsageError("--path is for a look without a job; the job's places are in its file")
     found = diagnose(None if job is None else config.read(job), path)
-    click.echo(json.dumps(_values(found), indent=2) if as_json else "\n".join(_text(found)))
+    if as_json:
+        say_json(json.dumps(_values(found), indent=2))
+    else:
+        say("\n".join(_text(found)))
     if found.problems:
         context.exit(FAILED)
 

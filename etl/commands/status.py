@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from etl.commands import debug_option, job_argument, lines
+from etl.commands import debug_option, job_argument, lines, say, say_json
 
 if TYPE_CHECKING:
     from etl.checkpoint import Checkpoint
@@ -31,16 +31,14 @@ def status(job: str, *, as_json: bool) -> None:
     if as_json:
         found: dict[str, Any] = _values(document, holder) if document else {"state": "new"}
         found["quota"] = _quota(pipeline, document) if document else None
-        click.echo(
-            json.dumps({"pipeline": pipeline.name, "checkpoint": pipeline.store.uri, **found}, indent=2)
-        )
+        say_json(json.dumps({"pipeline": pipeline.name, "checkpoint": pipeline.store.uri, **found}, indent=2))
     elif document is None:
-        click.echo(
+        say(
             f"{pipeline.name} has not been run yet: there is no checkpoint at {pipeline.store.uri}\n"
             f"Start it with: etl run {job}"
         )
     else:
-        click.echo(_text(document, pipeline, job, holder))
+        say(_text(document, pipeline, job, holder))
 
 
 def _refused(document: Checkpoint) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from etl.commands import FAILED, debug_option, job_argument, lines
+from etl.commands import FAILED, debug_option, job_argument, lines, say, say_json
 
 if TYPE_CHECKING:
     from etl.checkpoint import Checkpoint
@@ -48,12 +48,12 @@ def verify(context: click.Context, job: str, *, as_json: bool) -> None:
             "findings": msgspec.to_builtins(findings),
             "right": not wrong,
         }
-        click.echo(json.dumps(found, indent=2))
+        say_json(json.dumps(found, indent=2))
     else:
-        click.echo(_summary(document, audit))
+        say(_summary(document, audit))
         for finding in findings:
-            click.echo(f"{finding.kind}: {finding.text}")
-        click.echo("something is wrong" if wrong else "all that was loaded is in the table, once")
+            say(f"{finding.kind}: {finding.text}")
+        say("something is wrong" if wrong else "all that was loaded is in the table, once")
     context.exit(FAILED if wrong else 0)
 
 
