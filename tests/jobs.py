@@ -1,19 +1,17 @@
-"""Jobs that the tests run in processes of their own, and the truth to compare with.
+"""A job that the tests run in processes of its own, and the truth to compare with.
 
-    python -m tests.jobs DIRECTORY SINK
-
-runs the job below on the files in DIRECTORY, with small parts, so that few records make many parts.
+It has small parts, so that few records make many.
 """
 
 from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import etl
+from tests import forks
 
 RECORDS = 360
 
@@ -112,16 +110,9 @@ def assert_exactly_once(directory: Path, sink: str) -> None:
 
 
 def run(directory: Path, sink: str, *, under: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-    """Run the job in a process of its own, `under` another command such as strace."""
-    return subprocess.run(
-        [*under, sys.executable, "-m", "tests.jobs", str(directory), sink],
-        cwd=Path(__file__).parent.parent,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
+    """Run the job in a process of its own, `under` strace."""
+    return forks.run(_run, directory, sink, under=under)
 
 
-if __name__ == "__main__":
-    pipeline(Path(sys.argv[1]), SINKS[sys.argv[2]]).run()
+def _run(directory: Path, sink: str) -> None:
+    pipeline(directory, SINKS[sink]).run()

@@ -1,18 +1,13 @@
-"""Jobs that replace and merge, run by the tests in processes of their own, and the truth to compare with.
-
-    python -m tests.refresh_jobs DIRECTORY WAY VERSION
-
-runs the job below on the files in DIRECTORY, on a source that has the content of that version.
-"""
+"""Jobs that replace and merge, run by the tests in processes of their own, and the truth to compare with."""
 
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import etl
+from tests import forks
 from tests.jobs import WAREHOUSE, lines
 
 RECORDS = 180
@@ -97,15 +92,8 @@ def go_on(directory: Path, way: str, version: int) -> None:
 def start(
     directory: Path, way: str, version: int, *, under: tuple[str, ...] = ()
 ) -> subprocess.CompletedProcess[str]:
-    """Run the job in a process of its own, `under` another command such as strace."""
-    return subprocess.run(
-        [*under, sys.executable, "-m", "tests.refresh_jobs", str(directory), way, str(version)],
-        cwd=Path(__file__).parent.parent,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
+    """Run the job in a process of its own, `under` strace."""
+    return forks.run(run, directory, way, version, under=under)
 
 
 def expected(way: str, *versions: int) -> list[Row]:
@@ -146,7 +134,3 @@ def letters(directory: Path, version: int) -> list[int]:
         for letter in lines(list(directory.glob("job-rejects-*.ndjson")))
         if letter["record"]["changed"] // 1000 == version
     )
-
-
-if __name__ == "__main__":
-    run(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))

@@ -13,7 +13,7 @@ KILLED_OR_DONE = (0, -signal.SIGKILL, 128 + signal.SIGKILL)
 
 def strace(log: Path, calls: str, *options: str) -> tuple[str, ...]:
     """Return the command that traces `calls`, separated by commas, into `log`."""
-    return ("strace", "-f", "-qq", "-o", str(log), f"--trace={calls}", *options)
+    return ("strace", "-f", "-o", str(log), f"--trace={calls}", *options)
 
 
 def killing_at(name: str, n: int) -> str:

@@ -7,85 +7,80 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import duckdb
 import pytest
 
+from etl.checkpoint import Plan, replace
+from tests import forks
+from tests.tracing import killing_at, strace
+from tests.warehouses.conftest import Loader
+
 CALLS = "pwrite64,write,fsync,fdatasync,ftruncate,unlink,rename"
-RUN = """
-import sys
-from pathlib import Path
 
-sys.path.insert(0, sys.argv[1])
-from conftest import Loader
 
-loader = Loader(Path(sys.argv[2]))
-first = loader.part([{"id": n, "new": None} for n in range(500)])
-second = loader.part([{"id": n, "s": {"x": n}, "new": "x"} for n in range(500, 1000)])
-third = loader.part([{"id": n, "s": {"y": [n]}} for n in range(1000, 1500)])
-print("loading", flush=True)
-for plan in (loader.plan(first), loader.plan(second, third)):
-    loader.warehouse.load(loader.job, plan)
-loader.warehouse.close()
-print("closed", flush=True)
-"""
-# What a table holds already when the scripts below begin, into which they put other rows.
-HEAD = """
-import sys
-from pathlib import Path
+def fill_new(folder: Path) -> None:
+    """Load two plans into a table that is not there yet."""
+    loader = Loader(folder)
+    first = loader.part([{"id": n, "new": None} for n in range(500)])
+    second = loader.part([{"id": n, "s": {"x": n}, "new": "x"} for n in range(500, 1000)])
+    third = loader.part([{"id": n, "s": {"y": [n]}} for n in range(1000, 1500)])
+    for plan in (loader.plan(first), loader.plan(second, third)):
+        loader.warehouse.load(loader.job, plan)
+    close(loader)
 
-sys.path.insert(0, sys.argv[1])
-from conftest import Loader
 
-from etl.checkpoint import replace
+def close(loader: Loader) -> None:
+    loader.warehouse.close()
+    sys.stdout.write("closed\n")
+    sys.stdout.flush()
 
-options = {"disposition": "merge", "key": ["id"], "updated_at": "v"} if sys.argv[3] == "merge" else {}
-loader = Loader(Path(sys.argv[2]), **options)
-first = loader.plan(loader.part([{"id": n, "v": 1} for n in range(500)]))
-"""
-FILL = (
-    HEAD
-    + """
-loader.warehouse.load(loader.job, first)
-loader.warehouse.close()
-"""
-)
-MERGE = (
-    HEAD
-    + """
-rewrite = len(sys.argv) > 4
-parts = [loader.part([{"id": n, "v": v, "new": "x" * v} for n in range(250, 750)]) for v in (3, 2)]
-plan = loader.plan(*parts)
-if rewrite:
-    loader.warehouse._session.load(loader.job, plan, rewrite=True)
-else:
-    loader.warehouse.load(loader.job, plan)
-loader.warehouse.close()
-print("closed", flush=True)
-"""
-)
-REFRESH = (
-    HEAD
-    + """
-loader.job = replace(loader.job, refresh="r1")
-plans = [loader.plan(loader.part([{"id": n, "v": v} for n in range(1000)])) for v in (7, 8)]
-loader.warehouse.begin_refresh(loader.job)
-for plan in plans if len(sys.argv) == 4 else ():
-    loader.warehouse.load(loader.job, plan)
-loader.warehouse.finish_refresh(loader.job)
-loader.warehouse.close()
-print("closed", flush=True)
-"""
-)
-# The script, its arguments, and the number and sum of the table's values when it is done.
-SCRIPTS = {
-    "merge": (MERGE, ("merge",), (750, 1750)),
-    "merge by a new table": (MERGE, ("merge", "rewrite"), (750, 1750)),
-    "refresh": (REFRESH, ("append",), (2000, 15000)),
-    "empty refresh": (REFRESH, ("append", "empty"), (0, None)),
+
+def opened(folder: Path, disposition: str) -> tuple[Loader, Plan]:
+    """Return what loads, and the plan that the table holds already when those below begin, which put in other rows."""
+    options = {"disposition": "merge", "key": ["id"], "updated_at": "v"} if disposition == "merge" else {}
+    loader = Loader(folder, **options)
+    return loader, loader.plan(loader.part([{"id": n, "v": 1} for n in range(500)]))
+
+
+def fill(folder: Path, disposition: str, *_: str) -> None:
+    loader, first = opened(folder, disposition)
+    loader.warehouse.load(loader.job, first)
+    loader.warehouse.close()
+
+
+def merge(folder: Path, disposition: str, *rewrite: str) -> None:
+    loader, _ = opened(folder, disposition)
+    parts = [loader.part([{"id": n, "v": v, "new": "x" * v} for n in range(250, 750)]) for v in (3, 2)]
+    plan = loader.plan(*parts)
+    if rewrite:
+        assert loader.warehouse._session is not None
+        loader.warehouse._session.load(loader.job, plan, rewrite=True)
+    else:
+        loader.warehouse.load(loader.job, plan)
+    close(loader)
+
+
+def refresh(folder: Path, disposition: str, *empty: str) -> None:
+    loader, _ = opened(folder, disposition)
+    loader.job = replace(loader.job, refresh="r1")
+    plans = [loader.plan(loader.part([{"id": n, "v": v} for n in range(1000)])) for v in (7, 8)]
+    loader.warehouse.begin_refresh(loader.job)
+    for plan in () if empty else plans:
+        loader.warehouse.load(loader.job, plan)
+    loader.warehouse.finish_refresh(loader.job)
+    close(loader)
+
+
+# What is called, its arguments, and the number and sum of the table's values when it is done.
+CHANGES: dict[str, tuple[Callable[..., None], tuple[str, ...], tuple[int, int | None]]] = {
+    "merge": (merge, ("merge",), (750, 1750)),
+    "merge by a new table": (merge, ("merge", "rewrite"), (750, 1750)),
+    "refresh": (refresh, ("append",), (2000, 15000)),
+    "empty refresh": (refresh, ("append", "empty"), (0, None)),
 }
 OLD = (500, 500)
 CONTENT = "SELECT count(*), sum(v) FROM t"
@@ -93,20 +88,21 @@ TRUTH = "SELECT count(*), count(DISTINCT id), sum(id), count(new), count(s.x), c
 
 
 def run(
-    folder: Path, *trace: str, script: str = RUN, arguments: Sequence[str] = ()
+    folder: Path,
+    *trace: str,
+    change: Callable[..., None] = fill_new,
+    arguments: Sequence[str] = (),
 ) -> subprocess.CompletedProcess[str]:
     folder.mkdir(exist_ok=True)
-    command = [sys.executable, "-c", script, str(Path(__file__).parent), str(folder), *arguments]
-    return subprocess.run([*trace, *command], capture_output=True, text=True, timeout=600, check=False)
+    return forks.run(change, folder, *arguments, under=trace)
 
 
 def calls_on_the_database(
-    folder: Path, script: str = RUN, arguments: Sequence[str] = ()
+    folder: Path, change: Callable[..., None] = fill_new, arguments: Sequence[str] = ()
 ) -> list[tuple[str, int]]:
     """Return the calls of one run that concern the database's files, each with its number in its thread."""
     log = folder.with_suffix(".strace")
-    trace = ("strace", "-f", "-y", "-e", f"trace={CALLS}", "-o", str(log))
-    result = run(folder, *trace, script=script, arguments=arguments)
+    result = run(folder, *strace(log, CALLS, "-y"), change=change, arguments=arguments)
     assert result.returncode == 0, result.stderr
     counts: Counter[tuple[str, str]] = Counter()
     found: set[tuple[str, int]] = set()
@@ -130,8 +126,7 @@ def test_killed_at_any_write_the_same_plans_give_the_same_table(tmp_path):
     def killed_and_repeated(point: tuple[str, int]) -> tuple[object, ...]:
         call, number = point
         folder = tmp_path / f"{call}-{number}"
-        inject = f"inject={call}:signal=SIGKILL:when={number}"
-        killed = run(folder, "strace", "-f", "-e", f"trace={call}", "-e", inject, "-o", "/dev/null")
+        killed = run(folder, *strace(Path("/dev/null"), call, killing_at(call, number)))
         repeated = run(folder)
         with duckdb.connect(str(folder / "w.duckdb"), read_only=True) as connection:
             rows = connection.execute(TRUTH).fetchall()
@@ -149,26 +144,25 @@ def test_killed_at_any_write_the_same_plans_give_the_same_table(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("strace"), reason="needs strace")
-@pytest.mark.parametrize("what", SCRIPTS)
+@pytest.mark.parametrize("what", CHANGES)
 def test_killed_at_any_write_the_table_holds_the_old_rows_or_the_new_ones(tmp_path, what):
-    script, arguments, new = SCRIPTS[what]
+    change, arguments, new = CHANGES[what]
     filled = tmp_path / "filled"
-    assert run(filled, script=FILL, arguments=arguments).stderr == ""
+    assert run(filled, change=fill, arguments=arguments).stderr == ""
     assert content(filled) == OLD
     counted = tmp_path / "counted"
     shutil.copytree(filled, counted)
-    points = calls_on_the_database(counted, script, arguments)
+    points = calls_on_the_database(counted, change, arguments)
     assert content(counted) == new
 
     def killed_and_repeated(point: tuple[str, int]) -> tuple[object, ...]:
         call, number = point
         folder = tmp_path / f"{call}-{number}"
         shutil.copytree(filled, folder)
-        inject = f"inject={call}:signal=SIGKILL:when={number}"
-        trace = ("strace", "-f", "-e", f"trace={call}", "-e", inject, "-o", "/dev/null")
-        killed = run(folder, *trace, script=script, arguments=arguments)
+        trace = strace(Path("/dev/null"), call, killing_at(call, number))
+        killed = run(folder, *trace, change=change, arguments=arguments)
         between = content(folder)
-        errors = [run(folder, script=script, arguments=arguments).stderr for _ in range(2)]
+        errors = [run(folder, change=change, arguments=arguments).stderr for _ in range(2)]
         after = content(folder)
         shutil.rmtree(folder)
         return point, "closed" in killed.stdout, between in (OLD, new), errors, after
