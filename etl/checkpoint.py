@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import secrets
 import socket
 import time
@@ -23,7 +24,13 @@ from etl.field_types import FieldTypes
 from etl.records import Position
 from sinks.base import Hygiene, SealedPart
 
-VERSION = 3  # 1 knew no columns, quotas and failures, 2 no refreshes; both are read as documents without them
+VERSION = (
+    4  # 1 knew no columns, quotas and failures, 2 no refreshes, 3 no checksum: none of them was ever released
+)
+
+# How a document ends: the checksum of all that stands before it, as bytes. Exact, so that nothing after it can change.
+_SEAL = ',\n "checksum": "{}"\n}}\n'
+_SEALED = re.compile(rb',\n "checksum": "([0-9a-f]{32})"\n}\n\Z')
 
 # Up to this many bytes a document is indented, for people: that makes it half as long again.
 READABLE = 64 * 1024
@@ -37,7 +44,7 @@ SMALLEST_PART = 64 * 1024
 S = TypeVar("S", bound=msgspec.Struct)
 
 
-class Owner(msgspec.Struct, frozen=True, kw_only=True):
+class Owner(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The process that holds the job, for people who read the checkpoint; nothing is decided by it."""
 
     host: str
@@ -54,7 +61,7 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True):
         return f"process {self.pid} on {self.host} since {since}"
 
 
-class Totals(msgspec.Struct, frozen=True, kw_only=True):
+class Totals(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Sums over all runs of the job: what was written in parts, which records were rejected, which fields left out."""
 
     records: int = 0
@@ -64,7 +71,7 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
     ignored: int = 0
 
 
-class State(msgspec.Struct, frozen=True, kw_only=True):
+class State(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How far a job is at some point of its way, and all that is needed to go on from there.
 
     Attributes:
@@ -86,7 +93,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
         return (self.sequence, self.position) == (other.sequence, other.position)
 
 
-class Part(msgspec.Struct, frozen=True, kw_only=True):
+class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A part that is sealed and waits to be loaded.
 
     Attributes:
@@ -128,7 +135,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
+class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An ordered list of sealed parts that one load takes; its id is a hash of its content.
 
     Attributes:
@@ -188,7 +195,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return cls(id=digest.hexdigest(), format=format, parts=tuple(parts))
 
 
-class Refresh(msgspec.Struct, frozen=True, kw_only=True):
+class Refresh(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A refresh that is under way: a new table is filled beside the old one.
 
     Attributes:
@@ -203,7 +210,7 @@ class Refresh(msgspec.Struct, frozen=True, kw_only=True):
     complete: bool = False
 
 
-class Ended(msgspec.Struct, frozen=True, kw_only=True):
+class Ended(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the last run that ended by itself ended, for people and for what watches the job; nothing is decided by it.
 
     Attributes:
@@ -217,7 +224,7 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
-class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
+class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The document.
 
     Attributes:
@@ -387,9 +394,11 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
         return replace(self, ended=Ended(at=time.time(), how="failed", reason=text))
 
     def encode(self) -> bytes:
-        """Return the document as JSON; indented, unless thousands of parts wait."""
+        """Return the document as JSON with a checksum; indented, unless thousands of parts wait."""
         data = msgspec.json.encode(self)
-        return (msgspec.json.format(data, indent=1) if len(data) <= READABLE else data) + b"\n"
+        body = msgspec.json.format(data, indent=1) if len(data) <= READABLE else data
+        body = body.removesuffix(b"}").rstrip()
+        return body + _SEAL.format(_checksum(body)).encode()
 
 
 def decode(data: bytes, uri: str) -> Checkpoint:
@@ -401,21 +410,41 @@ def decode(data: bytes, uri: str) -> Checkpoint:
 
     Raises:
         CheckpointTooNew: a newer version of this library wrote it.
-        CheckpointCorrupt: it is not JSON, or not this document.
+        CheckpointCorrupt: it is not JSON, or not this document, or a byte of it is not what was written.
     """
     try:
-        version = msgspec.json.decode(data, type=_Version).version
-        if version > VERSION:
-            raise CheckpointTooNew(
-                f"{uri} is a checkpoint of version {version}; this library reads up to version {VERSION}: "
-                "run the job with the version of etl-sinks that wrote it, or a newer one"
-            )
-        return msgspec.json.decode(data, type=Checkpoint)
+        found = _SEALED.search(data)
+        if found is None:
+            _see_version(data, uri)
+            raise _corrupt(uri, "it does not end with its checksum")
+        body = data[: found.start()]
+        if _checksum(body).encode() != found[1]:
+            raise _corrupt(uri, "its checksum does not fit: it was changed since it was written")
+        _see_version(body + b"}", uri)
+        return msgspec.json.decode(body + b"}", type=Checkpoint)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise CheckpointCorrupt(
-            f"{uri} is not a checkpoint, or a damaged one ({error}); put back a copy of it. With a warehouse "
-            "that keeps a ledger (DuckDB) it may be deleted: the job then goes on from the ledger"
-        ) from error
+        raise _corrupt(uri, str(error)) from error
+
+
+def _checksum(body: bytes) -> str:
+    """Return a checksum that no change of a few bits leaves as it is (BLAKE2b, RFC 7693, 16 bytes)."""
+    return hashlib.blake2b(body, digest_size=16).hexdigest()
+
+
+def _see_version(data: bytes, uri: str) -> None:
+    version = msgspec.json.decode(data, type=_Version).version
+    if version > VERSION:
+        raise CheckpointTooNew(
+            f"{uri} is a checkpoint of version {version}; this library reads version {VERSION}: "
+            "run the job with the version of etl-sinks that wrote it, or a newer one"
+        )
+
+
+def _corrupt(uri: str, why: str) -> CheckpointCorrupt:
+    return CheckpointCorrupt(
+        f"{uri} is not a checkpoint, or a damaged one ({why}); put back a copy of it. With a warehouse "
+        "that keeps a ledger (DuckDB) it may be deleted: the job then goes on from the ledger"
+    )
 
 
 class _Version(msgspec.Struct):

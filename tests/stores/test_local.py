@@ -1,5 +1,6 @@
 """The local store: the suite, and what is its own: the lock of a run, and what a crash leaves."""
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from etl.checkpoint import Checkpoint, decode
+from etl.checkpoint import READABLE, Checkpoint, decode
 from etl.errors import CheckpointCorrupt, CheckpointError, CheckpointTooNew, Fenced
 from etl.stores.local import LocalStore
 from etl.testing.stores import StoreSuite
@@ -90,6 +91,49 @@ def test_a_document_of_a_newer_version_is_refused_before_its_fields_are_read():
 def test_a_document_survives_the_way_through_its_bytes():
     document = Checkpoint(pipeline="job", fingerprint={"source": "x"}, epoch=3, part_bytes=7)
     assert decode(document.encode(), "job.json") == document
+
+
+DOCUMENTS = {
+    "indented": Checkpoint(pipeline="job", fingerprint={"source": "x"}, epoch=3, part_bytes=7).left(
+        finished=True
+    ),
+    "in one line": Checkpoint(pipeline="job", fingerprint={"source": "ü" * READABLE}),
+}
+
+
+def test_a_document_of_which_any_bit_was_changed_is_refused():
+    data = DOCUMENTS["indented"].encode()
+    for at in range(len(data)):
+        for bit in range(8):
+            changed = bytearray(data)
+            changed[at] ^= 1 << bit
+            with pytest.raises((CheckpointCorrupt, CheckpointTooNew)):
+                decode(bytes(changed), "job.json")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_a_document_that_lost_bytes_or_got_some_is_refused(document):
+    data = DOCUMENTS[document].encode()
+    assert decode(data, "job.json") == DOCUMENTS[document]
+    at = range(0, len(data), max(1, len(data) // 2000))
+    changes = (
+        [data[:cut] for cut in at]
+        + [data[:cut] + data[cut + 1 :] for cut in at]
+        + [data + b"\n", b" " + data]
+    )
+    for changed in changes:
+        with pytest.raises(CheckpointCorrupt, match="put back a copy of it"):
+            decode(changed, "job.json")
+
+
+def test_a_document_with_a_key_that_is_not_known_is_refused():
+    document = Checkpoint(pipeline="job")
+    body = document.encode().replace(b'"epoch"', b'"epoc"').partition(b',\n "checksum"')[0]
+    sealed = (
+        body + b',\n "checksum": "' + hashlib.blake2b(body, digest_size=16).hexdigest().encode() + b'"\n}\n'
+    )
+    with pytest.raises(CheckpointCorrupt, match="unknown field `epoc`"):
+        decode(sealed, "job.json")
 
 
 def test_a_process_whose_lock_was_taken_away_leaves_the_lock_of_its_successor(tmp_path):
