@@ -18,6 +18,7 @@ class Column(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
         precision: of a NUMERIC or BIGNUMERIC: how many digits; None: the type's own limit.
         scale: of a NUMERIC or BIGNUMERIC: how many of them after the point.
         max_length: of a STRING in characters, of BYTES in bytes; None: no limit.
+        timestamp_precision: of a TIMESTAMP: 12, digits of a second; None: six.
         field: what the records call it, where another name could have become the same column (see
             `etl.schemas.dialect`); None: its own name, or no record had it yet.
     """
@@ -30,6 +31,7 @@ class Column(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     precision: int | None = None
     scale: int | None = None
     max_length: int | None = msgspec.field(default=None, name="maxLength")
+    timestamp_precision: int | None = msgspec.field(default=None, name="timestampPrecision")
     field: str | None = None
 
 

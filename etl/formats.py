@@ -68,6 +68,9 @@ _five_digits = re.compile(rb'\.\d{5}"').search
 # More digits than any warehouse's decimals have.
 LONGEST_DECIMAL = 100
 
+# What orjson says of more than 253 levels, and Python of some more, in words.
+TOO_DEEP = "it is nested in more than 250 levels: cut it, or make text of it"
+
 Write = Callable[[bytes | bytearray | memoryview], None]
 Refuse = Callable[[Record, str], None]
 
@@ -180,8 +183,8 @@ class Ndjson:
             except (TypeError, OverflowError):
                 try:
                     line = dumps(portable_numbers(record), portable, options)
-                except (TypeError, OverflowError) as error:
-                    refuse(record, describe(error))
+                except (TypeError, OverflowError, RecursionError) as error:
+                    refuse(record, TOO_DEEP if "recursion" in str(error).lower() else describe(error))
                     continue
             batch += line
             count += 1

@@ -88,6 +88,12 @@ def _rows(document: Checkpoint, audit: Audit) -> Iterator[Finding]:
             text=f"the checkpoint counts {expected:,} records as loaded, the loads that the warehouse remembers "
             f"added {remembered - early:,}: {expected - remembered + early:,} are missing{_gaps(audit)}",
         )
+    if audit.uncounted:
+        yield Finding(
+            kind="forgotten",
+            text=f"the rows of the table are not known, because {audit.uncounted}: they were not compared",
+        )
+        return
     if audit.table_rows is None:
         if remembered or expected:
             yield Finding(kind="missing", text=f"there is no table {audit.table}")

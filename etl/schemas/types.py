@@ -98,7 +98,11 @@ def digits(column: Column) -> tuple[int, int]:
 
 def shown(column: Column) -> str:
     """Write type and mode of a column as a person declares them: `NUMERIC(10, 2) REQUIRED`."""
-    given = [column.max_length] if column.precision is None else [column.precision, column.scale]
+    given = (
+        [column.max_length or column.timestamp_precision]
+        if column.precision is None
+        else [column.precision, column.scale]
+    )
     parameters = ", ".join(str(number) for number in given if number is not None)
     text = f"{column.type}({parameters})" if parameters else column.type
     return text if column.mode == "NULLABLE" else f"{text} {column.mode}"

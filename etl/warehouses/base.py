@@ -342,6 +342,7 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
         former_rows: how many rows this very job added before its checkpoint was lost, or begun again.
         table: the table, for messages.
         table_rows: how many rows it holds; None: there is no table.
+        uncounted: why it is not known how many rows it holds, whatever `table_rows` says; empty: it is known.
         merged: whether rows replace each other, so that the table may hold fewer than were loaded.
     """
 
@@ -353,6 +354,7 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
     table: str
     table_rows: int | None
     merged: bool = False
+    uncounted: str = ""
 
 
 @runtime_checkable

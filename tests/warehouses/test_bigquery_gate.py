@@ -144,7 +144,7 @@ def test_a_record_without_values_does_not_fit_a_table_without_columns():
         pytest.param(
             10**5000, r"^column v: INTEGER takes 64 bits, found an integer of 16610 bits", id="long"
         ),
-        (Decimal(10) ** 38, r"^column v: BIGNUMERIC takes 38 digits before the point"),
+        (Decimal(10) ** 39, r"^column v: BIGNUMERIC takes 38 digits before the point"),
         ([1, "a"], r"^column v\[1\]: INTEGER takes whole numbers, found 'a' \(str\)"),
     ],
 )

@@ -9,6 +9,8 @@ What it does beyond `local-bigquery serve`, and why:
   could both run; BigQuery answers one of them with 409.
 - It lets a MERGE be one of a transaction's statements, as BigQuery does. The server begins a transaction, and takes the
   error for the answer that there is one; in DuckDB 1.5, which it was not made for, that error aborts the one there is.
+- It takes the condition of a MERGE for the filter that a table asks for. The server makes several statements of one,
+  and looks for a filter in each.
 - It ends when the process that started it is gone: that one holds the other end of standard input.
 """
 
@@ -78,6 +80,39 @@ def merge_within_a_transaction() -> None:
     merge.run = lambda cursor, *arguments: original(Cursor(cursor), *arguments)
 
 
+def filter_by_the_condition_of_a_merge() -> None:
+    """Have a MERGE into a table that asks for a filter name the partitions in its condition, and no more."""
+    rules: Any = importlib.import_module("local_bigquery.sql.rules.tables")
+    merge: Any = importlib.import_module("local_bigquery.jobs.merge")
+    check: Callable[..., Any] = rules._check
+    run: Callable[..., Any] = merge.run
+    merging = threading.local()
+
+    def check_others(tree: Any, table: Any, is_target: bool) -> Any:
+        return check(tree, table, is_target or getattr(merging, "now", False))
+
+    def merged(cursor: Any, tree: Any, context: Any) -> Any:
+        reference = rules.resolve(tree.this, context, set())
+        stored = reference and rules.metadata.load(rules.Table, *reference)
+        if stored and stored.requirePartitionFilter:
+            field = (stored.timePartitioning and stored.timePartitioning.field) or "_PARTITIONTIME"
+            named = {each.name.casefold() for each in tree.args["on"].find_all(rules.exp.Column)}
+            if field.casefold() not in named:
+                raise rules.BigQueryError(
+                    "invalidQuery",
+                    f"Cannot query over table '{'.'.join(reference)}' without a filter over column(s) '{field}' that "
+                    "can be used for partition elimination",
+                )
+        merging.now = True
+        try:
+            return run(cursor, tree, context)
+        finally:
+            merging.now = False
+
+    rules._check = check_others
+    merge.run = merged
+
+
 def end_with_the_parent() -> None:
     """End at once when standard input ends."""
 
@@ -102,6 +137,7 @@ def main() -> None:
     settings.default_project_id, settings.data_dir = given.project, given.data
     take_a_job_id_once()
     merge_within_a_transaction()
+    filter_by_the_condition_of_a_merge()
     importlib.import_module("local_bigquery.engine.database").connection()  # fail here, not in a request
     uvicorn = importlib.import_module("uvicorn")
     config = uvicorn.Config("local_bigquery:app", log_level="warning")

@@ -72,6 +72,7 @@ def audit(jobs: Jobs, table: Table, pipeline: str, life: str, *, merged: bool = 
             )
             loads.append((done.created, load))
     loads.sort(key=lambda each: (each[0], each[1].last))
+    count = None if now is None else table.count()
     return Audit(
         loads=tuple(load for _, load in loads),
         loads_ever=None,
@@ -79,7 +80,8 @@ def audit(jobs: Jobs, table: Table, pipeline: str, life: str, *, merged: bool = 
         other_rows=other_rows,
         former_rows=former_rows,
         table=str(table.options),
-        table_rows=None if now is None else table.count(),
+        table_rows=None if count is None else count.rows or 0,
+        uncounted="" if count is None else count.unknown,
         merged=merged,
     )
 

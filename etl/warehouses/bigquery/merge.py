@@ -10,12 +10,16 @@ from etl.checkpoint import Plan
 from etl.columns import Column, Columns
 from etl.errors import ConfigError
 from etl.warehouses.base import Job
+from etl.warehouses.bigquery.layout import Partitioning
 from etl.warehouses.bigquery.table import TableOptions
 from etl.warehouses.bigquery.types import folded
 
 # What a staging table has besides the columns of the table: where a row stands in its plan.
 ORDER = Column(name="_etl_order", type="INTEGER")
 RANK = "_etl_rank"
+
+# Between which values of the partitions' column a plan's rows are, where a table asks for a filter.
+LOW, HIGH = "_etl_low", "_etl_high"
 
 LEDGER = "_etl_loads"
 LEDGER_COLUMNS = (
@@ -102,10 +106,45 @@ class Merge:
                         f"{', '.join(sorted(types))}"
                     )
 
+    def check_filter(self, partitioning: Partitioning | None, table: str) -> None:
+        """Make sure that the table lets a merge look for its keys.
+
+        Args:
+            partitioning: the table's partitions; None: it has none.
+            table: the table's name.
+
+        Raises:
+            ConfigError: its queries must have a filter over its partitions, which the key does not name.
+        """
+        if partitioning is None or not partitioning.filtered or self._names(partitioning.name):
+            return
+        raise ConfigError(
+            f"{table} asks for a filter over its partitions ({partitioning.name}), and a merge has to look for its "
+            f"keys in all of them: let `key` hold {partitioning.name}, or: bq update --norequire_partition_filter "
+            f"{table.replace('.', ':', 1)}"
+            if partitioning.column
+            else f"{table} asks for a filter over the time of ingestion, which no record has: a merge cannot look for "
+            f"its keys in it; run: bq update --norequire_partition_filter {table.replace('.', ':', 1)}"
+        )
+
+    def _names(self, column: str) -> bool:
+        return folded(column) in map(folded, self.key)
+
     def script(
-        self, plan: Plan, job: Job, source: TableOptions, columns: Columns, table: TableOptions
+        self,
+        plan: Plan,
+        job: Job,
+        source: TableOptions,
+        columns: Columns,
+        table: TableOptions,
+        partitioning: Partitioning | None = None,
     ) -> str:
         """Return the SQL that merges a staging table and notes its plan, or does nothing if that is noted.
+
+        Where the table asks for a filter over its partitions, whose column is of the key and so never null, there is
+        one that leaves nothing out: between the least and the greatest value of the plan. These are variables, because
+        only constants let BigQuery leave partitions out (BigQuery documentation, "Update partitioned table data using
+        DML", filter in a merge condition; "Query partitioned tables", constant filter expressions).
 
         Args:
             plan: the plan.
@@ -113,11 +152,13 @@ class Merge:
             source: the staging table.
             columns: its columns, but for the order.
             table: the table.
+            partitioning: the table's partitions; None: it has none.
 
         Raises:
             ConfigError: a column of the key is missing, or cannot be compared.
         """
         self.check(columns)
+        self.check_filter(partitioning, str(table))
         key = [self._name(columns, name) for name in self.key]
         order = f"{_quoted(ORDER.name)} DESC"
         newer = ""
@@ -129,13 +170,21 @@ class Merge:
             newer = f" AND ({none} OR {new} >= {old})"
         names = [_quoted(column.name) for column in columns]
         matches = " AND ".join(f"target.{name} = source.{name}" for name in key)
+        declared = ""
+        if partitioning is not None and partitioning.filtered:
+            name = self._name(columns, partitioning.name)
+            declared = "".join(
+                f"DECLARE {variable} DEFAULT (SELECT {least}({name}) FROM {source.quoted});\n"  # noqa: S608 - as below
+                for variable, least in ((LOW, "MIN"), (HIGH, "MAX"))
+            )
+            matches += f" AND target.{name} BETWEEN {LOW} AND {HIGH}"
         ledger = table.sibling(LEDGER).quoted
         values = [plan.id, job.pipeline, job.life, str(table)]
         numbers = [plan.parts[-1].sequence, plan.records]
         noted = ", ".join([*map(_text, values), *map(str, numbers), "CURRENT_TIMESTAMP()"])
         # Twice the same question, in each statement, and no IF: a transaction of plain statements is the simplest.
         new = f"NOT EXISTS (SELECT 1 FROM {ledger} WHERE plan = {_text(plan.id)})"  # noqa: S608
-        return f"""BEGIN TRANSACTION;
+        return f"""{declared}BEGIN TRANSACTION;
 MERGE {table.quoted} AS target
 USING (
   SELECT {", ".join(names)} FROM (

@@ -24,6 +24,7 @@ from etl.warehouses.bigquery import making
 from etl.warehouses.bigquery.adoption import adopt_merge
 from etl.warehouses.bigquery.attempts import Task
 from etl.warehouses.bigquery.jobs import TRIES, Jobs, job_id, label
+from etl.warehouses.bigquery.layout import Partitioning
 from etl.warehouses.bigquery.merge import LEDGER, LEDGER_COLUMNS, ORDER, Merge
 from etl.warehouses.bigquery.reasons import said, step_for
 from etl.warehouses.bigquery.table import Table
@@ -92,7 +93,7 @@ class Merging:
             from google.cloud.bigquery import QueryJobConfig
 
             load()
-            making.widen(self.table, make())
+            into = making.widen(self.table, make())
             self._make_ledger()
             staging, options = self.staging, self.table.options
             found = staging.look()
@@ -101,7 +102,8 @@ class Merging:
                     f"{staging.options} was deleted before it was merged into {options}; run again"
                 )
             columns = tuple(each for each in staging.columns(found) or () if each.name != ORDER.name)
-            sql = self.merge.script(self.plan, self.job, staging.options, columns, options)
+            partitioning = Partitioning.of(into)
+            sql = self.merge.script(self.plan, self.job, staging.options, columns, options, partitioning)
             config = QueryJobConfig(labels=self._labels)
             return lambda: self.table.client.query(
                 sql, job_config=config, job_id=id, job_retry=None, **self.jobs.options

@@ -92,6 +92,7 @@ def _of_table(field: Mapping[str, Any], table: str, path: tuple[str, ...]) -> Co
         precision=whole_number(field, "precision", name),
         scale=whole_number(field, "scale", name),
         max_length=whole_number(field, "maxLength", name),
+        timestamp_precision=whole_number(field, "timestampPrecision", name),
     )
 
 
@@ -124,8 +125,11 @@ def _one(old: Column, new: Column, source: str, other: str, *, exists: bool, pat
         exists and other == "the checkpoint"
     )  # somebody may have altered the table, in the ways that there are
     same_type = old.type == new.type or (altered and old.type in _WIDER.get(new.type, ()))
-    plain = (None, None, None)
-    parameters, asked = ((column.precision, column.scale, column.max_length) for column in (old, new))
+    plain = (None, None, None, None)
+    parameters, asked = (
+        (column.precision, column.scale, column.max_length, column.timestamp_precision)
+        for column in (old, new)
+    )
     same_parameters = altered or asked in (plain, parameters)
     repeated = (old.mode == "REPEATED") == (new.mode == "REPEATED")
     same_mode = repeated and (altered or new.mode != "REQUIRED" or old.mode == "REQUIRED")

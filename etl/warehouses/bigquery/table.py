@@ -161,6 +161,19 @@ def connect(options: TableOptions, deadline: float) -> Client:
         raise WarehouseError(str(error)) from error
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowCount:
+    """How many rows a table has.
+
+    Attributes:
+        rows: so many; None: that is not known.
+        unknown: why it is not.
+    """
+
+    rows: int | None
+    unknown: str = ""
+
+
 class Table:
     """The table as it is on the server.
 
@@ -241,27 +254,29 @@ class Table:
                     raise
                 return None
 
-    def count(self) -> int:
-        """Return how many rows the table holds; the query reads no data, and costs nothing.
+    def count(self) -> RowCount:
+        """Return how many rows the table holds, as its metadata has it.
+
+        A query would not do: tables may ask for a filter over their partitions, and row access policies leave rows out.
 
         Raises:
-            WarehouseError: they cannot be counted.
+            WarehouseError: the table cannot be seen.
         """
-        with explained(
-            f"count the rows of {self.options}", needs="bigquery.jobs.create and bigquery.tables.getData"
-        ):
-            rows = self._retry.call(
-                lambda: self.client.query_and_wait(
-                    f"SELECT COUNT(*) FROM `{'.'.join(self.options.names)}`",  # noqa: S608 - checked names
-                    location=self.options.location,
-                    api_timeout=self._retry.timeout[1],
-                    wait_timeout=self._retry.deadline,
-                    retry=None,
-                    job_retry=None,
-                ),
-                passing=passing,
+        found = self.look()
+        if found is None:
+            return RowCount(rows=None, unknown=f"there is no table {self.options} any more")
+        if found.num_rows is None:
+            return RowCount(
+                rows=None,
+                unknown=f"BigQuery does not say how many rows {self.options} has ({found.table_type or 'no type'})",
             )
-            return int(next(iter(rows))[0])
+        if found.streaming_buffer is not None:
+            return RowCount(
+                rows=None,
+                unknown=f"rows are streamed into {self.options}, which BigQuery does not count before they are out of "
+                "its buffer (90 minutes at most)",
+            )
+        return RowCount(rows=int(found.num_rows))
 
     def columns(self, found: Any | None) -> Columns | None:
         """Return the columns of the table as `look` found it; None: there was no table.

@@ -9,21 +9,22 @@ INTEGER         an int of 64 bits; past 2**53, where JSON numbers are not safe, 
                 documentation asks; text of digits; a float or Decimal without a fraction
 FLOAT           a float; an int, Decimal or text that a float holds exactly; NaN, Infinity and -Infinity, also as text
 NUMERIC,        a Decimal, int, float or text with no more digits before and after the point than the column keeps
-BIGNUMERIC      (BigQuery would round; of the 39th digit before the point, which a BIGNUMERIC has in part, no use is
-                made); written as text where a JSON number is not safe. A float counts as the shortest number that
-                stands for it, which is what JSON has, too
+BIGNUMERIC      (BigQuery would round, by the column's rounding mode); a BIGNUMERIC has a 39th digit before the point in
+                part, up to 2**255 / 10**38; written as text where a JSON number is not safe. A float counts as the
+                shortest number that stands for it, which is what JSON has, too
 BOOLEAN         a bool; 1 and 0; the texts true, t, yes, y, 1 and their opposites
 STRING          text; a UUID, Decimal, date or time, as text. Not numbers: a load of them has failed with "Could not
                 convert value to string", and 7 would be "7"
 BYTES           bytes; text that is base64
 TIMESTAMP       a datetime; text with a date and a time, with or without a zone. Without one it is UTC, as BigQuery
-                has it. Numbers are refused: seconds and milliseconds look alike
+                has it. Six digits of a second; twelve where the column has them, in text and NDJSON. Numbers are
+                refused: seconds and milliseconds look alike
 DATE            a date; YYYY-MM-DD
 DATETIME        a datetime without a zone; YYYY-MM-DD HH:MM:SS[.ffffff], T in place of the blank
 TIME            a time without a zone; HH:MM:SS[.ffffff]
-GEOGRAPHY       text (WKT, GeoJSON, WKB in hexadecimal digits), which is not looked into
-INTERVAL        a timedelta; text: P1Y2M3DT4H5M6.5S. NDJSON only
-JSON            anything. NDJSON only
+GEOGRAPHY       text: WKT, GeoJSON, WKB in hexadecimal digits; see `geography`
+INTERVAL        a timedelta; text: P1Y2M3DT4H5M6.5S, 1-2 3 4:5:6.5; see `intervals`. NDJSON only
+JSON            anything that is nested in no more levels than the encoder writes. NDJSON only
 ==============  ======================================================================================================
 
 NaN and the infinities are these words in JSON (`etl.formats`), which a load takes for a FLOAT: BigQuery's own client
@@ -42,18 +43,13 @@ from decimal import Decimal
 from typing import Any
 
 from etl.columns import Column
-from etl.field_types import interval
 from etl.formats import number_word
 from etl.schemas.numbers import NOT_FINITE, NUMBER, SAFE
 from etl.schemas.types import Unfit, found, short
-from etl.warehouses.bigquery import decimals, times
+from etl.warehouses.bigquery import decimals, geography, intervals, times
 from etl.warehouses.bigquery.types import Check, Maker
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,40}")
-_INTERVAL = re.compile(
-    r"P(?:-?[0-9]+Y)?(?:-?[0-9]+M)?(?:-?[0-9]+D)?"
-    r"T(?:-?[0-9]+H)?(?:-?[0-9]+M)?(?:-?[0-9]+(?:\.[0-9]{1,6})?S)?"
-)
 _BOOLEANS = dict.fromkeys(("true", "t", "yes", "y", "1"), True) | dict.fromkeys(
     ("false", "f", "no", "n", "0"), False
 )
@@ -205,7 +201,7 @@ def _boolean_of_text(_column: Column, _typed: bool) -> Check:
     return check
 
 
-# STRING, GEOGRAPHY, INTERVAL, BYTES
+# STRING, BYTES
 
 
 def _string_of_text(column: Column, _typed: bool) -> Check | None:
@@ -236,24 +232,6 @@ def _string_by(convert: Callable[[Any], str]) -> Maker:
 
 def _text_of_decimal(value: Decimal) -> str:
     return str(value) if value.is_finite() else number_word(value)
-
-
-def _geography(_column: Column, _typed: bool) -> Check:
-    def check(value: str) -> Any:
-        if not value.strip():
-            raise Unfit(f"GEOGRAPHY takes WKT, GeoJSON or WKB as text, found {found(value)}")
-        return value
-
-    return check
-
-
-def _interval(_column: Column, _typed: bool) -> Check:
-    def check(value: str) -> Any:
-        if not _INTERVAL.fullmatch(value):
-            raise Unfit(f"INTERVAL takes text such as P1Y2M3DT4H5M6.5S, found {found(value)}")
-        return value
-
-    return check
 
 
 def _bytes_of_bytes(column: Column, typed: bool) -> Check | None:
@@ -314,8 +292,8 @@ _MAKERS: dict[str, dict[type, Maker]] = {
     "DATE": {date: _as_is, str: times.date_of_text},
     "DATETIME": {datetime: times.datetime_of_datetime, str: times.datetime_of_text},
     "TIME": {time: times.time_of_time, str: times.time_of_text},
-    "GEOGRAPHY": {str: _geography},
-    "INTERVAL": {timedelta: _string_by(interval), str: _interval},
+    "GEOGRAPHY": {str: geography.of_text},
+    "INTERVAL": {timedelta: intervals.of_timedelta, str: intervals.of_text},
 }
 _TAKES = {
     "INTEGER": "whole numbers",

@@ -25,6 +25,7 @@ from etl.warehouses.bigquery import audit as audits
 from etl.warehouses.bigquery import staging as stagings
 from etl.warehouses.bigquery.gate import RecordGate
 from etl.warehouses.bigquery.jobs import Client, Jobs
+from etl.warehouses.bigquery.layout import Partitioning
 from etl.warehouses.bigquery.loads import PlanLoad, gone, table_of
 from etl.warehouses.bigquery.merge import Merge
 from etl.warehouses.bigquery.merge_gate import MergeGate
@@ -257,6 +258,7 @@ class BigQuery:
         columns = self.columns(job) or ()
         if self._merge is not None:
             self._merge.check(columns)
+            self._merge.check_filter(None if found is None else Partitioning.of(found), self.table)
         if loads:
             if found is None:
                 raise self._refreshing(job).gone if job.refresh else gone(table, job)
