@@ -149,7 +149,7 @@ class LoadFailed(WarehouseError):
 
 
 class RefreshLost(WarehouseError):
-    """What a refresh has loaded is gone, or nobody knows of it; the old table is as it was: `--full-refresh`."""
+    """What a refresh has loaded is gone, or cannot take the table's place; that is as it was: `--full-refresh`."""
 
 
 class StillLoading(WarehouseError):

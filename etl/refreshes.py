@@ -13,7 +13,7 @@ from etl import progress
 from etl.errors import ConfigError, Fenced, RefreshLost
 from etl.job import Settings
 from etl.lease import Lease
-from etl.warehouses.base import Job, KeepsLedger, Refreshes
+from etl.warehouses.base import ChecksRefreshes, Job, KeepsLedger, Refreshes
 from sinks import Sink
 
 
@@ -44,6 +44,17 @@ def refreshable(warehouse: object, sink: Sink) -> bool:
 def replaces(warehouse: object) -> bool:
     """Say whether each run of a job that loads into `warehouse` refreshes its table."""
     return isinstance(warehouse, Refreshes) and warehouse.disposition == "replace"
+
+
+def check(job: Settings, lease: Lease) -> None:
+    """Make sure, before anything is given up for a refresh, that the warehouse can do it.
+
+    Raises:
+        WarehouseError: it cannot, without losing what the table is.
+    """
+    warehouse: object = job.warehouse
+    if isinstance(warehouse, ChecksRefreshes):
+        warehouse.check_refresh(Job.of(lease.document, job.fingerprint))
 
 
 def prepare(job: Settings, lease: Lease) -> None:
@@ -138,6 +149,7 @@ def end(job: Settings, lease: Lease, emit: progress.Listener, *, another: bool) 
     except (RefreshLost, Fenced) as error:
         # Who is fenced by its checkpoint will be so again.
         if another or (ledger and isinstance(error, RefreshLost)):
+            emit(progress.Notice(pipeline=job.pipeline, message=f"the refresh before is given up: {error}"))
             return True
         raise
     return False

@@ -176,6 +176,7 @@ class Takeover:
         if start is not None:
             self._check_start(lease.document, start)
         if begins:
+            refreshes.check(self._job, lease)
             document = self._settled(lease).refreshing()
             lease.write(replace(document, fingerprint=self._job.fingerprint))
             self._notice(

@@ -386,3 +386,71 @@ def test_dead_letters_from_before_a_refresh_outlive_its_table(place):
     drop_new_table(place)
     place.pipeline(40, 2, transforms=[refuse_sevens]).run()
     assert letters < set(place.directory.glob("job-rejects-*"))
+
+
+FORM = "number INTEGER NOT NULL CHECK (number < 1000), version INTEGER, note VARCHAR DEFAULT 'none'"
+
+
+def made(place, *statements):
+    with duckdb.connect(str(place.directory / "w.duckdb")) as warehouse:
+        for statement in statements:
+            warehouse.execute(statement)
+
+
+def form(place):
+    with duckdb.connect(str(place.directory / "w.duckdb"), read_only=True) as warehouse:
+        return warehouse.execute("SELECT sql FROM duckdb_tables() WHERE table_name = 't'").fetchone()
+
+
+@DISPOSITIONS
+def test_a_refresh_keeps_the_table_that_somebody_made(place, disposition):
+    made(place, f"CREATE TABLE t ({FORM})")
+    before = form(place)
+    place.pipeline(40, 1, disposition=disposition).run()
+    place.pipeline(30, 2, disposition=disposition).run(full_refresh=True)
+    assert place.rows() == numbers(30, 2)
+    assert form(place) == before
+
+
+def test_a_field_that_the_old_table_has_not_is_new_to_a_refresh(place):
+    made(place, "CREATE TABLE t (number INTEGER NOT NULL)")
+    with pytest.raises(etl.EtlError, match="version"):
+        place.pipeline(40, 1, drift="freeze").run(full_refresh=True)
+    place.pipeline(40, 1, drift="freeze", transforms=[only_numbers]).run(full_refresh=True)
+    assert form(place) == ("CREATE TABLE t(number INTEGER NOT NULL);",)
+
+
+def only_numbers(records):
+    for record in records:
+        yield {"number": record["number"]}
+
+
+def test_a_refresh_that_is_refused_leaves_the_job_as_it_was(place):
+    made(place, "CREATE TABLE t (number INTEGER PRIMARY KEY, version INTEGER REFERENCES t (number))")
+    place.pipeline(1, None).run()
+    with pytest.raises(WarehouseError, match=r"schema_on_refresh = \"infer\""):
+        place.pipeline(40, None).run(full_refresh=True)
+    assert not place.refreshing()
+    place.pipeline(2, None).run()
+    assert place.rows() == numbers(2, None)
+    warehouse = DuckDB(place.directory / "w.duckdb", table="t", schema_on_refresh="infer")
+    place.pipeline(3, 7, warehouse=warehouse).run(full_refresh=True)
+    assert place.rows() == numbers(3, 7)
+
+
+@DISPOSITIONS
+def test_rows_that_others_need_end_a_refresh_and_the_next_run_begins_it_again(place, disposition):
+    made(
+        place,
+        "CREATE TABLE t (number INTEGER PRIMARY KEY, version INTEGER)",
+        "INSERT INTO t VALUES (30, 0)",
+        "CREATE TABLE others (number INTEGER REFERENCES t (number))",
+        "INSERT INTO others VALUES (30)",
+    )
+    with pytest.raises(WarehouseError, match=r"30.* does not exist"):
+        place.pipeline(20, 1, disposition=disposition).run(full_refresh=True)
+    events = []
+    place.pipeline(40, 2, disposition=disposition).run(listeners=[events.append])
+    made(place, "DROP TABLE others")
+    assert place.rows() == numbers(40, 2)
+    assert [event for event in events if "30" in getattr(event, "message", "")]

@@ -155,8 +155,24 @@ class Refreshes(Protocol):
 
         Raises:
             Fenced: a later refresh has taken this one's place.
-            RefreshLost: what was loaded is gone, so that it cannot be done any more, by nobody.
+            RefreshLost: what was loaded is gone, or does not go together with what else is there, so that it must be
+                loaded again.
             WarehouseError: it was not done, or nobody knows; to be repeated.
+        """
+
+
+@runtime_checkable
+class ChecksRefreshes(Protocol):
+    """A warehouse that knows before a refresh whether the table can be replaced without losing what it is."""
+
+    def check_refresh(self, job: Job) -> None:
+        """Make sure that the table can be refreshed; call it after `open`, before the refresh is noted anywhere.
+
+        Args:
+            job: which is in no refresh, or in one that is given up for the one that is to begin.
+
+        Raises:
+            WarehouseError: it cannot; the message says what would be lost, and what to do next. Nothing was changed.
         """
 
 

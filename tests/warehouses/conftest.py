@@ -15,7 +15,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from etl.checkpoint import Part, Plan, State
+from etl.checkpoint import Part, Plan, State, replace
 from etl.memory import Budget
 from etl.records import Position
 from etl.warehouses.base import Job
@@ -83,6 +83,30 @@ class Loader:
 
     def types(self, table: str = "t") -> dict[str, str]:
         return {name: kind for name, kind, *_ in self.sql(f"DESCRIBE {table}")}
+
+
+class Refresher(Loader):
+    """A loader whose job can be in a refresh."""
+
+    def in_refresh(self, name: str) -> None:
+        self.job = replace(self.job, refresh=name)
+
+    def begin(self, name: str) -> None:
+        self.in_refresh(name)
+        self.warehouse.begin_refresh(self.job)
+
+    def finish(self) -> None:
+        self.warehouse.finish_refresh(self.job)
+        self.in_refresh("")
+
+    def refresh(self, *records: dict[str, Any], name: str = "r1") -> None:
+        self.begin(name)
+        if records:
+            self.load(*records)
+        self.finish()
+
+    def tables(self) -> list[str]:
+        return [name for (name,) in self.sql("SELECT table_name FROM duckdb_tables() ORDER BY table_name")]
 
 
 @pytest.fixture

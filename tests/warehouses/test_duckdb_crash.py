@@ -17,6 +17,7 @@ import pytest
 from etl.checkpoint import Plan, replace
 from tests import forks
 from tests.tracing import killing_at, strace
+from tests.warehouses import every_kind
 from tests.warehouses.conftest import Loader
 
 CALLS = "pwrite64,write,fsync,fdatasync,ftruncate,unlink,rename"
@@ -75,6 +76,28 @@ def refresh(folder: Path, disposition: str, *empty: str) -> None:
     close(loader)
 
 
+def fill_every_kind(folder: Path) -> None:
+    """Make a table of every kind by hand, with tables around it."""
+    with duckdb.connect(str(folder / "w.duckdb")) as connection:
+        for statements in (every_kind.BEFORE, every_kind.TABLE, every_kind.REFERRING, every_kind.ROWS):
+            connection.execute(statements)
+
+
+def refresh_every_kind(folder: Path) -> None:
+    loader = Loader(folder)
+    records = [{"id": n, "day": "2024-01-01", "country": "de", "int": n} for n in range(40)]
+    parts = [records[:20], [{**record, "price": "1.50"} for record in records[20:]]]
+    plans = [loader.plan(loader.part(part)) for part in parts]
+    if loader.warehouse.latest(loader.job) is None:
+        loader.warehouse.check_refresh(loader.job)
+    loader.job = replace(loader.job, refresh="r1")
+    loader.warehouse.begin_refresh(loader.job)
+    for plan in plans:
+        loader.warehouse.load(loader.job, plan)
+    loader.warehouse.finish_refresh(loader.job)
+    close(loader)
+
+
 # What is called, its arguments, and the number and sum of the table's values when it is done.
 CHANGES: dict[str, tuple[Callable[..., None], tuple[str, ...], tuple[int, int | None]]] = {
     "merge": (merge, ("merge",), (750, 1750)),
@@ -83,6 +106,7 @@ CHANGES: dict[str, tuple[Callable[..., None], tuple[str, ...], tuple[int, int | 
     "empty refresh": (refresh, ("append", "empty"), (0, None)),
 }
 OLD = (500, 500)
+EVERY_KIND = ((40, 780, 20), (2, 3), [(1, 1), (1, 2)])
 CONTENT = "SELECT count(*), sum(v) FROM t"
 TRUTH = "SELECT count(*), count(DISTINCT id), sum(id), count(new), count(s.x), count(s.y) FROM t"
 
@@ -177,3 +201,51 @@ def content(folder: Path) -> tuple[object, ...]:
     """Return what the table holds; this opens the database as a reader does, and recovers nothing for good."""
     with duckdb.connect(str(folder / "w.duckdb"), read_only=True) as connection:
         return connection.execute(CONTENT).fetchall()[0]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("strace"), reason="needs strace")
+def test_killed_at_any_write_of_a_refresh_all_tables_keep_their_form_and_have_the_old_rows_or_the_new_ones(
+    tmp_path,
+):
+    filled, counted = tmp_path / "filled", tmp_path / "counted"
+    assert run(filled, change=fill_every_kind).stderr == ""
+    old = form_and_rows(filled)
+    shutil.copytree(filled, counted)
+    points = calls_on_the_database(counted, refresh_every_kind)
+    new = form_and_rows(counted)
+    assert new == (old[0], EVERY_KIND)
+
+    def killed_and_repeated(point: tuple[str, int]) -> tuple[object, ...]:
+        call, number = point
+        folder = tmp_path / f"{call}-{number}"
+        shutil.copytree(filled, folder)
+        killed = run(
+            folder, *strace(Path("/dev/null"), call, killing_at(call, number)), change=refresh_every_kind
+        )
+        between = form_and_rows(folder)
+        repeated = run(folder, change=refresh_every_kind)
+        after = form_and_rows(folder)
+        shutil.rmtree(folder)
+        return point, "closed" in killed.stdout, between in (old, new), repeated.stderr, after == new
+
+    with ThreadPoolExecutor(2) as executor:
+        results = list(executor.map(killed_and_repeated, points))
+    assert len(results) > 40
+    assert not [result for result in results if result[1:] != (False, True, "", True)]
+
+
+def form_and_rows(folder: Path) -> tuple[object, ...]:
+    """Return the form of all tables, and the rows of the one that is refreshed and of those that refer to it.
+
+    DuckDB 2.0.0 cannot replay what changed a table with checks while it may load extensions by itself; a job may not.
+    """
+    settings: dict[str, str | bool | int | float | list[str]] = {
+        "autoload_known_extensions": False,
+        "autoinstall_known_extensions": False,
+    }
+    with duckdb.connect(str(folder / "w.duckdb"), read_only=True, config=settings) as connection:
+        rows = connection.execute("SELECT count(*), sum(id), count(price) FROM t").fetchall()[0]
+        orders = connection.execute("SELECT count(*), sum(t) FROM orders").fetchall()[0]
+        lines = connection.execute("SELECT orders, t FROM lines ORDER BY ALL").fetchall()
+        return every_kind.described(connection), (rows, orders, lines)

@@ -6,37 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import BUDGET, Loader
+from conftest import BUDGET, Refresher
 
 from etl.checkpoint import replace
 from etl.errors import Fenced, SchemaMismatch, WarehouseError
 from etl.warehouses.base import Job, KnowsColumns, Refreshes
 from etl.warehouses.duckdb import DuckDB
 from etl.warehouses.duckdb import refreshes as duckdb_refreshes
-
-
-class Refresher(Loader):
-    """A loader whose job can be in a refresh."""
-
-    def in_refresh(self, name: str) -> None:
-        self.job = replace(self.job, refresh=name)
-
-    def begin(self, name: str) -> None:
-        self.in_refresh(name)
-        self.warehouse.begin_refresh(self.job)
-
-    def finish(self) -> None:
-        self.warehouse.finish_refresh(self.job)
-        self.in_refresh("")
-
-    def refresh(self, *records: dict[str, Any], name: str = "r1") -> None:
-        self.begin(name)
-        if records:
-            self.load(*records)
-        self.finish()
-
-    def tables(self) -> list[str]:
-        return [name for (name,) in self.sql("SELECT table_name FROM duckdb_tables() ORDER BY table_name")]
 
 
 @pytest.fixture
@@ -81,10 +57,12 @@ def test_a_table_in_a_schema_of_its_own_is_refreshed_there(tmp_path):
     loader.warehouse.close()
 
 
-def test_types_are_found_anew(loader):
+def test_types_are_inferred_again_where_a_job_says_so(tmp_path):
+    loader = refresher(tmp_path, schema_on_refresh="infer")
     loader.load({"a": "text", "gone": 1})
     loader.refresh({"a": 5})
     assert loader.types() == {"a": "BIGINT"}
+    loader.warehouse.close()
 
 
 def test_a_declared_schema_is_that_of_the_new_table(tmp_path):
@@ -115,16 +93,21 @@ def test_views_of_the_old_table_show_the_new_one(loader):
     assert loader.sql("FROM v") == [(2,)]
 
 
-def test_indexes_keys_defaults_and_comments_go_with_the_old_table(loader):
+def test_indexes_keys_defaults_and_comments_go_with_the_old_table_where_types_are_inferred_again(tmp_path):
+    loader = refresher(tmp_path, schema_on_refresh="infer")
     loader.sql("CREATE TABLE t (a BIGINT PRIMARY KEY, b VARCHAR NOT NULL DEFAULT 'x')")
     loader.sql("CREATE INDEX i ON t (b)")
     loader.sql("COMMENT ON TABLE t IS 'mine'")
     loader.refresh({"a": 1}, {"a": 1, "b": None})
     assert loader.sql("SELECT count(*) FROM duckdb_indexes()") == [(0,)]
     assert loader.sql("SELECT comment FROM duckdb_tables() WHERE table_name = 't'") == [(None,)]
+    loader.warehouse.close()
 
 
-def test_a_table_that_a_foreign_key_needs_stays_and_the_error_says_so(loader):
+def test_a_table_that_a_foreign_key_needs_stays_where_types_are_inferred_again_and_the_error_says_so(
+    tmp_path,
+):
+    loader = refresher(tmp_path, schema_on_refresh="infer")
     loader.sql("CREATE TABLE t (a BIGINT PRIMARY KEY)")
     loader.sql("INSERT INTO t VALUES (1)")
     loader.sql("CREATE TABLE other (a BIGINT REFERENCES t (a))")
@@ -137,6 +120,7 @@ def test_a_table_that_a_foreign_key_needs_stays_and_the_error_says_so(loader):
     loader.sql("DROP TABLE other")
     loader.finish()
     assert loader.sql("FROM t") == [(2,)]
+    loader.warehouse.close()
 
 
 def test_what_other_pipelines_loaded_is_gone_and_their_ledger_says_so(loader):
@@ -238,7 +222,7 @@ def test_few_of_many_refreshes_are_remembered(loader, monkeypatch):
 
 
 def test_the_columns_are_those_of_the_table_that_is_loaded_into(tmp_path):
-    loader = refresher(tmp_path)
+    loader = refresher(tmp_path, schema_on_refresh="infer")
     assert isinstance(loader.warehouse, KnowsColumns)
     assert loader.warehouse.columns(loader.job) is None
     loader.load({"a": 1})

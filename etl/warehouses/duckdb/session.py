@@ -17,6 +17,8 @@ from etl.memory import Budget
 from etl.warehouses.base import Audit, Entry, Job
 from etl.warehouses.duckdb import file as duckdb_file
 from etl.warehouses.duckdb import misfits
+from etl.warehouses.duckdb.exchange import Exchange, stripped
+from etl.warehouses.duckdb.forms import is_view
 from etl.warehouses.duckdb.ledger import Ledger, Newest
 from etl.warehouses.duckdb.merge import Merge
 from etl.warehouses.duckdb.opening import advice, in_order, said, settings
@@ -58,6 +60,7 @@ class Session:
         declared: the types of columns that the job's definition declares.
         key: the columns by which rows are merged; empty: they are added.
         updated_at: the column that says which of two rows is the younger one.
+        keep_schema: whether the new table of a refresh is made like the old one.
 
     Raises:
         ConfigError: a package is missing, or a declared type is none.
@@ -74,6 +77,7 @@ class Session:
         declared: Mapping[str, str],
         key: Sequence[str] = (),
         updated_at: str | None = None,
+        keep_schema: bool = True,
     ) -> None:
         try:
             import duckdb
@@ -105,6 +109,7 @@ class Session:
         self._main = Target(self._table(table), Ledger(self._connection, self._destination))
         self._refreshes = Refreshes(self._connection, self._destination)
         self._targets: dict[str, Target] = {}
+        self._keep_schema = keep_schema
         self._merge = Merge(self._connection, key, updated_at) if key else None
 
     def _draw_no_progress(self) -> None:
@@ -137,6 +142,7 @@ class Session:
                 f"plan {plan.id} of {job.pipeline!r} belongs to the refresh {job.refresh} of {self._destination}, "
                 "which was finished without it by another process; nothing was loaded"
             )
+        self._make_like_old(target)
         with ExitStack() as stack:
             readers = [self._reader(part, plan.format, stack) for part in plan.parts]
             columns = self._columns(target)
@@ -234,6 +240,8 @@ class Session:
 
     def _columns(self, target: Target | None) -> Columns:
         """Return the columns of a table as they are to be."""
+        if target and not target.table.exists() and self._keep_schema:
+            target = self._main  # it will be made like this one
         there = target.table.columns() if target and target.table.exists() else {}
         return self._main.table.with_declared(there)
 
@@ -261,8 +269,12 @@ class Session:
                 f"{new.table} is gone, into which the refresh {job.refresh} was loaded: somebody has dropped it. "
                 f"{old.table} is as it was; run with --full-refresh to fill it again"
             )
+        self._make_like_old(new)
         with self._transaction():
-            if new.table.exists():
+            if new.table.exists() and old.table.exists() and self._keep_schema:
+                Exchange(self._connection, old.table).take_place(new.table)
+            elif new.table.exists():
+                stripped(self._connection, new.table)
                 new.table.take_place_of(old.table)
             elif old.table.exists():
                 # A new one, too: to delete all rows would cost as much as to insert them did.
@@ -271,6 +283,42 @@ class Session:
             if ledger:
                 old.ledger.take_over(new.ledger)
             self._refreshes.finish(job)
+
+    def check_refresh(self, job: Job) -> None:
+        """Try the exchange with no rows, and take it back; see `DuckDB.check_refresh`."""
+        import duckdb
+
+        self.at = None
+        old = self._main.table
+        if is_view(self._connection, self._schema, self._name):
+            raise WarehouseError(
+                f"{old.sql} is a view, which cannot be loaded into: give the warehouse the name of a table, or drop it"
+            )
+        if not (self._keep_schema and old.exists()):
+            return
+        new = self._table(table_of(self._name, job.pipeline, "trial"))
+        self._connection.execute("BEGIN TRANSACTION")
+        try:
+            exchange = Exchange(self._connection, old)
+            exchange.check()
+            exchange.make(new)
+            exchange.take_place(new, rows=False)
+        except (duckdb.ProgrammingError, duckdb.NotSupportedError, duckdb.DependencyException) as error:
+            raise exchange.refused(said(error)) from error
+        finally:
+            with suppress(Exception):  # after a fatal error, which is what must be seen
+                self._connection.execute("ROLLBACK")
+
+    def _make_like_old(self, target: Target) -> None:
+        """Make the new table of a refresh like the old one, if there is one; it holds nothing so far."""
+        if target is self._main or not self._keep_schema or target.table.exists():
+            return
+        if not self._main.table.exists():
+            return
+        with self._transaction():
+            if target.ledger.exists():
+                target.ledger.void()
+            Exchange(self._connection, self._main.table).make(target.table)
 
     def _target(self, job: Job) -> Target | None:
         """Return what a job loads into; None: a refresh that is not the newest one, or was never begun."""

@@ -71,7 +71,8 @@ class Table:
         declared: the columns that the job's definition declares.
 
     Attributes:
-        sql: its name, as SQL writes it.
+        names: its schema and its name.
+        sql: the same, as SQL writes them.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Table:
         self._schema = schema
         self._name = name
         self._declared = declared
+        self.names = (schema, name)
         self.sql = f"{quoted(schema)}.{quoted(name)}"
         self._exists = False
 
@@ -129,6 +131,15 @@ class Table:
         elif columns != old:
             self._alter(old, columns)
         return columns
+
+    def declare(self) -> None:
+        """Make its columns as the job's definition declares them; it must exist.
+
+        Raises:
+            SchemaMismatch: one cannot be so.
+        """
+        old = self.columns()
+        self._alter(old, self.with_declared(old))
 
     def columns(self) -> dict[str, Kind]:
         """Return its columns; it must exist."""

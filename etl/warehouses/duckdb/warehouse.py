@@ -33,6 +33,7 @@ from sinks.local_files import make_directory, sync_directory
 from sinks.retry import Retry
 
 Disposition = Literal["append", "merge", "replace"]
+SchemaOnRefresh = Literal["keep", "infer"]
 
 
 LOG = logging.getLogger("etl.warehouses")
@@ -55,9 +56,9 @@ class DuckDB:
     null.
 
     Replacing: a run, or a refresh that was asked for, fills a table of its own, `_etl_refresh_…` in the same schema,
-    which takes the old one's name in one transaction; until then it takes its own place on the disk. Views and macros
-    of the old table work on; its indexes, keys and other constraints, defaults and comments go with it, and a table
-    that a foreign key of another one needs cannot be replaced.
+    which takes the old one's place in one transaction; until then it takes its own place on the disk. It is made like
+    the old one: types, keys, checks, defaults, generated columns, indexes, comments, triggers, foreign keys in both
+    directions, and views work on (`exchange`). What cannot be kept is refused before anything is pulled.
 
     Args:
         path: of the database file; it is created with the directories above it.
@@ -70,6 +71,8 @@ class DuckDB:
         key: for `merge`: the columns that tell rows apart; no record may have null in one.
         updated_at: for `merge`: the column that says which of two rows is the younger one; a number, a date or time, or
             text in that order.
+        schema_on_refresh: `keep`: the new table of a refresh is made like the old one, if there is one; `infer`: its
+            types are inferred again, and nothing else of the old one is kept but its views.
         deadline: for how many seconds a file that another process has open is waited for, and a load tried again that
             another connection's got in the way of.
 
@@ -93,6 +96,7 @@ class DuckDB:
         disposition: Disposition = "append",
         key: Sequence[str] = (),
         updated_at: str | None = None,
+        schema_on_refresh: SchemaOnRefresh = "keep",
         deadline: float = 30.0,
     ) -> None:
         self.path = Path(_checked_path(os.fspath(path))).absolute()
@@ -100,6 +104,7 @@ class DuckDB:
         self.key = _checked_key(disposition, key, updated_at)
         self.disposition: str = disposition
         self.updated_at = updated_at
+        self.schema_on_refresh = _checked_schema_on_refresh(schema_on_refresh)
         self._retry = Retry(deadline=deadline, longest_wait=2.0)
         self.table = table
         self.schema = declared(schema)
@@ -126,6 +131,7 @@ class DuckDB:
             disposition=cast("Disposition", self.disposition),
             key=self.key,
             updated_at=self.updated_at,
+            schema_on_refresh=self.schema_on_refresh,
             deadline=self._retry.deadline,
         )
         return made, (str(self.path),)
@@ -194,6 +200,16 @@ class DuckDB:
         with self._using("read the ledger") as session:
             return session.latest(job)
 
+    def check_refresh(self, job: Job) -> None:
+        """Make sure that the table can be replaced by one like it: the exchange is tried without rows, and taken back.
+
+        Raises:
+            SchemaMismatch: a column cannot be as it is declared.
+            WarehouseError: it cannot; the message says what is in the way.
+        """
+        with self._using("try a refresh") as session:
+            session.check_refresh(job)
+
     def begin_refresh(self, job: Job) -> None:
         """Make ready for a refresh, and drop the tables of this pipeline's others, which were given up.
 
@@ -215,7 +231,8 @@ class DuckDB:
 
         Raises:
             Fenced: a later one has taken its place.
-            RefreshLost: the new table is gone, or was never begun.
+            RefreshLost: the new table is gone, or was never begun; the old one was altered in the meantime; or a
+                constraint is broken that only both tables together show.
             WarehouseError: the old table cannot be dropped, or anything else.
         """
         with self._using("put the new table in the place of the old one") as session:
@@ -262,6 +279,7 @@ class DuckDB:
                     declared=self.schema,
                     key=self.key,
                     updated_at=self.updated_at,
+                    keep_schema=self.schema_on_refresh == "keep",
                 )
             except WarehouseError as error:
                 if error.__cause__ is None or not is_held(error.__cause__) or time.monotonic() >= until:
@@ -365,6 +383,13 @@ def _checked_table(table: str) -> tuple[str, str]:
     if lower(name).startswith("_etl_"):
         raise ValueError(f"table is {table!r}; names that start with _etl_ are kept for the ledger")
     return schema, name
+
+
+def _checked_schema_on_refresh(schema_on_refresh: SchemaOnRefresh) -> SchemaOnRefresh:
+    if schema_on_refresh not in get_args(SchemaOnRefresh):
+        known = " or ".join(map(repr, get_args(SchemaOnRefresh)))
+        raise ValueError(f"schema_on_refresh is {schema_on_refresh!r}; it must be {known}")
+    return schema_on_refresh
 
 
 def _checked_key(disposition: str, key: Sequence[str], updated_at: str | None) -> tuple[str, ...]:
