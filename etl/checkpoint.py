@@ -247,6 +247,9 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         life: drawn when the document was made, and kept: tells a job that was begun again from its former life.
         refresh: the refresh that is under way; None: loads go into the table itself.
         moved: where somebody told the job to go on from, until something from there is loaded; None: nowhere.
+        former: what the fingerprint was before the job was moved, where what it names is the same still; see
+            `etl.moves`.
+        warehouse: the id of the database that the job loads into, which stands in it; empty: it has none.
         operations: how many jobs changed the table, in spans of ten minutes; see `etl.quota`.
         ended: how the last run ended that was not killed; None: none did.
         succeeded: when a run last reached the source's end with all of it loaded, in seconds since 1970.
@@ -272,6 +275,8 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     life: str = ""
     refresh: Refresh | None = None
     moved: Position | None = None
+    former: tuple[dict[str, str], ...] = ()
+    warehouse: str = ""
     operations: tuple[tuple[int, int], ...] = ()
     ended: Ended | None = None
     succeeded: float | None = None
@@ -296,13 +301,12 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         """Return the document of a job that has none yet."""
         return cls(pipeline=pipeline, life=secrets.token_hex(4))
 
-    def acquired(self, owner: Owner, fingerprint: dict[str, str], part_bytes: int) -> Checkpoint:
+    def acquired(self, owner: Owner, part_bytes: int) -> Checkpoint:
         """Take the job over: a new epoch, not clean until it is left."""
         return replace(
             self,
             epoch=self.epoch + 1,
             owner=owner,
-            fingerprint=fingerprint,
             part_bytes=part_bytes,
             clean=False,
             finished=False,

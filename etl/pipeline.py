@@ -12,7 +12,7 @@ from functools import cached_property
 from itertools import islice
 from typing import Any, get_args
 
-from etl import definition, formats, memory, progress, registry
+from etl import definition, formats, memory, moves, progress, registry
 from etl.checkpoint import Checkpoint, decode, replace
 from etl.clearing import Clearing
 from etl.engine import Engine
@@ -347,15 +347,24 @@ class Pipeline:
     def fingerprint(self) -> dict[str, str]:
         """What of this definition gives the checkpoint its meaning.
 
-        Transforms are not in it: fixing one and going on is what a checkpoint is for.
+        Transforms are not in it: fixing one and going on is what a checkpoint is for. It also says where the files are
+        that it names, so that they are recognised when the job was moved.
         """
         own = getattr(self.source, "fingerprint", None)
         parts = f"{definition.place_of(self.sink)} as {self.format}"
+        components = {
+            moves.CHECKPOINT: self.store,
+            "source": self.source,
+            "destination": self.warehouse or self.sink,
+            "parts": self.sink,
+            "rejects": self.rejects,
+        }
         return {
             "source": own() if callable(own) else name_of(self.source).rpartition(":")[2],
             "destination": self.warehouse.destination if self.warehouse else parts,
             "parts": parts,
             "rejects": definition.place_of(self.rejects),
+            moves.PLACES: moves.noted(components, self.format),
         }
 
     def _share(self, budget: memory.Budget, job: Settings) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 
-from etl import progress, refreshes
+from etl import moves, progress, refreshes
 from etl.checkpoint import SMALLEST_PART, Checkpoint, Owner, State, decode, replace
 from etl.clearing import Clearing
 from etl.errors import (
@@ -20,12 +20,9 @@ from etl.job import Settings
 from etl.lease import Lease, Store
 from etl.reader import Reader
 from etl.records import Mark, Position
-from etl.warehouses.base import Entry, Job, KeepsLedger, LoadsByJobs
+from etl.warehouses.base import Entry, HasIdentity, Job, KeepsLedger, LoadsByJobs
 from etl.words import differences
 from sinks import PartLost, Sink, SinkError
-
-# What a sink's identity is called in the fingerprint, and where its last part stands in a state.
-TAILS = {"parts": "tail", "rejects": "dead_letters_tail"}
 
 
 class Takeover:
@@ -47,6 +44,7 @@ class Takeover:
         self._store = store
         self._emit = emit
         self.clean = True
+        self._in_question = False  # whether the database alone can tell if the job's destination is the same
 
     def acquire(self, *, refresh: bool = False) -> Lease:
         """Claim the job: a new epoch in the checkpoint, if its definition still fits.
@@ -74,28 +72,80 @@ class Takeover:
             before.pop("source", None)
         if untouched and document.refresh is None and document.columns is None:
             before.pop("destination", None)
-        self._compare(before, bool(document.outstanding))
+        since = moves.Moves(document.fingerprint, self._job.fingerprint, moves.CHECKPOINT)
+        self._in_question = self._may_be_moved(document, since) and "destination" in before
+        if self._in_question:
+            before.pop("destination")
+        self._compare(before, since, bool(document.outstanding))
         lease = Lease(self._store, document, found[1] if found else None)
         for key, sink in (("parts", self._job.sink), ("rejects", self._job.rejects)):
             # Once the job was acquired with a sink, what stands there is its own, sealed or not.
-            if document.fingerprint.get(key) != self._job.fingerprint[key]:
+            if not since.same(key):
                 self._check_free(sink, lease)
-        begun = document.refresh
-        document = replace(
-            document,
-            state=self._own_tails(document.state, document.fingerprint),
-            loaded=self._own_tails(document.loaded, document.fingerprint),
-            refresh=begun and replace(begun, base=self._own_tails(begun.base, document.fingerprint)),
-        )
         size = min(self._job.part_bytes, document.part_bytes or self._job.part_bytes)
         if not document.clean:
             size = min(size, max(size // 2, SMALLEST_PART))
+        document = document.acquired(Owner.this_process(), size)
+        if not self._in_question:
+            document = self._noted(document, since, refresh=refresh)
+        lease.write(document)
+        return lease
+
+    def _may_be_moved(self, document: Checkpoint, since: moves.Moves) -> bool:
+        """Say whether only the database itself can tell if it is still the one that the job loads into."""
+        warehouse: object = self._job.warehouse
+        return (
+            isinstance(warehouse, HasIdentity)
+            and bool(document.warehouse)
+            and not since.same("destination")
+            and since.same_but_for_place("destination")
+            and since.is_there("destination")
+        )
+
+    def _noted(self, document: Checkpoint, since: moves.Moves, *, refresh: bool) -> Checkpoint:
+        """Note the definition as it is now, and what its parts are called where it was moved."""
+        if not since.changed:
+            return document
         fingerprint = dict(self._job.fingerprint)
         if refresh and "source" in document.fingerprint:
             # Until the refresh is begun, the position is that of the source before.
-            fingerprint["source"] = document.fingerprint["source"]
-        lease.write(document.acquired(Owner.this_process(), fingerprint, size))
-        return lease
+            fingerprint = since.keeping("source")
+        document = replace(document, former=moves.remembered(document, since))
+        document = moves.relocated(document, since, self._job.sink, self._job.rejects)
+        return replace(document, fingerprint=fingerprint)
+
+    def recognise(self, lease: Lease, *, refresh: bool = False) -> None:
+        """Make sure that the database is the one that the job loads into, by the id that stands in it.
+
+        Args:
+            lease: the checkpoint.
+            refresh: everything is to be pulled again, so that the source may be another one.
+
+        Raises:
+            DefinitionChanged: it is another one, at another place.
+            WarehouseError: its id cannot be read, or written where it has none yet.
+        """
+        warehouse: object = self._job.warehouse
+        if not isinstance(warehouse, HasIdentity):
+            return
+        document = lease.document
+        now = warehouse.identity(draw=not self._in_question)
+        if self._in_question:
+            since = moves.Moves(document.fingerprint, self._job.fingerprint, moves.CHECKPOINT)
+            then, there = document.fingerprint["destination"], self._job.fingerprint["destination"]
+            if now != document.warehouse:
+                raise DefinitionChanged(
+                    f"job {self._job.pipeline!r} changed: its destination was {then}, now it is {there}, which is "
+                    f"another database: its id is {now or 'not there'}, that of the other one is "
+                    f"{document.warehouse}. Its checkpoint ({self._store.uri}) means nothing to that. Change it back, "
+                    "or put the database that it loaded into there, or a copy of it; or give the changed job another "
+                    "name and checkpoint"
+                )
+            lease.write(replace(self._noted(document, since, refresh=refresh), warehouse=now))
+            self._in_question = False
+            self._notice(f"the database was moved: it was {then}, now it is {there}", expected=True)
+        else:
+            lease.document = replace(document, warehouse=now)  # written with the next change
 
     def _check_free(self, sink: Sink, lease: Lease) -> None:
         """Make sure that a sink that has nothing of this job yet finds nothing: that would be another job's."""
@@ -107,18 +157,12 @@ class Takeover:
                     f"({self._store.uri}) does not know it; move it away, or choose another path"
                 )
 
-    def _own_tails(self, state: State, fingerprint: Mapping[str, str]) -> State:
-        """Forget the last part of a sink that is another one now; `fingerprint` is of when `state` was."""
-        foreign = {
-            tail: None for key, tail in TAILS.items() if fingerprint.get(key) != self._job.fingerprint[key]
-        }
-        return replace(state, **foreign)
-
-    def _compare(self, before: Mapping[str, str], outstanding: bool) -> None:
+    def _compare(self, before: Mapping[str, str], since: moves.Moves, outstanding: bool) -> None:
         """Refuse to go on where the definition no longer fits what was done."""
-        for key, now in self._job.fingerprint.items():
+        for key in ("source", "destination", "parts"):
+            now = self._job.fingerprint[key]
             then = before.get(key, now)
-            if then == now or key == "rejects" or (key == "parts" and not outstanding):
+            if then == now or since.same(key) or (key == "parts" and not outstanding):
                 continue
             if key == "parts":
                 what, advice = (
@@ -156,6 +200,7 @@ class Takeover:
             ConfigError: what is asked for cannot be done; nothing was changed.
             EtlError: see the single steps.
         """
+        self.recognise(lease, refresh=refresh)
         replaces = refreshes.replaces(self._job.warehouse)
         if refresh:
             refreshes.refreshing(self._job.pipeline, self._job.warehouse, self._job.sink)
@@ -178,7 +223,7 @@ class Takeover:
         if begins:
             refreshes.check(self._job, lease)
             document = self._settled(lease).refreshing()
-            lease.write(replace(document, fingerprint=self._job.fingerprint))
+            lease.write(replace(document, fingerprint=self._job.fingerprint, former=()))
             self._notice(
                 "refreshing: a new table is filled, the old one stays as it is until all is loaded",
                 expected=True,
@@ -227,16 +272,22 @@ class Takeover:
         if found is None and not document.loads:
             return  # nothing was loaded: what was rejected since, and how parts are counted, stays
         base = document.refresh.base if document.refresh else State()
-        since = document.fingerprint if document.refresh else {}
-        entry = found or Entry(fingerprint=since, state=base, loads=0)
-        self._compare(entry.fingerprint, outstanding=False)
+        entry = found or Entry(
+            fingerprint=document.fingerprint if document.refresh else {}, state=base, loads=0
+        )
+        since = moves.Moves(entry.fingerprint, self._job.fingerprint, "destination", document.former)
+        before = dict(entry.fingerprint)
+        if since.same_but_for_place("destination"):
+            before.pop("destination", None)  # the ledger stands in it, wherever it is
+        self._compare(before, since, outstanding=False)
         if entry.state.is_at(document.loaded):
             return
-        state = self._own_tails(entry.state, entry.fingerprint)
-        if any(entry.state.is_at(plan.after) for plan in document.plans):
-            # It was loaded, and only the acknowledgement is missing.
-            lease.write(document.advanced(state, entry.loads))
-            return
+        for plan in document.plans:
+            if entry.state.is_at(plan.after):
+                # It was loaded, and only the acknowledgement is missing.
+                lease.write(document.advanced(plan.after, entry.loads))
+                return
+        state = moves.with_tails(entry.state, since, self._job.sink, self._job.rejects)
         # Where a run was told to go on from was meant for another table.
         lease.write(replace(document, loaded=state, loads=entry.loads, moved=None).rewound())
         if document.state.sequence:

@@ -131,6 +131,41 @@ class Sink(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class Whereabouts:
+    """What something is, and where on this machine; a plain value that can be stored.
+
+    Attributes:
+        what: what it is, but for where: stable text that does not change when its files are moved.
+        paths: the paths that it names, absolute, with symbolic links resolved; a path may be a pattern.
+    """
+
+    what: str
+    paths: tuple[str, ...]
+
+
+@runtime_checkable
+class OnThisMachine(Protocol):
+    """What may name files of this machine: a sink, a source, a warehouse, a store; a second, optional protocol.
+
+    So it can be recognised after its folder was moved, mounted elsewhere, or is reached by another path.
+    """
+
+    def whereabouts(self) -> Whereabouts | None:
+        """Return what it is and which files it names; None: it names none of this machine. Changes nothing."""
+
+
+@runtime_checkable
+class Relocates(Protocol):
+    """A sink whose sealed parts may have been moved with it; a second, optional protocol."""
+
+    def relocated(self, part: SealedPart) -> SealedPart:
+        """Return `part`, which this sink wrote where it was before, under the URI that it has where the sink is now.
+
+        Its other attributes stay. Looks at nothing: `recover` checks that it is there.
+        """
+
+
 @runtime_checkable
 class TakesBudget(Protocol):
     """A sink that goes easy on memory and disk, if it is told what it may take; a second, optional protocol."""

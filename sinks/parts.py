@@ -11,9 +11,9 @@ from pathlib import Path
 from types import TracebackType
 
 from sinks import checksum, page_cache
-from sinks.base import Data, Hygiene, PartContext, SealedPart
+from sinks.base import Data, Hygiene, PartContext, SealedPart, Whereabouts
 from sinks.errors import PartLost, SinkError, SinkFull
-from sinks.local_files import OpenFile, explained, locate
+from sinks.local_files import OpenFile, explained, locate, uri
 from sinks.page_cache import Policy, open_for_writing, transit
 from sinks.page_cache.choice import MEMORY, check_policy
 
@@ -198,6 +198,20 @@ class LocalSink(InOrder, ABC):
         self._useless: frozenset[str] = frozenset()  # the methods that were seen not to work here
         self._why = ""
         self._suspect: FilePart | None = None  # the last part, if its method had no effect
+
+    def whereabouts(self) -> Whereabouts:
+        """Return its kind, and its path; as `OnThisMachine`."""
+        kept = "" if self.lasting else ", not kept"
+        return Whereabouts(f"{type(self).__name__}{kept}", (os.path.realpath(self.path),))
+
+    def relocated(self, part: SealedPart) -> SealedPart:
+        """Return a part under its URI beside this path; as `Relocates`."""
+        was = locate(part.uri)
+        return replace(part, uri=uri(self._moved(was.path), was.start if was.end else None, was.end))
+
+    def _moved(self, path: Path) -> Path:
+        """Return where a file of this sink is now: each is in the directory of the sink's path."""
+        return self.path.with_name(path.name)
 
     def take_budget(self, *, memory: int | None, durable: bool) -> None:
         """Hear what the run may take; as `TakesBudget`."""

@@ -51,7 +51,7 @@ LAYERS = [
     {"etl.reshaping"},
     {"etl.casts"},
     {"etl.schemas"},
-    {"etl.dead_letters", "etl.words", "etl.tables", "etl.advice", "etl.places"},
+    {"etl.dead_letters", "etl.words", "etl.tables", "etl.advice", "etl.places", "etl.moves"},
     {
         "etl.columns",
         "etl.arrow_kinds",

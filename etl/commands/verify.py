@@ -75,7 +75,8 @@ def _look(pipeline: Pipeline) -> tuple[Checkpoint, Audit]:
             before = pipeline.read_checkpoint()
             document = before or Checkpoint(pipeline=pipeline.name)
             destination = pipeline.fingerprint["destination"]
-            if (loaded := document.fingerprint.get("destination", destination)) != destination:
+            loaded = document.fingerprint.get("destination", destination)
+            if loaded != destination and not _is_moved(pipeline, document):
                 raise ConfigError(
                     f"job {pipeline.name!r} changed: it loaded into {loaded}, now it names {destination}; change it "
                     "back to verify what was loaded"
@@ -86,6 +87,21 @@ def _look(pipeline: Pipeline) -> tuple[Checkpoint, Audit]:
     finally:
         warehouse.close()
     raise Fenced(f"job {pipeline.name!r} is being run; verify it when it has ended")
+
+
+def _is_moved(pipeline: Pipeline, document: Checkpoint) -> bool:
+    """Say whether the database is the one that the job loaded into, although its path is another one."""
+    from etl import moves
+    from etl.warehouses.base import HasIdentity
+
+    since = moves.Moves(document.fingerprint, pipeline.fingerprint, moves.CHECKPOINT)
+    warehouse: object = pipeline.warehouse
+    return since.same("destination") or (
+        isinstance(warehouse, HasIdentity)
+        and since.same_but_for_place("destination")
+        and bool(document.warehouse)
+        and warehouse.identity(draw=False) == document.warehouse
+    )
 
 
 def _summary(document: Checkpoint, audit: Audit) -> str:

@@ -19,11 +19,12 @@ from etl.sources.content_source import ContentSource
 from etl.sources.identity import Seen
 from etl.sources.listing import Listed, Listing, listing
 from etl.sources.origin import Origin
-from etl.sources.paths import elsewhere, paths_of
+from etl.sources.paths import elsewhere, paths_of, root_of
 from etl.sources.place import Place, Version
 from etl.sources.refusals import Damaged, Replaced
 from etl.sources.share import Share
 from etl.sources.storage import Local, Storage, untouched
+from sinks.base import Whereabouts
 
 LOG = logging.getLogger("etl.sources")
 
@@ -33,9 +34,12 @@ class FilePlace(Place, kw_only=True, omit_defaults=True, forbid_unknown_fields=T
 
     Attributes:
         before: how many files were listed before this one, when it was read; None: they were not counted.
+        root: what `file` begins with, as the source's path was written; None: it was not noted. See
+            `etl.sources.paths.root_of`.
     """
 
     before: int | None = None
+    root: str | None = None
 
 
 class Files(ContentSource):
@@ -118,6 +122,13 @@ class Files(ContentSource):
         """Return what gives cursors their meaning. Types and null words do not: changing them fixes a job."""
         return msgspec.json.encode({"files": self.paths, **self._content.fingerprint()}).decode()
 
+    def whereabouts(self) -> Whereabouts | None:
+        """Return how the files are read, and where they are; as `sinks.base.OnThisMachine`."""
+        if self._elsewhere:
+            return None
+        what = msgspec.json.encode({"files": len(self.paths), **self._content.fingerprint()}).decode()
+        return Whereabouts(what, tuple(map(os.path.realpath, self.paths)))
+
     def pull(self, cursor: Any) -> Iterator[Any]:
         """Yield records, `Unreadable`s, and a `Mark` after each block, at the beginning and end of each file.
 
@@ -134,6 +145,8 @@ class Files(ContentSource):
         if self._elsewhere:
             storage = remote.Remote.of(self.paths, self._storage_options, self._deadline, self._waiting)
         at = cast(FilePlace | None, FilePlace.of(cursor))  # it makes what it is a method of
+        if at is not None and not self._elsewhere:
+            self._follow(at)
         with closing(storage), closing(self._batches(storage, at)) as batches:
             for batch in batches:
                 yield from batch
@@ -150,7 +163,27 @@ class Files(ContentSource):
             place = at if at is not None and file.holds(at) else None
             place = place or FilePlace(file=file.path, entry=file.entry, offset=0, **known)
             place.before = before
+            if not self._elsewhere:
+                root = root_of(self.paths[file.entry], below=self._hive)
+                place.root = root if file.path.startswith(root) else None
             known = yield from self._file(storage, file, place, progress)
+
+    def _follow(self, at: FilePlace) -> None:
+        """Call the file of a cursor as it is called now, where the job was moved, or writes its paths differently.
+
+        Raises:
+            SourceChanged: it cannot be told what it is called now.
+        """
+        if at.entry >= len(self.paths):
+            return
+        root = root_of(self.paths[at.entry], below=self._hive, like=at.root)
+        if at.root is not None and at.file.startswith(at.root):
+            at.file = root + at.file.removeprefix(at.root)
+        elif not at.file.startswith(root):
+            raise SourceChanged(
+                f"{at} was read last, and is not among {self.paths[at.entry]!r}: the paths were written differently "
+                "when it was. Write them as they were, or start the job over with another name and table"
+            )
 
     def _look_for_late(self, listed: Listing, at: FilePlace | None) -> None:
         """Tell of files that lie before the cursor, and did not when it was taken.
@@ -175,7 +208,12 @@ class Files(ContentSource):
         opened = storage.open(listed.path)
         if place.nothing_was_there() and (opened.version is None or opened.version.length):
             place = FilePlace(
-                file=listed.path, entry=listed.entry, offset=0, before=place.before, **place.known()
+                file=listed.path,
+                entry=listed.entry,
+                offset=0,
+                before=place.before,
+                root=place.root,
+                **place.known(),
             )
         seen = place.seen_of_file()
         with opened.watched(seen) as file:
@@ -225,7 +263,12 @@ class Files(ContentSource):
         """Take a file from its beginning that is not what it was, if the job says so."""
         self._may_restart(place, why)
         fresh = FilePlace(
-            file=listed.path, entry=listed.entry, offset=0, before=place.before, **place.known()
+            file=listed.path,
+            entry=listed.entry,
+            offset=0,
+            before=place.before,
+            root=place.root,
+            **place.known(),
         )
         yield [Restart(fresh.mark().cursor)]
         return (yield from self._file(storage, listed, fresh, progress))

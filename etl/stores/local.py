@@ -19,6 +19,7 @@ from etl.checkpoint import Owner
 from etl.errors import CheckpointError, CheckpointFull, Fenced
 from etl.lease import Conflict
 from sinks import NumberedChunks, Sink
+from sinks.base import Whereabouts
 from sinks.errors import SinkError
 from sinks.local_files import make_directory, sync_directory
 
@@ -44,8 +45,10 @@ class LocalStore:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).absolute()
         self.uri = str(self.path)
-        self._lock_path = self.path.with_name(f".{self.path.name}.lock")
-        self._new_path = self.path.with_name(f".{self.path.name}.new")
+        # Where symbolic links lead to: so that all who come by one of them have one lock, and none is written over.
+        self._file = Path(os.path.realpath(self.path))
+        self._lock_path = self._file.with_name(f".{self._file.name}.lock")
+        self._new_path = self._file.with_name(f".{self._file.name}.new")
 
     @contextmanager
     def hold(self, *, wait: bool) -> Iterator[None]:
@@ -94,7 +97,7 @@ class LocalStore:
             CheckpointError: it cannot be read.
         """
         try:
-            data = self.path.read_bytes()
+            data = self._file.read_bytes()
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -116,14 +119,14 @@ class LocalStore:
             CheckpointError: the write failed; the document is the old one or the new one, whole.
         """
         try:
-            make_directory(self.path.parent)
-            with _directory_locked(self.path.parent):
+            make_directory(self._file.parent)
+            with _directory_locked(self._file.parent):
                 found = self.read()
                 if (found[1] if found else None) != expected:
                     raise Conflict(f"{self.uri} is not at version {expected}")
                 self._write_new(data)
-                self._new_path.replace(self.path)
-                sync_directory(self.path.parent)
+                self._new_path.replace(self._file)
+                sync_directory(self._file.parent)
         except (OSError, SinkError) as error:
             raise self._failed("write the checkpoint", error) from error
         return _version(data)
@@ -146,6 +149,10 @@ class LocalStore:
                 f"no space to write the checkpoint {self.uri} ({len(data)} bytes); the one before still "
                 "stands. Free space there and run again"
             ) from error
+
+    def whereabouts(self) -> Whereabouts:
+        """Return where the document is; as `sinks.base.OnThisMachine`."""
+        return Whereabouts("", (str(self._file),))
 
     def dead_letters(self, pipeline: str) -> Sink:
         """Return a sink for a job's dead letters beside the checkpoint."""
@@ -171,7 +178,7 @@ class LocalStore:
     def _take(self, *, wait: bool) -> int | None:
         tries = 1 if wait else _TRIES
         try:
-            make_directory(self.path.parent)
+            make_directory(self._file.parent)
             while True:
                 descriptor = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
                 try:

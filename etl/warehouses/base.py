@@ -123,6 +123,25 @@ class KeepsLedger(Protocol):
 
 
 @runtime_checkable
+class HasIdentity(Protocol):
+    """A warehouse whose database is known by an id that stands in it, wherever the database is.
+
+    A copy has the id of the original. Each of them has a ledger of its own, so that what a job loads into one is there
+    once, whichever of them it goes on with.
+    """
+
+    def identity(self, *, draw: bool) -> str:
+        """Return the database's id, durable on return; call it after `open`.
+
+        Args:
+            draw: whether it gets one where it has none; else that is an empty text, and nothing is changed.
+
+        Raises:
+            WarehouseError: it cannot be read or written.
+        """
+
+
+@runtime_checkable
 class Refreshes(Protocol):
     """A warehouse that can fill a new table beside the old one, and put it in its place in one step.
 

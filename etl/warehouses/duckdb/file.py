@@ -15,11 +15,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from etl.warehouses.duckdb import identity
 from sinks.local_files import sync_directory
 
 
 def ensure(path: Path) -> None:
-    """Make the database file `path`, whole and durable, unless it is there.
+    """Make the database file `path`, whole, durable and with an id of its own, unless it is there.
 
     Two processes may do so at once: the one that is later takes the file of the other.
 
@@ -34,7 +35,8 @@ def ensure(path: Path) -> None:
         new = path.with_name(f".{path.name}.{secrets.token_hex(8)}.new")
         # Gone in between, if another process tidied up: then it made the file, or is about to.
         with suppress(FileNotFoundError), _removed(new):
-            duckdb.connect(str(new)).close()
+            with duckdb.connect(str(new)) as connection:
+                identity.draw(connection)
             descriptor = os.open(new, os.O_RDONLY | os.O_CLOEXEC)
             try:
                 os.fsync(descriptor)

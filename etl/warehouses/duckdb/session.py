@@ -16,7 +16,7 @@ from etl.errors import ConfigError, Fenced, RefreshLost, WarehouseError
 from etl.memory import Budget
 from etl.warehouses.base import Audit, Entry, Job
 from etl.warehouses.duckdb import file as duckdb_file
-from etl.warehouses.duckdb import misfits
+from etl.warehouses.duckdb import identity, misfits
 from etl.warehouses.duckdb.exchange import Exchange, stripped
 from etl.warehouses.duckdb.forms import is_view
 from etl.warehouses.duckdb.ledger import Ledger, Newest
@@ -200,6 +200,14 @@ class Session:
         if found is None:
             return None
         return msgspec.structs.replace(found[1], refreshed=bool(job.refresh) and target is self._main)
+
+    def identity(self, *, draw: bool) -> str:
+        """Return the database's id; see `DuckDB.identity`."""
+        self.at = None
+        if draw and not identity.read(self._connection):
+            with self._transaction():
+                identity.draw(self._connection)
+        return identity.read(self._connection)
 
     def audit(self, job: Job) -> Audit:
         """Look up what the ledger and the table hold; see `DuckDB.audit`."""

@@ -28,6 +28,7 @@ from etl.warehouses.duckdb.opening import drop_cache, free_space, is_held, said
 from etl.warehouses.duckdb.session import Session
 from etl.warehouses.duckdb.types import lower
 from sinks import page_cache
+from sinks.base import Whereabouts
 from sinks.errors import SinkError
 from sinks.local_files import make_directory, sync_directory
 from sinks.retry import Retry
@@ -115,7 +116,8 @@ class DuckDB:
         ]
         if updated_at is not None:
             options.append(("updated_at", updated_at))
-        self.destination = f"duckdb://{quote(str(self.path))}?" + urlencode(options)
+        self._effect = urlencode(options)
+        self.destination = f"duckdb://{quote(str(self.path))}?{self._effect}"
         self._budget: Budget | None = None
         self._session: Session | None = None
 
@@ -238,6 +240,23 @@ class DuckDB:
         with self._using("put the new table in the place of the old one") as session:
             session.finish_refresh(job)
         self._settle()
+
+    def identity(self, *, draw: bool = True) -> str:
+        """Return the database's id; see the port.
+
+        Raises:
+            WarehouseError: it cannot be read or written.
+        """
+
+        def identity() -> str:
+            with self._using("read its id") as session:
+                return session.identity(draw=draw)
+
+        return self._retry.call(identity, passing=_is_conflict, what="read its id")
+
+    def whereabouts(self) -> Whereabouts:
+        """Return what a load depends on, and where the file is; as `sinks.base.OnThisMachine`."""
+        return Whereabouts(self._effect, (os.path.realpath(self.path),))
 
     def columns(self, job: Job) -> Columns | None:
         """Return the columns of the table, or of a refresh's new table, and those that are declared.
