@@ -57,7 +57,12 @@ class Place:
         with duckdb.connect(str(self.directory / "w.duckdb"), read_only=True) as warehouse:
             found = warehouse.execute("SELECT number, version FROM t ORDER BY ALL").fetchall()
             tables = warehouse.execute("SELECT table_name FROM duckdb_tables()").fetchall()
-        assert {name for (name,) in tables} <= {"t", "_etl_loads", "_etl_refreshes"} or self.refreshing()
+        assert {name for (name,) in tables} <= {
+            "t",
+            "_etl_database",
+            "_etl_loads",
+            "_etl_refreshes",
+        } or self.refreshing()
         return found
 
     def refreshing(self):

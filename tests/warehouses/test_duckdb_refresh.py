@@ -38,10 +38,10 @@ def test_the_new_table_stands_beside_the_old_one_and_leaves_nothing(loader):
     loader.load({"a": 1})
     loader.begin("r1")
     loader.load({"a": 2})
-    assert loader.tables() == ["_etl_loads", "_etl_refresh_t_job_r1", "_etl_refreshes", "t"]
+    assert loader.tables() == ["_etl_database", "_etl_loads", "_etl_refresh_t_job_r1", "_etl_refreshes", "t"]
     assert loader.sql("FROM t") == [(1,)]
     loader.finish()
-    assert loader.tables() == ["_etl_loads", "_etl_refreshes", "t"]
+    assert loader.tables() == ["_etl_database", "_etl_loads", "_etl_refreshes", "t"]
     assert loader.sql("FROM t") == [(2,)]
 
 
