@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from math import isnan
 
 from etl import drift, formats
-from etl.checkpoint import Checkpoint
+from etl.checkpoint import Checkpoint, Part
 from etl.columns import Columns
 from etl.field_types import FieldType, FieldTypes, no_types
 from etl.job import Settings
@@ -27,13 +27,22 @@ class Admission:
         table: what `table_columns` returned when the run began.
         refuse: takes the records that are not let in.
         wide: knows the objects that are no columns, from the parts of the run before.
+        judged: whether the part will be tried before it is sealed (see `etl.judging`), and described by that.
 
     Attributes:
         gate: knows which records do not fit; None: that is told when they are loaded.
+        tried: the part as it was tried; None: it was not.
     """
 
     def __init__(
-        self, job: Settings, document: Checkpoint, table: Columns | None, refuse: Refuse, wide: WideObjects
+        self,
+        job: Settings,
+        document: Checkpoint,
+        table: Columns | None,
+        refuse: Refuse,
+        wide: WideObjects,
+        *,
+        judged: bool = False,
     ) -> None:
         self._job = job
         self._refuse = refuse
@@ -50,16 +59,22 @@ class Admission:
         suspicion = formats.Suspicion()
         if isinstance(job.format, formats.TakesSuspicion):
             job.format.suspicion = suspicion
-        self._shapes = Shapes(wide, suspicion) if job.warehouse is not None and own is None else None
+        described = job.warehouse is not None and own is None and not judged
+        self._shapes = Shapes(wide, suspicion) if described else None
+        self.tried: Part | None = None
 
     @property
     def fields(self) -> Fields | None:
         """The kinds of the values that were let in, for a warehouse that has no gate."""
+        if self.tried is not None:
+            return self.tried.fields
         return self._shapes.fields() if self._shapes else None
 
     @property
     def types(self) -> FieldTypes | None:
         """The types that the source gives the values that were let in, for a warehouse that has no gate."""
+        if self.tried is not None:
+            return self.tried.types
         return (self._shapes.types(self._known()) or None) if self._shapes else None
 
     @property

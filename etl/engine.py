@@ -13,8 +13,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, closing, suppress
 from typing import Any
 
-from etl import formats, progress, refreshes
-from etl.admission import Admission, json_columns, table_columns
+from etl import formats, judging, progress, refreshes, words
+from etl.admission import Admission, json_columns, known_types, table_columns
 from etl.checkpoint import SMALLEST_PART, Part, State, replace
 from etl.clearing import Clearing
 from etl.dead_letters import DeadLetters
@@ -28,6 +28,7 @@ from etl.errors import (
 )
 from etl.housekeeping import Housekeeping
 from etl.job import Counts, Settings
+from etl.judging import Judge, Taken
 from etl.lease import Lease
 from etl.loading import OUT_OF_QUOTA, Loading
 from etl.part_sizes import PartSizes
@@ -36,11 +37,14 @@ from etl.records import Record, Unreadable, describe
 from etl.repeating import repeated
 from etl.shapes import MOST_KEYS, WideObjects
 from etl.transforms import Stages
-from etl.warehouses.base import KeepsLedger
+from etl.warehouses.base import Job, KeepsLedger
 from sinks import PartWriter, SealedPart, SinkError, SinkFull, TakesFacts, UploadLost
 
 # How often a run looks at its clock and says how far it is, when its records are slow.
 TICK_SECONDS = 1.0
+
+# Between two looks at the clock while records are collected to be judged.
+JUDGED_AT_ONCE = 100
 
 # How often one part is pulled again because what was written of it got lost on its way. Each time costs the whole part;
 # what is lost so often is not lost by chance.
@@ -79,6 +83,8 @@ class Engine:
         self._table = table_columns(settings, lease.document)
         self._wide = WideObjects(self._is_wide, json_columns(settings, lease.document))
         self._lost = 0  # how often the part got lost on its way
+        self._tries = judging.tries(settings)
+        self._judge: Judge | None = None
         self._widened: Admission | None = None  # of a part that has to be begun again with a wider schema
         self._open_part = (0, 0)  # the records and the bytes of the part that is being written
         self.stopped: str | None = None
@@ -104,15 +110,13 @@ class Engine:
             EtlError: the run failed; what is committed stays, the open part left no trace.
         """
         try:
-            with self._nudged():
-                self._loading.advance()
-                while pull and not (self._reader.exhausted or self.stopped):
-                    if (reason := self._loading.make_room(lambda: self.stopped is not None)) is not None:
-                        self.stop(reason)
-                    self._write_part()
-                    if self._reader.unavailable is not None:
-                        raise self._reader.unavailable
-            self._reader.close()
+            while True:
+                try:
+                    self._go_through(pull=pull)
+                    break
+                except SchemaMismatch as error:
+                    if not pull or not self._begin_judging(error):
+                        raise
             if self.stopped is None:
                 self._leave(finished=True)
             else:
@@ -122,6 +126,20 @@ class Engine:
             raise
         finally:
             self._loading.close()
+
+    def _go_through(self, *, pull: bool) -> None:
+        """Write parts until the source's end or `stop`; where records may be judged, all of them are loaded, too."""
+        with self._nudged():
+            self._loading.advance()
+            while pull and not (self._reader.exhausted or self.stopped):
+                if (reason := self._loading.make_room(lambda: self.stopped is not None)) is not None:
+                    self.stop(reason)
+                self._write_part()
+                if self._reader.unavailable is not None:
+                    raise self._reader.unavailable
+        self._reader.close()
+        if self._tries is not None:
+            self._loading.drain()
 
     def _leave(self, *, finished: bool, failure: Exception | None = None) -> None:
         """Load what is sealed, and note that the run ended in order.
@@ -183,9 +201,18 @@ class Engine:
                 writer, epoch=document.epoch, part=sequence, first_position=document.state.position
             )
             admission = self._widened or Admission(
-                self._job, document, self._table, self._refuse_record, self._wide
+                self._job,
+                document,
+                self._table,
+                self._refuse_record,
+                self._wide,
+                judged=self._judge is not None,
             )
-            records = self._encode(writer, admission)
+            records = (
+                self._encode(writer, admission)
+                if self._judge is None
+                else self._encode_judged(writer, admission, self._judge)
+            )
             letters = self._dead_letters.seal()
             self._describe(writer, records=records, last_position=self._reader.position)
             sealed = writer.seal() if records else None
@@ -263,6 +290,32 @@ class Engine:
                     self._open_part = count, writer.bytes
                     self._tick()
         return count
+
+    def _encode_judged(self, writer: PartWriter, admission: Admission, judge: Judge) -> int:
+        """Write those records of one slice of the source that the warehouse takes; return how many they are."""
+        most = min(self._lease.document.part_bytes, judging.MOST_BYTES)
+        taken: list[Taken] = []
+        size = 0
+        with closing(self._stages.run(self._reader)) as outputs:
+            for record in admission.of(outputs, lambda: self._reader.end_slice("records")):
+                taken.append(Taken(judging.kept(record), self._reader.number))
+                size += judging.weight(record)
+                if size >= most:
+                    self._reader.end_slice("bytes")
+                self._open_part = len(taken), size
+                if not len(taken) % JUDGED_AT_ONCE:
+                    self._tick()
+        self._loading.drain()  # the table must be what the part will find
+
+        def refuse(one: Taken, reason: str, origin: str) -> None:
+            self._refused(one.record, reason, origin, one.number)
+
+        tried = judge.fitting(Job.of(self._lease.document, self._job.fingerprint), taken, refuse)
+        if tried is None:
+            return 0
+        admission.tried = tried.part
+        writer.write(tried.data)
+        return tried.part.records
 
     def _commit(
         self,
@@ -348,6 +401,9 @@ class Engine:
         self._refused(found.raw, found.reason, "source", number)
 
     def _refuse(self, record: Record, reason: str) -> None:
+        if self._tries is not None and isinstance(self._job.format, formats.TakesTypes):
+            # The one that came first decided what fits; the table may say that it is the other one.
+            raise SchemaMismatch(f"record {self._reader.number}: cannot be encoded: {reason}")
         self._refuse_record(record, f"cannot be encoded: {reason}", "format")
 
     def _refuse_record(self, record: Record, reason: str, origin: str) -> None:
@@ -408,6 +464,38 @@ class Engine:
             if not isinstance(other, CheckpointError):
                 with suppress(CheckpointError):
                     self._lease.write(self._lease.document.failing(describe(error)))
+
+    def _begin_judging(self, error: SchemaMismatch) -> bool:
+        """Pull again what is not loaded, and try each part from here on before it is sealed; False: that is no help.
+
+        A refusal by the encoder comes while a load may be under way, which may fail in the same way.
+        """
+        if self._tries is None or self._judge is not None:
+            return False
+        with suppress(SchemaMismatch):
+            self._loading.drain()
+        before = self._lease.document
+        self._lease.write(before.rewound())
+        self._roll_back(None)
+        document = self._lease.document
+        self.counts.give_up(before.state.totals, document.state.totals)
+        self._began_at = min(self._began_at, document.state.position.number)
+        self._dead_letters = DeadLetters(
+            self._job.rejects, self._job.max_rejects, document.state.totals.rejected
+        )
+        self._widened = None
+        self._table = table_columns(self._job, document)
+        types = known_types(self._job.source, self._job.transforms)
+        self._judge = Judge(self._job, self._tries, types, self._wide, self._loading.call)
+        self._loading.resume()
+        self._reader.open(document.state.position)
+        what, _, _remedy = str(error).partition("; ")
+        self._notice(
+            f"records that do not fit the table become dead letters: {what}. What is not loaded is pulled again from "
+            f"{document.state.position}; until this run ends, each part is tried before it is written, and holds "
+            f"{words.size(judging.MOST_BYTES)} of records at most"
+        )
+        return True
 
     def _give_up_sealed(self) -> None:
         """Let the records of parts that a warehouse refuses be pulled again, through a transform that was fixed.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from etl import formats
+from etl.checkpoint import Totals
 from etl.governor import Governor
 from etl.records import Transform
 from etl.warehouses.base import Warehouse
@@ -50,3 +51,16 @@ class Counts:
     parts: int = 0
     loaded: int = 0
     cut_for_memory: int = 0
+
+    def give_up(self, before: Totals, after: Totals) -> None:
+        """Count what was given up no more; some of it may be of an earlier run.
+
+        Args:
+            before: the job's sums with it.
+            after: those without it.
+        """
+        self.records = max(0, self.records - (before.records - after.records))
+        self.bytes = max(0, self.bytes - (before.bytes - after.bytes))
+        self.rejected = max(0, self.rejected - (before.rejected - after.rejected))
+        self.ignored = max(0, self.ignored - (before.ignored - after.ignored))
+        self.parts = max(0, self.parts - (before.parts - after.parts))

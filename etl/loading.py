@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
 
 from etl import progress
 from etl.checkpoint import Checkpoint, Plan, replace
@@ -34,6 +35,8 @@ LOOK_SECONDS = 1.0
 RELEASED_AT_ONCE = 4
 
 OUT_OF_QUOTA = "quota"
+
+T = TypeVar("T")
 
 
 class Loading:
@@ -124,15 +127,22 @@ class Loading:
         """Return the seconds until the daily quota allows another load; 0: it does."""
         return self._quota.free_in(self._lease.document.operations) if self._quota else 0.0
 
-    def call(self, function: Callable[[], None]) -> None:
+    def call(self, function: Callable[[], T]) -> T:
         """Call what waits for the warehouse on the thread of the loads, which no signal interrupts.
 
         `let_go` is called by signal handlers, and must not wait for what it has interrupted.
 
+        Returns:
+            What it returned.
+
         Raises:
             Exception: what it raised.
         """
-        self._thread.submit(function).result()
+        return self._thread.submit(function).result()
+
+    def resume(self) -> None:
+        """Go on after a load that failed, whose parts were given up."""
+        self._over = self._left
 
     def note_operations(self) -> None:
         """Count the jobs that were submitted besides loads; written with the next change of the checkpoint."""

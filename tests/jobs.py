@@ -14,6 +14,7 @@ import etl
 from tests import forks
 
 RECORDS = 360
+FEW = 130
 
 SINKS: dict[str, dict[str, Any]] = {
     "reused_file": {"type": "reused_file", "path": "out/job.ndjson"},
@@ -51,6 +52,24 @@ def transform(records: Any) -> Any:
         yield {**held, "pair": None}
 
 
+def pull_few(cursor: int | None = None) -> Any:
+    """Yield the first records alone."""
+    return (item for item in pull(cursor) if isinstance(item, etl.Mark) or item["number"] < FEW)
+
+
+def misfit(records: Any) -> Any:
+    """Make text of every 30th number, which the table does not take."""
+    for record in records:
+        yield {**record, "number": f"#{record['number']}"} if record["number"] % 30 == 11 else record
+
+
+# What a job is defined with besides, by the word on the command line.
+CHANGES: dict[str, dict[str, Any]] = {
+    "": {},
+    "misfits": {"source": pull_few, "transforms": [transform, misfit], "on_error": "reject"},
+}
+
+
 def pipeline(directory: Path, sink: dict[str, Any], **changes: Any) -> etl.Pipeline:
     """Define the job on the files in `directory`."""
     definition: dict[str, Any] = {
@@ -64,14 +83,19 @@ def pipeline(directory: Path, sink: dict[str, Any], **changes: Any) -> etl.Pipel
     return etl.Pipeline("job", **{**definition, **changes})
 
 
-def expected() -> set[int]:
+def expected(change: str = "") -> set[int]:
     """Return the numbers that the table must hold, each once."""
-    return {number for number in range(RECORDS) if number % 20 != 7}
+    return {n for n in numbers(change) if n % 20 != 7 and not (change and n % 30 == 11)}
 
 
-def rejected() -> set[int]:
+def rejected(change: str = "") -> set[int]:
     """Return the numbers that the dead letters must hold, each once."""
-    return set(range(RECORDS)) - expected()
+    return numbers(change) - expected(change)
+
+
+def numbers(change: str = "") -> set[int]:
+    """Return the numbers that the source has."""
+    return set(range(FEW if change else RECORDS))
 
 
 def loaded(directory: Path) -> list[int]:
@@ -91,15 +115,14 @@ def lines(paths: list[Path]) -> list[dict[str, Any]]:
     return [json.loads(line) for path in sorted(paths) for line in path.read_bytes().splitlines()]
 
 
-def assert_exactly_once(directory: Path, sink: str) -> None:
+def assert_exactly_once(directory: Path, sink: str, change: str = "") -> None:
     """Compare the table, the dead letters and the files that are left with the truth, record by record."""
-    numbers = loaded(directory)
-    assert sorted(numbers) == sorted(expected())
+    assert sorted(loaded(directory)) == sorted(expected(change))
     letters = [letter["record"]["number"] for letter in lines(list(directory.glob("job-rejects-*.ndjson")))]
-    assert sorted(letters) == sorted(rejected())
+    assert sorted(int(str(number).removeprefix("#")) for number in letters) == sorted(rejected(change))
     output = [path for path in (directory / "out").iterdir() if path.is_file()]
     if sink in ("numbered_chunks", "big_file"):
-        assert sorted(record["number"] for record in lines(output)) == sorted(expected())
+        assert sorted(record["number"] for record in lines(output)) == sorted(expected(change))
     else:
         assert output == []
     hidden = [path.name for path in directory.rglob(".*")]
@@ -109,10 +132,12 @@ def assert_exactly_once(directory: Path, sink: str) -> None:
     assert stray == set()
 
 
-def run(directory: Path, sink: str, *, under: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+def run(
+    directory: Path, sink: str, change: str = "", *, under: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
     """Run the job in a process of its own, `under` strace."""
-    return forks.run(_run, directory, sink, under=under)
+    return forks.run(_run, directory, sink, change, under=under)
 
 
-def _run(directory: Path, sink: str) -> None:
-    pipeline(directory, SINKS[sink]).run()
+def _run(directory: Path, sink: str, change: str) -> None:
+    pipeline(directory, SINKS[sink], **CHANGES[change]).run()

@@ -48,26 +48,28 @@ def prepare(work: Path, only: tuple[str, ...]) -> None:
         duckdb_file.ensure(work / jobs.WAREHOUSE)
 
 
-def recorded(directory: Path, sink: str, only: tuple[str, ...]) -> list[tuple[str, int]]:
+def recorded(directory: Path, sink: str, only: tuple[str, ...], change: str) -> list[tuple[str, int]]:
     """Run the job once; return each call with its number among its like, as strace counts: per thread and name."""
     work = directory / "recorded"
     prepare(work, only)
-    done = jobs.run(work, sink, under=traced(work, only, CALLS))
+    done = jobs.run(work, sink, change, under=traced(work, only, CALLS))
     assert done.returncode == 0, done.stderr
     return calls_in(Path(f"{work}.strace"))
 
 
-def kill_at_each(directory: Path, sink: str, share: int, only: tuple[str, ...] = ()) -> None:
-    cases = recorded(directory, sink, only)
+def kill_at_each(
+    directory: Path, sink: str, share: int, only: tuple[str, ...] = (), *, change: str = ""
+) -> None:
+    cases = recorded(directory, sink, only, change)
     assert len(cases) > 15, f"only {cases} were seen: is the pattern of calls still right?"
     for name, n in cases[share::SHARES]:
         work = directory / f"{name}-{n}"
         prepare(work, only)
         # A thread may come to a call that it did not come to before; a case that is not reached is a plain run.
-        done = jobs.run(work, sink, under=traced(work, only, name, killing_at(name, n)))
+        done = jobs.run(work, sink, change, under=traced(work, only, name, killing_at(name, n)))
         assert done.returncode in KILLED_OR_DONE, done.stderr
-        jobs.pipeline(work, jobs.SINKS[sink]).run()
-        jobs.assert_exactly_once(work, sink)
+        jobs.pipeline(work, jobs.SINKS[sink], **jobs.CHANGES[change]).run()
+        jobs.assert_exactly_once(work, sink, change)
         shutil.rmtree(work)
 
 
@@ -80,3 +82,8 @@ def test_killed_at_any_call_of_its_main_thread_the_job_goes_on_exactly_once(dire
 @pytest.mark.parametrize("share", range(SHARES))
 def test_killed_at_any_call_of_a_load_the_job_goes_on_exactly_once(directory, share):
     kill_at_each(directory, "reused_file", share, (jobs.WAREHOUSE, f"{jobs.WAREHOUSE}.wal"))
+
+
+@pytest.mark.parametrize("share", range(SHARES))
+def test_killed_while_records_that_do_not_fit_become_dead_letters_each_is_one_once(directory, share):
+    kill_at_each(directory, "numbered_chunks", share, change="misfits")

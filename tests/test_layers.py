@@ -44,7 +44,7 @@ LAYERS = [
     {"etl.registry", "etl.engine", "etl.display"},
     {"etl.part_sizes"},
     {"etl.loading"},
-    {"etl.refreshes", "etl.admission"},
+    {"etl.refreshes", "etl.admission", "etl.judging"},
     {"etl.drift"},
     {"etl.job", "etl.housekeeping", "etl.clearing", "etl.interrupts"},
     {"etl.sources", "etl.warehouses", "etl.stores"},

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import msgspec
 
-from etl.checkpoint import Checkpoint, Plan, State
+from etl.checkpoint import Checkpoint, Part, Plan, State
 from etl.columns import Columns
 from etl.field_types import FieldTypes
 from etl.memory import Budget
@@ -305,6 +305,31 @@ class ChecksRecords(Protocol):
         Args:
             job: whose part it is; its `columns` are what the checkpoint has pinned, None: this is the first part.
             format: the name of the format that the records will be encoded in.
+        """
+
+
+@runtime_checkable
+class TriesParts(Protocol):
+    """A warehouse that says of a part, before it is sealed, which of its records a load would refuse."""
+
+    def try_part(self, job: Job, format: str, part: Part, data: bytes) -> Mapping[int, str]:
+        """Load a part and undo that; call it after `open`, while no load is under way. Nothing of it is durable.
+
+        Args:
+            job: whose part it is; `Job.refresh` is minded as it is by `load`.
+            format: the name of the part's format.
+            part: what is known of the part; where it is, `part.sealed` need not say. One without records shows whether
+                the table takes any.
+            data: its bytes.
+
+        Returns:
+            The numbers of records that would be refused, from 1 on, and why; where two cannot both be had, the later
+            one. There may be more of them, once these are left out. Empty: a load of the same bytes takes all of them,
+            as long as nobody else changes the table.
+
+        Raises:
+            SchemaMismatch: the records do not fit, and it cannot be told which of them.
+            WarehouseError: no record is to blame.
         """
 
 

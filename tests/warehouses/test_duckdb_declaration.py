@@ -147,7 +147,7 @@ def test_what_has_no_form_there_is_text_or_json(loader):
         "n": ("INTEGER", "NULLABLE"),
         "o": ("RECORD", "NULLABLE"),
         "m": ("JSON", "NULLABLE"),
-        "e": ("JSON", "NULLABLE"),
+        "e": ("STRING", "NULLABLE"),
     }
     (inner,) = columns["o"].fields
     assert (inner.name, inner.fields[0].name, inner.fields[0].mode) == ("p", "q", "REPEATED")

@@ -7,10 +7,13 @@ import re
 from decimal import Decimal
 from typing import Any
 
+import orjson
 import pyarrow
 import pytest
 
 from etl.errors import ConfigError, SchemaMismatch, WarehouseError
+from etl.formats import portable, portable_numbers
+from tests.misfits import MISFITS
 
 DAY = datetime.date(2024, 2, 29)
 
@@ -18,6 +21,11 @@ DAY = datetime.date(2024, 2, 29)
 def mismatch(*words: str) -> Any:
     """Expect a SchemaMismatch that says all of these, in order."""
     return pytest.raises(SchemaMismatch, match="(?s)" + ".*".join(map(re.escape, words)))
+
+
+def portable_line(record: dict[str, Any]) -> bytes:
+    """Write a record as the format ndjson does."""
+    return orjson.dumps(portable_numbers(record), portable)
 
 
 @pytest.mark.parametrize(
@@ -416,8 +424,19 @@ def test_the_columns_of_an_existing_table_are_the_schema(loader):
     loader.load({"d": "1.5", "id": 1, "new": 1})
     assert loader.types() == {"id": "INTEGER", "d": "DECIMAL(5,1)", "note": "VARCHAR", "new": "BIGINT"}
     assert loader.sql("SELECT * FROM t") == [(1, Decimal("1.5"), "none", 1)]
-    with pytest.raises(WarehouseError, match="Constraint Error"):
+    with mismatch("record 1: PRIMARY KEY(id): id = 1 is in the table already"):
         loader.load({"d": "1.5", "id": 1})
+
+
+@pytest.mark.parametrize("case", MISFITS)
+def test_a_misfit_in_a_table_is_named_by_part_record_and_column(loader, case):
+    kind, fits, unfit, said = MISFITS[case]
+    loader.sql(f"CREATE TABLE t (id INTEGER, v {kind})")
+    records = [{"id": 1, "v": fits}, {"id": 2, "v": fits}, {"id": 3, "v": unfit}]
+    lines = [portable_line({n: v for n, v in record.items() if v is not ...}) for record in records]
+    with mismatch("part 1 (file:///", "record 3", said):
+        loader.load(*lines)
+    assert loader.sql("SELECT count(*) FROM t") == [(0,)]
 
 
 def test_parts_of_one_plan_may_differ(loader):

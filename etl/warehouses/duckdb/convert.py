@@ -45,6 +45,8 @@ from etl.warehouses.duckdb.types import (
 NUMBERS_AS_TEXT = frozenset({"HUGEINT", "UHUGEINT", "BIGNUM", "DECIMAL"})
 JSON_NUMBERS = "('UBIGINT', 'BIGINT', 'HUGEINT', 'DOUBLE')"
 WORDS = """('"NaN"', '"Infinity"', '"-Infinity"')"""
+# What stands for the type of a column that DuckDB computes, and that nothing can be inserted into.
+GENERATED = Kind("GENERATED")
 SAFE_INTEGER = 2**53  # below this, no other integer becomes the same double
 
 Instead = Literal["text", "wide", "exact"]
@@ -120,6 +122,12 @@ class Conversion:
                 lambda x: f"list_transform({x}, lambda {element}: {convert(element)})",
             )
         return self._leaf(found, target, path)
+
+    def nothing(self, name: str) -> str:
+        """Write the condition that a record has no value for a column that DuckDB computes; one ends the load."""
+        number = len(self.checks)
+        self.checks.append(Check((name,), GENERATED, never))
+        return f"CASE WHEN {quoted(name)} IS NULL THEN true ELSE error('{MISFIT} {number}') END"
 
     def _struct(self, found: Kind, target: Kind, path: Path) -> Reading:
         assert found.fields is not None

@@ -34,6 +34,7 @@ from etl.columns import Column
 from etl.columns import Columns as NeutralColumns
 from etl.schemas import declared as neutral_declarations
 from etl.schemas.dialect import Dialect
+from etl.warehouses.duckdb.text_rules import is_plain
 from etl.warehouses.duckdb.types import JSON, Columns, Kind, lower
 
 Schema = Mapping[str, str] | Sequence[Mapping[str, Any]] | str | os.PathLike[str]
@@ -152,5 +153,4 @@ def _column(name: str, kind: Kind) -> Column:
         )
     if kind.scalar.startswith("DECIMAL"):
         return Column(name=name, type="NUMERIC")
-    nested = kind.scalar.endswith((")", "]")) or not kind.scalar
-    return Column(name=name, type=NEUTRAL.get(kind.scalar, "JSON" if nested else "STRING"))
+    return Column(name=name, type=NEUTRAL.get(kind.scalar, "STRING" if is_plain(kind) else "JSON"))

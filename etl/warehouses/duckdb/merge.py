@@ -81,7 +81,7 @@ class Merge:
             SchemaMismatch: a record has no key.
             LoadMismatch: it holds another number of records than it was sealed with.
         """
-        names = {name: f"c{number}" for number, name in enumerate(found)}
+        names = {name: f"c{number}" for number, name in enumerate(found) if name not in table.generated()}
         if missing := [name for name in self._key if name not in names]:
             raise self._without_key(part, 1, missing)
         definitions = ", ".join(f"{staged} {columns[name]}" for name, staged in names.items())

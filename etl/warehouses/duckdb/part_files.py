@@ -9,8 +9,9 @@ NDJSON either way.
 from __future__ import annotations
 
 import datetime
+import io
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,22 @@ class Location:
             SinkError: it is not there in full, or cannot be read.
         """
         return page_cache.open_for_reading(self.path, self.start, self.start + self.bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A part that is in memory, and nowhere else yet."""
+
+    data: bytes
+
+    @property
+    def bytes(self) -> int:
+        """Its size."""
+        return len(self.data)
+
+    def open(self) -> io.BytesIO:
+        """Open it for reading."""
+        return io.BytesIO(self.data)
 
 
 def location(part: SealedPart) -> Location:
@@ -80,12 +97,12 @@ class PartFiles:
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
         self._numbers = itertools.count(1)
-        self._locations: dict[str, Location] = {}
+        self._locations: dict[str, Location | Held] = {}
         self._prefix = next(PREFIXES)
         connection.register_filesystem(_file_system(self._prefix, self._locations))
 
     @contextmanager
-    def offer(self, location: Location) -> Iterator[str]:
+    def offer(self, location: Location | Held) -> Iterator[str]:
         """Give a part a name that DuckDB can read while the context lasts."""
         name = str(next(self._numbers))
         self._locations[name] = location
@@ -99,7 +116,7 @@ class PartFiles:
         self._connection.unregister_filesystem(self._prefix)
 
 
-def _file_system(prefix: str, locations: dict[str, Location]) -> Any:
+def _file_system(prefix: str, locations: Mapping[str, Location | Held]) -> Any:
     """Make what `register_filesystem` wants; fsspec is imported here and not before."""
     from fsspec import AbstractFileSystem
 
@@ -130,7 +147,7 @@ def _file_system(prefix: str, locations: dict[str, Location]) -> Any:
 
         created = modified
 
-        def _open(self, path: str, *_: Any, **__: Any) -> page_cache.FileReader:
+        def _open(self, path: str, *_: Any, **__: Any) -> page_cache.FileReader | io.BytesIO:
             return locations[self._strip_protocol(path)].open()
 
     return PartFileSystem()

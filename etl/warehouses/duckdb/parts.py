@@ -17,7 +17,7 @@ from etl.errors import SchemaMismatch
 from etl.records import kind_of
 from etl.warehouses.duckdb.convert import is_float
 from etl.warehouses.duckdb.kind_paths import as_text, leaves_in, replaced, texts_in, values_at
-from etl.warehouses.duckdb.part_files import Location
+from etl.warehouses.duckdb.part_files import Held, Location
 from etl.warehouses.duckdb.source_types import MOST_DIGITS
 from etl.warehouses.duckdb.text_rules import text_rule
 from etl.warehouses.duckdb.types import (
@@ -67,7 +67,7 @@ class PartReader:
 
     connection: duckdb.DuckDBPyConnection
     part: Part
-    location: Location
+    location: Location | Held
     name: str
     format: str
 

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
 from etl.checkpoint import Part, Plan
-from etl.errors import ConfigError, Fenced, RefreshLost, WarehouseError
+from etl.errors import ConfigError, Fenced, RefreshLost, SchemaMismatch, WarehouseError
 from etl.memory import Budget
 from etl.warehouses.base import Audit, Entry, Job
+from etl.warehouses.duckdb import constraints, identity, misfits
 from etl.warehouses.duckdb import file as duckdb_file
-from etl.warehouses.duckdb import identity, misfits
 from etl.warehouses.duckdb.exchange import Exchange, stripped
 from etl.warehouses.duckdb.forms import is_view
 from etl.warehouses.duckdb.ledger import Ledger, Newest
 from etl.warehouses.duckdb.merge import Merge
 from etl.warehouses.duckdb.opening import advice, in_order, said, settings
-from etl.warehouses.duckdb.part_files import PartFiles, location
+from etl.warehouses.duckdb.part_files import Held, Location, PartFiles, location
 from etl.warehouses.duckdb.parts import PartReader
 from etl.warehouses.duckdb.refreshes import Refreshes, destination_of, table_of
 from etl.warehouses.duckdb.table import Decisions, Misfit, Table
@@ -31,6 +31,17 @@ from sinks.errors import SinkError
 
 if TYPE_CHECKING:
     import duckdb
+
+
+T = TypeVar("T")
+
+# A part, and the columns that it holds.
+Looked = tuple[PartReader, Columns]
+
+CONSTRAINED = (
+    "change such records in a transform, or the table's constraint, and run again; nothing of this load was kept, its "
+    "records are pulled again"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,35 +155,58 @@ class Session:
             )
         self._make_like_old(target)
         with ExitStack() as stack:
-            readers = [self._reader(part, plan.format, stack) for part in plan.parts]
-            columns = self._columns(target)
-            told: list[tuple[PartReader, Columns]] = []
-            for reader in readers:
-                self.at = reader
-                reader.check_json(columns)
-                reader.check_bytes(columns)
-                said = reader.told(columns)
-                if said is not None and not said[1]:
-                    told.append((reader, said[0]))
-            if len(told) == len(readers):
-                import duckdb
+            readers = [self._reader(part, location(part.sealed), plan.format, stack) for part in plan.parts]
+            return self._looked_at(
+                target, readers, lambda parts: self._try(job, plan, target, parts, newest, rewrite)
+            )
 
-                # Reading a part once is half the work; where that does not go well, the part is looked at.
-                with suppress(duckdb.InvalidInputException, duckdb.ConversionException):
-                    return self._try(job, plan, target, told, newest, rewrite)
-            sniffed = [(reader, self._sniffed(reader, columns)) for reader in readers]
-            return self._try(job, plan, target, sniffed, newest, rewrite)
+    def try_part(self, job: Job, format: str, part: Part, data: bytes) -> dict[int, str]:
+        """Load a part, and undo that; see `DuckDB.try_part`."""
+        import duckdb
+
+        self.at = None
+        target = self._target(job) or self._main
+        self._make_like_old(target)
+        with ExitStack() as stack:
+            readers = [self._reader(part, Held(data), format, stack)] if part.records else []
+            try:
+                return self._looked_at(target, readers, lambda parts: self._tried(target, parts))
+            except (duckdb.DataError, duckdb.InvalidInputException) as error:
+                raise SchemaMismatch(said(error)) from error
+
+    def _looked_at(
+        self, target: Target, readers: Sequence[PartReader], take: Callable[[Sequence[Looked]], T]
+    ) -> T:
+        """Return what `take` makes of parts, with the columns that each holds: as it was told, or looked at."""
+        columns = self._columns(target)
+        told: list[Looked] = []
+        for reader in readers:
+            self.at = reader
+            reader.check_json(columns)
+            reader.check_bytes(columns)
+            said = reader.told(columns)
+            if said is not None and not said[1]:
+                told.append((reader, said[0]))
+        if len(told) == len(readers):
+            import duckdb
+
+            # Reading a part once is half the work; where that does not go well, the part is looked at.
+            with suppress(duckdb.InvalidInputException, duckdb.ConversionException):
+                return take(told)
+        return take([(reader, self._sniffed(reader, columns)) for reader in readers])
 
     def _try(
         self,
         job: Job,
         plan: Plan,
         target: Target,
-        parts: Sequence[tuple[PartReader, Columns]],
+        parts: Sequence[Looked],
         newest: Newest | None,
         rewrite: bool,
     ) -> int:
         """Load parts of which the columns are known; where a guess was wrong, once more without it."""
+        import duckdb
+
         decisions = Decisions()
         while True:
             try:
@@ -184,8 +218,62 @@ class Session:
                 if check.instead is None:
                     raise misfits.explained(misfit.part, check, misfit.read) from misfit
                 decisions.instead[check.path] = check.instead
+            except duckdb.IntegrityError as error:
+                at = self.at or parts[-1][0]
+                raise self._constrained(target, parts, at, decisions, error) from error
             else:
                 return rows
+
+    def _tried(self, target: Target, parts: Sequence[Looked]) -> dict[int, str]:
+        """Insert a part as a load would, undo that, and return which of its records do not fit."""
+        import duckdb
+
+        decisions = Decisions()
+        while True:
+            try:
+                with (
+                    in_order(self._connection) if self._merge else nullcontext(),
+                    self._transaction(undone=True),
+                ):
+                    self._take(target, parts, decisions, rewrite=False)
+            except Misfit as misfit:
+                check = misfit.check
+                if check.instead is None:
+                    return misfits.failing(misfit.part, check, misfit.read)
+                decisions.instead[check.path] = check.instead
+            except duckdb.IntegrityError as error:
+                ((part, found),) = parts
+                if reasons := self._broken(target, part, found, decisions):
+                    return reasons
+                raise SchemaMismatch(said(error)) from error
+            else:
+                return {}
+
+    def _broken(
+        self, target: Target, part: PartReader, found: Columns, decisions: Decisions
+    ) -> dict[int, str]:
+        """Return which records of a part break a constraint of the table, and how."""
+        with in_order(self._connection), self._transaction(undone=True):
+            return constraints.broken(
+                self._connection, target.table, part, found, decisions, merged=self._merge is not None
+            )
+
+    def _constrained(
+        self,
+        target: Target,
+        parts: Sequence[Looked],
+        at: PartReader,
+        decisions: Decisions,
+        error: Exception,
+    ) -> SchemaMismatch:
+        """Return the error for a part that breaks a constraint of the table; the record is named where that is told."""
+        import duckdb
+
+        with suppress(duckdb.Error, Misfit):
+            for part, found in parts:
+                for record, reason in self._broken(target, part, found, decisions).items():
+                    return SchemaMismatch(f"{part}, record {record}: {reason}; {CONSTRAINED}")
+        return SchemaMismatch(f"{at}: {said(error)}; {CONSTRAINED}")
 
     def can_rewrite(self, job: Job) -> bool:
         """Say whether nothing but rows would be lost, if the table that a job loads into were written again."""
@@ -345,16 +433,23 @@ class Session:
     def _table(self, name: str) -> Table:
         return Table(self._connection, self._schema, name, self._declared)
 
-    def _insert(
-        self, target: Target, parts: Sequence[tuple[PartReader, Columns]], decisions: Decisions, rewrite: bool
-    ) -> int:
-        """Insert or merge parts; return how many records they hold."""
+    def _insert(self, target: Target, parts: Sequence[Looked], decisions: Decisions, rewrite: bool) -> int:
+        """Insert or merge parts; return how many records they hold. The ledger is made ready for them."""
         self.at = None
-        table, ledger = target.table, target.ledger
+        ledger = target.ledger
         if not ledger.exists():
             ledger.create()
-        if not table.exists():
+        if not target.table.exists():
             ledger.void()
+        return self._take(target, parts, decisions, rewrite=rewrite)
+
+    def _take(self, target: Target, parts: Sequence[Looked], decisions: Decisions, *, rewrite: bool) -> int:
+        """Insert or merge parts; return how many records they hold."""
+        table = target.table
+        if not parts:
+            if table.exists():
+                table.evolve([], decisions)
+            return 0
         columns = table.evolve(parts, decisions, rewrite=rewrite)
         rows = 0
         for part, found in parts:
@@ -366,8 +461,7 @@ class Session:
         self.at = None
         return rows
 
-    def _reader(self, part: Part, format: str, stack: ExitStack) -> PartReader:
-        where = location(part.sealed)
+    def _reader(self, part: Part, where: Location | Held, format: str, stack: ExitStack) -> PartReader:
         return PartReader(
             connection=self._connection,
             part=part,
@@ -388,10 +482,13 @@ class Session:
         return {**told, **reader.sniffed(unknown)} if unknown else told
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def _transaction(self, *, undone: bool = False) -> Iterator[None]:
         self._connection.execute("BEGIN TRANSACTION")
         try:
             yield
+            if undone:
+                self._connection.execute("ROLLBACK")
+                return
             self.in_doubt = True
             self._connection.execute("COMMIT")
             self.in_doubt = False

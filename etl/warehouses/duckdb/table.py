@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from etl.errors import LoadMismatch, SchemaMismatch
-from etl.warehouses.duckdb.convert import Check, Conversion, Instead, failed_check, infer
+from etl.warehouses.duckdb.convert import Check, Conversion, Instead, Reading, failed_check, infer
 from etl.warehouses.duckdb.ledger import exists
 from etl.warehouses.duckdb.parts import GUESSES, PartReader
 from etl.warehouses.duckdb.source_types import refined
@@ -61,6 +61,25 @@ class Decisions:
     guessed: set[Path] = field(default_factory=set)
 
 
+@dataclass(frozen=True, slots=True)
+class Constraint:
+    """One constraint of a table.
+
+    Attributes:
+        kind: `NOT NULL`, `CHECK`, `PRIMARY KEY`, `UNIQUE` or `FOREIGN KEY`.
+        columns: the columns that it is about.
+        text: how SQL writes it.
+        expression: the condition of a CHECK; else empty.
+        has_default: whether its first column has a value where a record says nothing of it.
+    """
+
+    kind: str
+    columns: tuple[str, ...]
+    text: str
+    expression: str
+    has_default: bool
+
+
 class Table:
     """A table within a transaction.
 
@@ -85,6 +104,7 @@ class Table:
         self.names = (schema, name)
         self.sql = f"{quoted(schema)}.{quoted(name)}"
         self._exists = False
+        self._generated: frozenset[str] | None = None
 
     def exists(self) -> bool:
         """Say whether the table is there; once it is committed, nobody takes it away while the file is open."""
@@ -146,6 +166,30 @@ class Table:
         description = self._connection.execute(f"SELECT * FROM {self.sql} LIMIT 0").description  # noqa: S608
         return {str(name): Kind.of(kind) for name, kind, *_ in description}
 
+    def generated(self) -> frozenset[str]:
+        """Return the names of its columns that DuckDB computes; it must exist. They are looked up once."""
+        if self._generated is None:
+            found = self._connection.execute(
+                "SELECT column_name FROM information_schema.columns WHERE is_generated = 'ALWAYS' AND table_catalog = "
+                "current_database() AND lower(table_schema) = lower(?) AND lower(table_name) = lower(?)",
+                [self._schema, self._name],
+            )
+            self._generated = frozenset(name for (name,) in found.fetchall())
+        return self._generated
+
+    def constraints(self) -> list[Constraint]:
+        """Return its constraints; it must exist."""
+        found = self._connection.execute(
+            "SELECT constraint_type, constraint_column_names, constraint_text, coalesce(expression, ''), "
+            "EXISTS (SELECT 1 FROM duckdb_columns() AS c WHERE c.table_oid = k.table_oid "
+            "AND c.schema_oid = k.schema_oid AND c.database_oid = k.database_oid "
+            "AND c.column_name = constraint_column_names[1] AND c.column_default IS NOT NULL) "
+            "FROM duckdb_constraints() AS k WHERE database_name = current_database() AND lower(schema_name) = lower(?) "
+            "AND lower(table_name) = lower(?) ORDER BY constraint_index",
+            [self._schema, self._name],
+        )
+        return [Constraint(kind, tuple(columns), *rest) for kind, columns, *rest in found.fetchall()]
+
     def with_declared(self, columns: Columns) -> dict[str, Kind]:
         """Return `columns` as they are to be: with those that are declared, in the types that are declared.
 
@@ -179,12 +223,14 @@ class Table:
         """Drop it, if it is there, with its indexes; views of it stay."""
         self._connection.execute(f"DROP TABLE IF EXISTS {self.sql}")
         self._exists = False
+        self._generated = None
 
     def take_place_of(self, other: Table) -> None:
         """Get the name of another table of the same schema, which is dropped; within a transaction."""
         other.drop()
         self._connection.execute(f"ALTER TABLE {self.sql} RENAME TO {quoted(other._name)}")
         self._exists = False
+        self._generated = None
 
     @contextmanager
     def written_anew(self, columns: Columns) -> Iterator[str]:
@@ -278,16 +324,24 @@ class Table:
             LoadMismatch: it added another number of rows than it holds.
         """
         conversion = self._conversion(decisions, typed=part.typed)
-        readings = {name: conversion.reading(kind, columns[name], (name,)) for name, kind in found.items()}
+        generated = self.generated().intersection(found)
+        readings = {
+            name: Reading(kind) if name in generated else conversion.reading(kind, columns[name], (name,))
+            for name, kind in found.items()
+        }
         values = {
             quoted(name): reading.convert(quoted(name)) if reading.convert else quoted(name)
             for name, reading in readings.items()
+            if name not in generated
         }
         source = part.source({name: reading.kind for name, reading in readings.items()})
+        if generated:
+            empty = " AND ".join(conversion.nothing(name) for name in sorted(generated))
+            source += f" WHERE {empty}"
         if not values:  # each record is {}
-            name, kind = next(iter(columns.items()))
+            name, kind = next((n, k) for n, k in columns.items() if n not in self.generated())
             values = {quoted(name): f"CAST(NULL AS {kind})"}
-            source = part.objects()
+            source = source if generated else part.objects()
         targets = ", ".join(names.values() if names else values)
         try:
             row = self._connection.execute(

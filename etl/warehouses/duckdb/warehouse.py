@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, Literal, cast, get_args
 from urllib.parse import quote, urlencode
 
-from etl.checkpoint import Plan
+from etl.checkpoint import Part, Plan
 from etl.columns import Columns
-from etl.errors import WarehouseError
+from etl.errors import SchemaMismatch, WarehouseError
 from etl.memory import Budget
 from etl.schemas import lookup
 from etl.warehouses.base import Audit, Entry, Job
@@ -192,6 +192,16 @@ class DuckDB:
         rows = self._retry.call(load, passing=_is_conflict, what=what)
         self._settle()
         return rows
+
+    def try_part(self, job: Job, format: str, part: Part, data: bytes) -> dict[int, str]:
+        """Load a part that is in memory, and undo that; see `etl.warehouses.base.TriesParts`.
+
+        Raises:
+            SchemaMismatch: its records do not fit, and it cannot be told which of them.
+            WarehouseError: anything else.
+        """
+        with self._using("try a part") as session:
+            return session.try_part(job, format, part, data)
 
     def latest(self, job: Job) -> Entry | None:
         """Return how far the ledger says that a job is in this table; None: no row, or no table.
@@ -372,9 +382,10 @@ class DuckDB:
                 )
             else:
                 hint = "nothing of this was kept; fix that and run again"
-            raise WarehouseError(
-                f"cannot {what} in {self}: {message}{free_space(self.path)}; {hint}"
-            ) from error
+            kind = WarehouseError
+            if session.at and isinstance(error, (duckdb.DataError, duckdb.InvalidInputException)):
+                kind = SchemaMismatch  # of which record is not known
+            raise kind(f"cannot {what} in {self}: {message}{free_space(self.path)}; {hint}") from error
 
 
 def _is_conflict(error: BaseException) -> bool:
