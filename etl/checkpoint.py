@@ -252,6 +252,8 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         warehouse: the id of the database that the job loads into, which stands in it; empty: it has none.
         operations: how many jobs changed the table, in spans of ten minutes; see `etl.quota`.
         ended: how the last run ended that was not killed; None: none did.
+        unpublished_parts: parts that count and that readers were not told of yet; None: the sink tells nobody.
+        unpublished_rejects: the same of dead letters.
         succeeded: when a run last reached the source's end with all of it loaded, in seconds since 1970.
         version: of this document's form.
     """
@@ -280,6 +282,8 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     operations: tuple[tuple[int, int], ...] = ()
     ended: Ended | None = None
     succeeded: float | None = None
+    unpublished_parts: tuple[SealedPart, ...] | None = None
+    unpublished_rejects: tuple[SealedPart, ...] | None = None
     version: int = VERSION
 
     @property
@@ -295,6 +299,22 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             and not (self.outstanding or self.loads or self.rewinds)
             and self.moved is None
         )
+
+    def knows(self, part: SealedPart) -> bool:
+        """Whether the document names the part: as the last one, as one that waits, or as one that is not told of."""
+        known = (
+            *(tail for state in (self.state, self.loaded) for tail in (state.tail, state.dead_letters_tail)),
+            *(each.sealed for each in self.outstanding),
+            *(self.unpublished_parts or ()),
+            *(self.unpublished_rejects or ()),
+        )
+        return any(each is not None and each.uri == part.uri for each in known)
+
+    def _counting(self, parts: Sequence[Part]) -> Checkpoint:
+        """Note that parts are loaded, for those who read them."""
+        if self.unpublished_parts is None:
+            return self
+        return replace(self, unpublished_parts=(*self.unpublished_parts, *(part.sealed for part in parts)))
 
     @classmethod
     def new(cls, pipeline: str) -> Checkpoint:
@@ -324,12 +344,13 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     def acknowledged(self, plan: Plan) -> Checkpoint:
         """Note that `plan` is in the warehouse: its parts may be released now, not before."""
         rest = tuple(other for other in self.plans if other.id != plan.id)
-        return replace(self, plans=rest, loaded=plan.after, loads=self.loads + 1, moved=None)
+        after = replace(self, plans=rest, loaded=plan.after, loads=self.loads + 1, moved=None)
+        return after._counting(plan.parts)
 
     def advanced(self, loaded: State, loads: int) -> Checkpoint:
         """Catch up with a warehouse whose own ledger is ahead of this document."""
         return replace(
-            self,
+            self._counting([part for part in self.outstanding if part.sequence <= loaded.sequence]),
             loaded=loaded,
             loads=loads,
             state=loaded if loaded.sequence > self.state.sequence else self.state,
@@ -367,7 +388,20 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         parts need are the table's.
         """
         state = self.loaded if self.moved is None else replace(self.loaded, position=self.moved)
-        return replace(self, state=state, sealed=(), plans=(), columns=None, rewinds=self.rewinds + 1)
+
+        def kept(parts: tuple[SealedPart, ...] | None) -> tuple[SealedPart, ...] | None:
+            return parts and tuple(part for part in parts if part.sequence <= state.sequence)
+
+        return replace(
+            self,
+            state=state,
+            sealed=(),
+            plans=(),
+            columns=None,
+            rewinds=self.rewinds + 1,
+            unpublished_parts=kept(self.unpublished_parts),
+            unpublished_rejects=kept(self.unpublished_rejects),
+        )
 
     def abandoning(self) -> Checkpoint:
         """Note that every plan is being given up, so that the next process goes on with that."""

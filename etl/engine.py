@@ -21,6 +21,7 @@ from etl.dead_letters import DeadLetters
 from etl.errors import (
     CheckpointError,
     CheckpointFull,
+    Fenced,
     RecordError,
     SchemaMismatch,
     SinkFailed,
@@ -32,6 +33,7 @@ from etl.judging import Judge, Taken
 from etl.lease import Lease
 from etl.loading import OUT_OF_QUOTA, Loading
 from etl.part_sizes import PartSizes
+from etl.publishing import Publishing
 from etl.reader import Reader
 from etl.records import Record, Unreadable, describe
 from etl.repeating import repeated
@@ -68,6 +70,7 @@ class Engine:
         self._lease = lease
         self._emit = emit
         self._clearing = clearing
+        self._publishing = Publishing(settings, lease, emit)
         self.counts = Counts()
         self._loading = Loading(settings, lease, emit, self.counts, clearing)
         self._sizes = PartSizes(settings, lease, self._loading, self.counts, emit)
@@ -110,6 +113,7 @@ class Engine:
             EtlError: the run failed; what is committed stays, the open part left no trace.
         """
         try:
+            self._publishing.begin()
             while True:
                 try:
                     self._go_through(pull=pull)
@@ -157,6 +161,7 @@ class Engine:
                 f"{seconds / 3600:.1f} hours or later, loads them. Larger parts (part_bytes) take fewer loads"
             )
         finished = finished and not waiting and self._exchanged()
+        self._publishing.publish(now=True)
         document = self._lease.document.left(finished=finished, stopped=self.stopped or "")
         self._lease.write(document if failure is None else document.failing(describe(failure)))
         self._hygiene.tell(at_end=True)
@@ -214,13 +219,16 @@ class Engine:
                 else self._encode_judged(writer, admission, self._judge)
             )
             letters = self._dead_letters.seal()
+            self._publishing.sealed(self._job.rejects, letters)
             self._describe(writer, records=records, last_position=self._reader.position)
             sealed = writer.seal() if records else None
+            self._publishing.sealed(self._job.sink, sealed)
             if sealed is None:
                 writer.abort()
             if sealed is not None:
                 self._lease.document = self._hygiene.noted(writer, self._lease.document)
             self._commit(sequence, records, sealed, letters, admission)
+            self._publishing.settled()
         except (formats.SchemaWidened, SinkFull, CheckpointFull, UploadLost) as error:
             self._roll_back(writer)
             self._reader.open(document.state.position)
@@ -243,6 +251,7 @@ class Engine:
             if not isinstance(error, CheckpointError):
                 self._abort(writer)
             raise
+        self._publishing.publish()
         self._widened = None
         self._lost = 0
         if self._pressed and sealed is not None:
@@ -353,6 +362,7 @@ class Engine:
             document = document.committed(after, part)
         if sealed and admission.columns is not None:
             document = replace(document, columns=admission.columns)
+        document = self._publishing.noted(document, sealed, letters)
         self._loading.advance(document)
         self._dead_letters.commit()
         self.counts.records += records
@@ -446,20 +456,26 @@ class Engine:
             (self._job.rejects, [], document.state.dead_letters_tail),
         ):
             self._clearing.recover(sink, parts, last, epoch=document.epoch)
+        self._publishing.settled()
 
     def _fail(self, error: BaseException) -> None:
         """Leave a failed run in order: load what is sealed, and say that the end was clean.
 
-        After `Fenced` nothing is touched, after any other trouble with the checkpoint it is not known, and
-        who interrupts a run twice is in a hurry. A second error here must not hide the first.
+        After `Fenced` nothing is touched but what this process made and nobody knows of, after any other trouble with
+        the checkpoint it is not known, and who interrupts a run twice is in a hurry. A second error here must not hide
+        the first.
         """
         try:
+            if isinstance(error, Fenced):
+                self._publishing.withdraw()
             self._reader.close()
             if isinstance(error, SchemaMismatch):
                 self._give_up_sealed()
             if isinstance(error, Exception) and not isinstance(error, CheckpointError):
                 self._leave(finished=False, failure=error)
         except Exception as other:
+            if isinstance(other, Fenced) and not isinstance(error, Fenced):
+                self._publishing.withdraw()
             error.add_note(f"and while the run was being ended: {describe(other)}")
             if not isinstance(other, CheckpointError):
                 with suppress(CheckpointError):

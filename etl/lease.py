@@ -116,6 +116,15 @@ class Lease:
             f"{document.epoch}, stops and touches nothing more"
         )
 
+    def successor(self) -> Checkpoint | None:
+        """Return the document as it is now, which may be another process's; None: it is gone.
+
+        Raises:
+            CheckpointError: it cannot be read.
+        """
+        found = self._store.read()
+        return decode(found[0], self._store.uri) if found else None
+
     def check(self) -> None:
         """Make sure that the job is still this process's.
 

@@ -112,6 +112,11 @@ class Takeover:
             fingerprint = since.keeping("source")
         document = replace(document, former=moves.remembered(document, since))
         document = moves.relocated(document, since, self._job.sink, self._job.rejects)
+        # What readers were not told of yet is in another place.
+        if not since.same("parts"):
+            document = replace(document, unpublished_parts=None)
+        if not since.same("rejects"):
+            document = replace(document, unpublished_rejects=None)
         return replace(document, fingerprint=fingerprint)
 
     def recognise(self, lease: Lease, *, refresh: bool = False) -> None:

@@ -7,7 +7,17 @@ Example:
 """
 
 from sinks import page_cache
-from sinks.base import Hygiene, PartWriter, ReportsHygiene, SealedPart, Sink, TakesBudget, TakesFacts
+from sinks.base import (
+    Discards,
+    Hygiene,
+    PartWriter,
+    Publishes,
+    ReportsHygiene,
+    SealedPart,
+    Sink,
+    TakesBudget,
+    TakesFacts,
+)
 from sinks.big_file import BigFile
 from sinks.errors import NotDeleted, PartLost, SinkError, SinkFull, SinkOccupied, UploadLost
 from sinks.gcs_stream import GcsStream
@@ -17,6 +27,7 @@ from sinks.reused_file import ReusedFile
 
 __all__ = [
     "BigFile",
+    "Discards",
     "GcsStream",
     "Hygiene",
     "NotDeleted",
@@ -24,6 +35,7 @@ __all__ = [
     "NumberedChunks",
     "PartLost",
     "PartWriter",
+    "Publishes",
     "ReportsHygiene",
     "ReusedFile",
     "SealedPart",

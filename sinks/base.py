@@ -250,6 +250,50 @@ class ReportsHygiene(Protocol):
         """How the page cache is kept small, and what that took so far."""
 
 
+@runtime_checkable
+class Discards(Protocol):
+    """A sink whose parts no other process can mistake for its own; a second, optional protocol."""
+
+    def discard(self, part: SealedPart) -> None:
+        """Delete a part that was sealed and that nobody knows of: not even a process that was fenced leaves it behind.
+
+        Deletes what was sealed and nothing else that may stand there by now. May be repeated.
+
+        Raises:
+            SinkError: it stays.
+        """
+
+
+@runtime_checkable
+class Publishes(Protocol):
+    """A sink that tells its readers which of its parts count; a second, optional protocol.
+
+    Where a process that was fenced may write beside its successor, what lies there does not tell. `recover` withdraws
+    what was published of parts after `last`.
+    """
+
+    def publish(self, parts: Sequence[SealedPart], *, epoch: int) -> None:
+        """Name `parts`, which count from now on and follow those that were named. Durable on return; may be repeated.
+
+        Raises:
+            SinkError: they cannot be named.
+        """
+
+    def published(self, part: SealedPart) -> bool:
+        """Say whether `part` was named.
+
+        Raises:
+            SinkError: nobody can say.
+        """
+
+    def publish_all(self, last: int) -> None:
+        """Name what lies there up to part `last`, and nothing else, where nothing was named before. May be repeated.
+
+        Raises:
+            SinkError: it cannot be named.
+        """
+
+
 class PartContext:
     """What a context manager does with a part, for writers to inherit: seal at the end, abort on an error."""
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from sinks.base import Data, SealedPart
 from sinks.errors import NotDeleted, PartLost
 from sinks.gcs.client import connect
+from sinks.gcs.manifest import Manifest
 from sinks.gcs.objects import Objects, StoredObject
 from sinks.gcs.upload import CHUNK_BYTES, CHUNK_UNIT, Upload, check_chunk_bytes
 from sinks.google_clients import checked
@@ -47,6 +48,7 @@ class GcsStream(InOrder):
         chunk_bytes: how much is sent with one request, a multiple of 256 KiB; two chunks are in memory. Default: what
             fits the budget, 8 MiB at most.
         deadline: how long a request that fails is tried again, in seconds, since the last progress.
+        user_project: the project that pays for each request, where the bucket lets the requester pay.
         client: a `google.cloud.storage.Client`; default: one with the credentials that Google's libraries find, made
             when it is needed. It is not pickled.
 
@@ -64,6 +66,7 @@ class GcsStream(InOrder):
         keep: bool = False,
         chunk_bytes: int | None = None,
         deadline: float = 120.0,
+        user_project: str | None = None,
         client: Client | None = None,
     ) -> None:
         super().__init__()
@@ -90,6 +93,7 @@ class GcsStream(InOrder):
         self.lasting = keep
         self.chunk_bytes = chunk_bytes
         self.deadline = deadline
+        self.user_project = user_project
         self._chunk_bytes = chunk_bytes or CHUNK_BYTES
         self._client = checked(client, "bucket")
         self._own: Client | None = None
@@ -135,6 +139,8 @@ class GcsStream(InOrder):
         self._abort_open()
         highest = last.sequence if last else 0
         stays = _Staying(self._objects)
+        if self.keep:
+            stays.note(lambda: self._manifest.cut(highest, epoch=epoch))  # before what it names is deleted
         for each in self._ours() if first else ():
             if each.epoch > epoch or each.stored.name in names:
                 continue
@@ -159,6 +165,7 @@ class GcsStream(InOrder):
             chunk_bytes=self._chunk_bytes,
             retry=self._retry,
             spare=self._spare,
+            user_project=self.user_project,
         )
         self._current = _Object(self, sequence, self._objects.uri(name), upload)
         return self._current
@@ -173,6 +180,53 @@ class GcsStream(InOrder):
         name = self._name_of(part)
         if not self.keep and name is not None:
             self._objects.delete(name, part.generation)
+
+    def discard(self, part: SealedPart) -> None:
+        """Delete an object that nobody knows of, by its generation; as `Discards.discard`."""
+        name = self._name_of(part)
+        if name is not None:
+            self._objects.delete(name, part.generation)
+
+    def publish(self, parts: Sequence[SealedPart], *, epoch: int) -> None:
+        """Name `parts` in the manifest (`sinks.gcs.manifest`); as `Publishes.publish`. Without `keep`, do nothing."""
+        if self.keep:
+            self._manifest.add(parts, epoch=epoch)
+
+    def published(self, part: SealedPart) -> bool:
+        """Say whether the manifest names `part`; as `Publishes.published`."""
+        return self.keep and self._manifest.names(part)
+
+    def publish_all(self, last: int) -> None:
+        """Name what lies there up to part `last`; as `Publishes.publish_all`.
+
+        For what was written before there were manifests. Where a number appears twice the later epoch's counts, and of
+        one epoch the later object.
+        """
+        if not self.keep:
+            return
+        first: dict[int, int] = {}
+        for each in self._ours():
+            first[each.epoch] = min(first.get(each.epoch, each.sequence), each.sequence)
+        count: dict[int, _Named] = {}  # of each number, the one that counts
+        for each in self._ours() if first else ():
+            again = any(each.epoch < other and first[other] <= each.sequence for other in first)
+            twin = count.get(each.sequence)
+            later = twin is None or each.stored.generation > twin.stored.generation
+            if each.sequence <= last and not again and later:
+                count[each.sequence] = each
+        self._manifest.cut(0, epoch=max(first, default=0))
+        parts = [
+            SealedPart(
+                sequence=number,
+                uri=self._objects.uri(each.stored.name),
+                bytes=each.stored.bytes,
+                crc32c=each.stored.crc32c or 0,
+                generation=each.stored.generation,
+            )
+            for number, each in sorted(count.items())
+        ]
+        if parts:
+            self._manifest.add(parts, epoch=max(first))
 
     def close(self) -> None:
         """Abort a part that is open still, and close the connections of a client that was made here."""
@@ -192,7 +246,15 @@ class GcsStream(InOrder):
 
     @property
     def _objects(self) -> Objects:
-        return Objects(self._connected, self.bucket, retry=self._retry)
+        return Objects(self._connected, self.bucket, retry=self._retry, user_project=self.user_project)
+
+    @property
+    def _manifest(self) -> Manifest:
+        def epoch_of(uri: str) -> int:
+            match = self._names.fullmatch(uri.removeprefix(f"gs://{self.bucket}/"))
+            return int(match[1]) if match else 0
+
+        return Manifest(self._objects, self._directory, epoch_of)
 
     def _ours(self) -> Iterator[_Named]:
         """Yield the objects that are named as ours are."""
@@ -242,6 +304,7 @@ class GcsStream(InOrder):
             keep=self.keep,
             chunk_bytes=self.chunk_bytes,
             deadline=self.deadline,
+            user_project=self.user_project,
         )
         return again, ()
 
@@ -255,16 +318,20 @@ class _Staying:
         self._refused = 0
         self._error: NotDeleted | None = None
 
-    def delete(self, stored: StoredObject) -> None:
-        if stored.kept or self._refused >= MOST_REFUSED:
-            self._kept += 1
-            return
+    def note(self, delete: Callable[[], object]) -> None:
+        """Call what deletes something, and count it if that cannot be deleted."""
         try:
-            self._objects.delete(stored.name, stored.generation)
+            delete()
         except NotDeleted as error:
             self._kept += 1
             self._refused += 1
             self._error = error
+
+    def delete(self, stored: StoredObject) -> None:
+        if stored.kept or self._refused >= MOST_REFUSED:
+            self._kept += 1
+            return
+        self.note(lambda: self._objects.delete(stored.name, stored.generation))
 
     def tell(self, path: str) -> None:
         """Raise if anything stays.

@@ -229,6 +229,11 @@ def _reason(error: BaseException, needs: str) -> str:
         return f"permission denied ({said}); give the account{wanted}"
     if status == 404:
         return f"it does not exist ({said}); make it, or fix its name"
+    if status == 400 and "user project" in said:  # the reason is `required` alone, and a download has none
+        return (
+            f"the bucket lets the requester pay, and no project was named ({said}); name the one that pays: "
+            'user_project = "my-project"'
+        )
     if status is not None:
         again = "; it was tried again until the deadline: run again later" if status in PASSING else ""
         return f"the server said {status} ({said}){again}"

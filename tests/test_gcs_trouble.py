@@ -2,90 +2,26 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
+import pickle
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import etl
-from etl import progress
 from etl.engine import MOST_LOST
-from etl.errors import SinkFailed
-from etl.testing.fault_proxy import Answer, FaultProxy, Head
-from etl.testing.gcs_server import GcsServer
+from etl.errors import CheckpointError, SinkFailed
+from etl.stores.gcs import GcsStore
+from etl.testing.fault_proxy import Answer, Head
 from sinks import GcsStream, NotDeleted, SinkError
-from sinks.gcs import connect
 from sinks.gcs_stream import MOST_REFUSED
-from tests.google import storage_alone
-
-BUCKET = "parts"
-RECORDS = 40
-REJECTED = {3, 4, 17, 25, 39}
-
-
-def pull(cursor: int | None = None) -> Iterator[Any]:
-    for number in range(cursor or 0, RECORDS):
-        yield etl.Mark(number)
-        yield {"number": number, "text": "x" * 2000}
-
-
-def transform(records: Iterator[Any]) -> Iterator[Any]:
-    for record in records:
-        yield etl.Reject(record, "as it is told") if record["number"] in REJECTED else record
-
-
-@dataclass
-class Place:
-    """A bucket behind a proxy, and a job that keeps its parts there."""
-
-    gcs: GcsServer
-    proxy: FaultProxy
-    client: Any
-    notices: list[str] = field(default_factory=list)
-
-    def pipeline(self, **changes: Any) -> etl.Pipeline:
-        definition: dict[str, Any] = {
-            "source": pull,
-            "transforms": [transform],
-            "sink": {"type": "gcs_stream", "bucket": BUCKET, "prefix": "out/job.ndjson", "keep": True},
-            "checkpoint": f"gs://{BUCKET}/etl/job.json",
-            "part_records": 10,
-        }
-        return etl.Pipeline("job", **{**definition, **changes})
-
-    def run(self, **changes: Any) -> etl.Result:
-        def note(event: progress.Event) -> None:
-            if isinstance(event, progress.Notice):
-                self.notices.append(event.message)
-
-        return self.pipeline(**changes).run(listeners=[note], handle_signals=False)
-
-    def lines(self, prefix: str) -> list[Any]:
-        names = [name for name in self.gcs.objects(BUCKET) if name.startswith(prefix)]
-        texts = [(self.gcs.root / BUCKET / name).read_text() for name in names]
-        return [json.loads(line) for text in texts for line in text.splitlines()]
-
-    def assert_exactly_once(self) -> None:
-        assert Counter(record["number"] for record in self.lines("out/job/0")) == Counter(
-            set(range(RECORDS)) - REJECTED
-        )
-        assert Counter(letter["record"]["number"] for letter in self.lines("etl/job-rejects/0")) == Counter(
-            REJECTED
-        )
-        assert self.gcs.sessions() == 0
+from tests.gcs_jobs import BUCKET, Place, made_place
 
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    with storage_alone(tmp_path, BUCKET, monkeypatch) as server, FaultProxy(server.url) as proxy:
-        monkeypatch.setenv("STORAGE_EMULATOR_HOST", proxy.url)
-        client = connect()
-        yield Place(server, proxy, client)
-        client.close()
+    with made_place(tmp_path, monkeypatch) as made:
+        yield made
 
 
 # --- a session that is lost ---
@@ -106,6 +42,7 @@ def test_a_session_that_is_lost_costs_its_part_alone(place: Place, nth: int, sta
     assert place.run().stopped is None
     assert fault.happened.is_set()
     place.assert_exactly_once()
+    assert place.gcs.sessions() == 0
     assert len(place.notices) == (when == "before")  # after: the object was made
     assert all("is pulled again: cannot write gs://parts/" in notice for notice in place.notices)
 
@@ -230,3 +167,49 @@ def test_a_part_that_failed_and_may_not_be_deleted_is_no_part(place: Place, hold
     with pytest.raises(NotDeleted, match="1 objects of gs://parts/other"):
         sink.recover([], None, epoch=1)
     sink.open_part(2, epoch=1).abort()  # it may be used
+
+
+# --- who pays ---
+
+PAYS = {"billing": {"requesterPays": True}}
+
+
+def paying(name: str | None) -> dict[str, Any]:
+    sink = {"type": "gcs_stream", "bucket": BUCKET, "prefix": "out/job.ndjson", "keep": True}
+    return {
+        "sink": {**sink, "user_project": name},
+        "checkpoint": {"uri": f"gs://{BUCKET}/etl/job.json", "user_project": name},
+    }
+
+
+def test_where_the_requester_pays_each_request_says_who(place: Place) -> None:
+    leave_behind(place)
+    place.gcs.configure(BUCKET, PAYS)
+    before = len(place.proxy.log)
+    place.run(**paying("mine"))
+    requests = place.proxy.log[before:]
+    assert {seen.method for seen in requests} >= {"GET", "POST", "DELETE"}
+    assert all("userProject=mine" in seen.path for seen in requests)
+    place.assert_exactly_once()
+
+
+def test_where_the_requester_pays_a_whole_job_is_paid_for(place: Place) -> None:
+    place.gcs.configure(BUCKET, PAYS)
+    place.run(**paying("mine"))
+    assert all("userProject=mine" in seen.path for seen in place.proxy.log)
+    place.assert_exactly_once()
+
+
+@pytest.mark.parametrize("missing", ["sink", "checkpoint"])
+def test_where_the_requester_pays_and_nobody_is_named_the_error_says_how(place: Place, missing: str) -> None:
+    place.gcs.configure(BUCKET, PAYS)
+    with pytest.raises(
+        (SinkFailed, CheckpointError), match=r'name the one that pays: user_project = "my-project"'
+    ):
+        place.run(**{**paying("mine"), missing: paying(None)[missing]})
+
+
+def test_who_pays_survives_pickling() -> None:
+    store = GcsStore("gs://bucket/object", user_project="mine")
+    for made in (store, store.dead_letters("job"), GcsStream("bucket", user_project="mine")):
+        assert pickle.loads(pickle.dumps(made)).user_project == "mine"

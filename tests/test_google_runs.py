@@ -111,7 +111,7 @@ def test_without_a_warehouse_the_objects_are_the_result(place):
     )
     keeping.run()
     root = place.servers.gcs.root / place.bucket
-    for prefix in ("parts/", "kept/"):
+    for prefix in ("parts/job/", "kept/"):
         lines = [line for name in place.objects(prefix) for line in (root / name).read_bytes().splitlines()]
         assert sorted(json.loads(line)["number"] for line in lines) == ALL
 

@@ -46,18 +46,28 @@ class GcsStore:
     Args:
         uri: `gs://bucket/object`.
         deadline: how long a request is tried again, in seconds.
+        user_project: the project that pays for each request, where the bucket lets the requester pay; dead letters
+            beside the checkpoint have it, too.
         client: a `google.cloud.storage.Client`; default: one with Application Default Credentials.
 
     Raises:
         ValueError: the URI names no object, or an argument makes no sense.
     """
 
-    def __init__(self, uri: str, *, deadline: float = 120.0, client: Client | None = None) -> None:
+    def __init__(
+        self,
+        uri: str,
+        *,
+        deadline: float = 120.0,
+        user_project: str | None = None,
+        client: Client | None = None,
+    ) -> None:
         match = re.fullmatch(r"gs://([^/]+)/(.*[^/])", uri)
         if not match:
             raise ValueError(f'uri: expected "gs://bucket/object", found {uri!r}')
         self.uri = uri
         self.deadline = deadline
+        self.user_project = user_project
         self._bucket, self._name = match[1], match[2]
         self._retry = Retry(deadline=deadline)
         self._client = checked(client, "bucket")
@@ -66,7 +76,7 @@ class GcsStore:
         return f"GcsStore({self.uri!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _made, (self.uri, self.deadline)
+        return _made, (self.uri, self.deadline, self.user_project)
 
     @contextmanager
     def hold(self, *, wait: bool) -> Iterator[None]:
@@ -122,7 +132,11 @@ class GcsStore:
             except NotFound:
                 # The same status for no object and for no bucket; to list takes no right to see the bucket itself.
                 found = self._connected().list_blobs(
-                    self._bucket, prefix=self._name, max_results=1, timeout=self._retry.timeout, retry=None
+                    self._bucket_object(),
+                    prefix=self._name,
+                    max_results=1,
+                    timeout=self._retry.timeout,
+                    retry=None,
                 )
                 next(iter(found), None)
                 return None
@@ -184,6 +198,7 @@ class GcsStore:
             prefix=f"{prefix}{pipeline}-rejects.ndjson",
             keep=True,
             deadline=self.deadline,
+            user_project=self.user_project,
             client=self._client,
         )
 
@@ -195,7 +210,7 @@ class GcsStore:
         """
         from google.api_core.exceptions import Forbidden
 
-        bucket = self._connected().bucket(self._bucket)
+        bucket = self._bucket_object()
         with suppress(Forbidden):  # the role Storage Object User may not: the first write will tell
             bucket.reload(timeout=self._retry.timeout, retry=None)
             if bucket.retention_period:
@@ -242,7 +257,10 @@ class GcsStore:
         return self._client
 
     def _blob(self) -> Any:
-        return self._connected().bucket(self._bucket).blob(self._name)
+        return self._bucket_object().blob(self._name)
+
+    def _bucket_object(self) -> Any:
+        return self._connected().bucket(self._bucket, user_project=self.user_project)
 
 
 class _Damaged(ConnectionError):
@@ -257,5 +275,5 @@ def _keeps(blob: Any) -> str | None:
     return f"a retention policy (until {until})" if until and until > datetime.now(UTC) else None
 
 
-def _made(uri: str, deadline: float) -> GcsStore:
-    return GcsStore(uri, deadline=deadline)
+def _made(uri: str, deadline: float, user_project: str | None) -> GcsStore:
+    return GcsStore(uri, deadline=deadline, user_project=user_project)

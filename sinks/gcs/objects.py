@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Self, TypeVar
 
-from sinks import google_errors
+from sinks import checksum, google_errors
 from sinks.errors import NotDeleted, SinkError
 from sinks.gcs.client import Client
 from sinks.retry import Retry
@@ -113,11 +113,14 @@ class Objects:
         client: a `google.cloud.storage.Client`.
         bucket: the bucket's name.
         retry: how long each request is tried again.
+        user_project: the project that pays for each request, where the requester does.
     """
 
-    def __init__(self, client: Client, bucket: str, *, retry: Retry | None = None) -> None:
+    def __init__(
+        self, client: Client, bucket: str, *, retry: Retry | None = None, user_project: str | None = None
+    ) -> None:
         self._client = client
-        self._bucket = client.bucket(bucket)
+        self._bucket = client.bucket(bucket, user_project=user_project)
         self._retry = retry or Retry()
 
     def uri(self, name: str) -> str:
@@ -193,6 +196,53 @@ class Objects:
             return True
 
         return self._call(ask, f"delete {self.uri(name)}", "storage.objects.delete")
+
+    def content(self, stored: StoredObject) -> bytes:
+        """Return the bytes of a small object, of that generation, as they were stored.
+
+        Raises:
+            SinkError: it is gone, it cannot be read, or what comes has another checksum each time until the deadline.
+        """
+
+        def ask() -> bytes:
+            blob = self._bucket.blob(stored.name, generation=stored.generation)
+            data: bytes = blob.download_as_bytes(checksum=None, timeout=self._retry.timeout, retry=None)
+            if stored.crc32c is not None and checksum.extend(0, data) != stored.crc32c:
+                raise ConnectionError("what came has not the checksum that Cloud Storage has for it")
+            return data
+
+        return self._call(ask, f"read {self.uri(stored.name)}", "storage.objects.get")
+
+    def put(self, name: str, data: bytes, *, generation: int) -> bool:
+        """Make a small object, or replace one of that generation (0: there is none); return whether that is done.
+
+        Raises:
+            NotDeleted: a retention policy or a hold keeps what is there, or the account may not replace it.
+            SinkError: it cannot be made.
+        """
+        from google.api_core.exceptions import Forbidden, PreconditionFailed
+
+        def ask() -> bool:
+            try:
+                self._bucket.blob(name).upload_from_string(
+                    data,
+                    content_type="application/json",
+                    if_generation_match=generation,
+                    checksum="crc32c",
+                    timeout=self._retry.timeout,
+                    retry=None,
+                )
+            except PreconditionFailed:
+                return False  # or its answer was lost: who asks again finds that it is there
+            except Forbidden as error:
+                if not generation:
+                    raise
+                raise NotDeleted(
+                    f"{self.uri(name)} stays as it is: it cannot be replaced ({google_errors.words(error)})"
+                ) from error
+            return True
+
+        return self._call(ask, f"write {self.uri(name)}", "storage.objects.create and storage.objects.delete")
 
     def describe(self, stored: StoredObject, metadata: Mapping[str, str]) -> None:
         """Set custom metadata of the object as it is known; other keys stay.

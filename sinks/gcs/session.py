@@ -53,6 +53,7 @@ class Session:
         name: the object's name.
         content_type: as in HTTP.
         retry: how long to try; its deadline begins again whenever the server has got more.
+        user_project: the project that pays for it, where the requester does.
 
     Attributes:
         metadata: custom metadata; what it is when the session begins goes along. Replaced, never changed.
@@ -63,11 +64,20 @@ class Session:
         finished: the object, once the server has said that it is there.
     """
 
-    def __init__(self, client: Client, bucket: str, name: str, *, content_type: str, retry: Retry) -> None:
+    def __init__(
+        self,
+        client: Client,
+        bucket: str,
+        name: str,
+        *,
+        content_type: str,
+        retry: Retry,
+        user_project: str | None = None,
+    ) -> None:
         self._transport = client._http  # made on first use, which two threads must not be
-        self._blob = client.bucket(bucket).blob(name)
+        self._blob = client.bucket(bucket, user_project=user_project).blob(name)
         self._client = client
-        self._objects = Objects(client, bucket, retry=retry)
+        self._objects = Objects(client, bucket, retry=retry, user_project=user_project)
         self._uri: str | None = None
         self._content_type = content_type
         self._retry = retry

@@ -55,6 +55,7 @@ class Upload:
         metadata: custom metadata of the object, cut to what Cloud Storage takes.
         retry: how long each request is tried again; its deadline begins again when the server has got more.
         spare: buffers of `chunk_bytes` of an earlier upload; taken from here, and given back.
+        user_project: the project that pays for each request, where the requester does.
 
     Raises:
         ValueError: `chunk_bytes` is no multiple of 256 KiB.
@@ -71,15 +72,18 @@ class Upload:
         metadata: Mapping[str, str] | None = None,
         retry: Retry | None = None,
         spare: list[bytearray] | None = None,
+        user_project: str | None = None,
     ) -> None:
         check_chunk_bytes(chunk_bytes)
         self._retry = retry or Retry()
-        self._objects = Objects(client, bucket, retry=self._retry)
+        self._objects = Objects(client, bucket, retry=self._retry, user_project=user_project)
         self._name = name
         self._chunk_bytes = chunk_bytes
         self._mark = secrets.token_hex(8)
         self._facts: dict[str, str] = {}
-        self._session = Session(client, bucket, name, content_type=content_type, retry=self._retry)
+        self._session = Session(
+            client, bucket, name, content_type=content_type, retry=self._retry, user_project=user_project
+        )
         self._spare = [] if spare is None else spare
         self._buffer: bytearray | None = None
         self._filled = 0
