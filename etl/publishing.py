@@ -61,8 +61,10 @@ class Publishing:
         self.publish(now=True)
 
     def _publish_all(self, sink: Publishes, last: SealedPart | None) -> None:
+        if last is None:
+            return  # nothing counts yet, and `recover` has taken back what was named
         try:
-            sink.publish_all(last.sequence if last else 0)
+            sink.publish_all(last.sequence)
         except NotDeleted as error:  # a manifest of the same parts, which a run wrote that was killed
             self._emit(progress.Notice(pipeline=self._job.pipeline, message=str(error)))
 

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from etl.commands.check import check
 from etl.engine import MOST_LOST
 from etl.errors import CheckpointError, SinkFailed
 from etl.stores.gcs import GcsStore
@@ -213,3 +215,26 @@ def test_who_pays_survives_pickling() -> None:
     store = GcsStore("gs://bucket/object", user_project="mine")
     for made in (store, store.dead_letters("job"), GcsStream("bucket", user_project="mine")):
         assert pickle.loads(pickle.dumps(made)).user_project == "mine"
+
+
+def test_etl_check_says_that_the_checkpoint_could_not_be_replaced(place: Place, tmp_path: Path) -> None:
+    place.gcs.configure(BUCKET, {"retentionPolicy": {"retentionPeriod": 86400}})
+    (tmp_path / "in.ndjson").write_text('{"number": 1}\n')
+    job = tmp_path / "job.toml"
+    job.write_text(
+        f"""
+        name = "job"
+        [source]
+        type = "files"
+        paths = "{tmp_path}/in.ndjson"
+        [sink]
+        type = "gcs_stream"
+        bucket = "{BUCKET}"
+        prefix = "out.ndjson"
+        keep = true
+        [checkpoint]
+        uri = "gs://{BUCKET}/job.json"
+        """
+    )
+    said = CliRunner().invoke(check, [str(job)]).stderr
+    assert "a retention policy of 86,400 s forbids to replace the object" in said

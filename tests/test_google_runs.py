@@ -350,6 +350,28 @@ def test_verify_counts_the_rows_that_are_there(place):
     assert "5 were deleted or lost" in findings[0].text
 
 
+def named(place: Place) -> list[str]:
+    """Return the names of the objects that the manifest of the parts names."""
+    root = place.servers.gcs.root / place.bucket
+    lines = [
+        line for name in place.objects("parts/_manifest/") for line in (root / name).read_bytes().splitlines()
+    ]
+    return sorted(json.loads(line)["uri"].removeprefix(f"gs://{place.bucket}/") for line in lines)
+
+
+def test_what_is_kept_is_named_once_it_is_loaded_and_not_before(place):
+    sink = {"type": "gcs_stream", "bucket": place.bucket, "prefix": "parts/job.ndjson", "keep": True}
+    first = place.pipeline(sink=sink, warehouse={"daily_operations": 1}).run()
+    waiting = [part.sealed.uri for part in first.checkpoint.outstanding]
+    assert waiting
+    assert place.numbers()
+    loaded = {f"gs://{place.bucket}/{name}" for name in place.objects("parts/job/")} - set(waiting)
+    assert {f"gs://{place.bucket}/{name}" for name in named(place)} == loaded
+    place.pipeline(sink=sink).run()
+    assert place.numbers() == ALL
+    assert named(place) == place.objects("parts/job/")
+
+
 RETENTION = {"retentionPolicy": {"retentionPeriod": 86400}}
 
 
