@@ -36,3 +36,20 @@ class Column(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
 
 
 Columns = tuple[Column, ...]
+
+
+class ColumnChange(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one column of a table, or of a field of one, because records needed it.
+
+    Attributes:
+        name: of the column; of a field with the names above it: `payload.id`, `payload.commits[].sha`.
+        type: its type from now on, as the warehouse writes it.
+        before: its type until now; empty: it is new.
+        part: the number of the part whose load needed it; of several parts in one load, which is not told apart, the
+            last one's.
+    """
+
+    name: str
+    type: str
+    before: str = ""
+    part: int

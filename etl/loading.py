@@ -9,6 +9,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import groupby
+from operator import attrgetter
 from typing import TypeVar
 
 from etl import progress
@@ -18,7 +20,7 @@ from etl.errors import LoadFailed, LoadMismatch, StillLoading
 from etl.job import Counts, Settings
 from etl.lease import Lease
 from etl.quota import Quota
-from etl.warehouses.base import Job, LoadsByJobs, Warehouse
+from etl.warehouses.base import Job, LoadsByJobs, TellsChanges, Warehouse
 from sinks import SealedPart
 
 # One part loads while another, sealed, waits: more would only pile up on the disk.
@@ -299,6 +301,23 @@ class Loading:
             self._clearing.release(self._job.sink, self._loaded[0])
             self._loaded.popleft()
 
+    def _tell_changes(self) -> None:
+        """Tell what the load did to the columns of the table."""
+        warehouse: object = self._job.warehouse
+        if not isinstance(warehouse, TellsChanges):
+            return
+        for part, changes in groupby(warehouse.changes(), attrgetter("part")):
+            found = tuple(changes)
+            self._emit(
+                progress.ColumnsChanged(
+                    pipeline=self._job.pipeline,
+                    table=warehouse.table,
+                    sequence=part,
+                    added={change.name: change.type for change in found if not change.before},
+                    changed={change.name: (change.before, change.type) for change in found if change.before},
+                )
+            )
+
     def _release(self, plan: Plan, seconds: float) -> None:
         for part in plan.parts:
             if part.sealed.is_local:
@@ -306,6 +325,7 @@ class Loading:
             else:
                 self._loaded.append(part.sealed)
         self._counts.loaded += len(plan.parts)
+        self._tell_changes()
         self._emit(
             progress.PlanLoaded(
                 pipeline=self._job.pipeline,

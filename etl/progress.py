@@ -139,6 +139,25 @@ class PlanLoaded(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ColumnsChanged(Event):
+    """A load added columns to the table that was there, or gave one another type, because records needed that.
+
+    A load that was repeated because its answer was lost may not be told.
+
+    Attributes:
+        table: the table.
+        sequence: the number of the part that needed it; of BigQuery the last one of its load.
+        added: the type of each column that is new, or of a field of one, by its name: `payload.id`.
+        changed: the types of each other one, before and after.
+    """
+
+    table: str
+    sequence: int
+    added: dict[str, str]
+    changed: dict[str, tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Notice(Event):
     """Something a person should know, though the run goes on: less space, lost parts pulled again.
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import msgspec
 
 from etl import memory
 from etl.progress import (
+    ColumnsChanged,
     Event,
     MemoryPressed,
     Notice,
@@ -18,6 +21,9 @@ from etl.progress import (
 )
 from sinks import Hygiene
 from sinks.control_group import Memory
+
+# So many columns stand in a line.
+SHOWN = 20
 
 
 def sentence(event: Event) -> str:
@@ -47,6 +53,8 @@ def sentence(event: Event) -> str:
                 f"loaded up to part {event.sequence}: {count(event.records, 'record')} in "
                 f"{event.seconds:.2f} s"
             )
+        case ColumnsChanged():
+            return f"{event.table} {'; '.join(_columns(event))}, for part {event.sequence}"
         case Notice():
             return event.message
         case RunEnded():
@@ -60,6 +68,16 @@ def sentence(event: Event) -> str:
                 f"{count(event.parts, 'part')}{rejected}{ignored}{cut} in {duration(event.seconds)}{rate}"
             )
     return type(event).__name__
+
+
+def _columns(event: ColumnsChanged) -> Iterator[str]:
+    """Say what was added to a table, and what was changed; the rest of many names stands in the event."""
+    added = [f"{name} ({type_})" for name, type_ in event.added.items()]
+    changed = [f"{name} (from {old} to {new})" for name, (old, new) in event.changed.items()]
+    for what, columns in (("has new columns: ", added), ("has columns of another type: ", changed)):
+        if columns:
+            more = f" and {len(columns) - SHOWN} more" if len(columns) > SHOWN else ""
+            yield what + ", ".join(columns[:SHOWN]) + more
 
 
 def method(found: SinkHygiene | Hygiene) -> str:

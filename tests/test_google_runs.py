@@ -248,6 +248,21 @@ def test_a_column_that_comes_later_is_added(place):
     }
 
 
+def test_columns_that_a_load_adds_to_the_table_are_told(place):
+    records: list[dict[str, Any]] = [{"number": 1, "of": {"a": 1}}]
+
+    def growing() -> Iterator[dict[str, Any]]:
+        yield from records
+
+    told: list[progress.Event] = []
+    for more in ([], [{"number": 2, "late": 1.5, "of": {"b": ["x"]}}]):
+        records += more
+        place.pipeline(source=growing).run(listeners=[told.append])
+    (event,) = (event for event in told if isinstance(event, progress.ColumnsChanged))
+    assert (event.table, event.sequence, event.changed) == (place.table, 2, {})
+    assert event.added == {"late": "FLOAT", "of.b": "STRING REPEATED"}
+
+
 @pytest.mark.parametrize("format", ["ndjson.gz", "parquet"])
 def test_every_format_is_loaded(place, format):
     place.pipeline(sink={"type": "gcs_stream", "bucket": place.bucket, "prefix": f"parts/job.{format}"}).run()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import msgspec
 
 from etl.checkpoint import Checkpoint, Part, Plan, State
-from etl.columns import Columns
+from etl.columns import ColumnChange, Columns
 from etl.field_types import FieldTypes
 from etl.memory import Budget
 from etl.records import Record
@@ -330,6 +330,20 @@ class TriesParts(Protocol):
         Raises:
             SchemaMismatch: the records do not fit, and it cannot be told which of them.
             WarehouseError: no record is to blame.
+        """
+
+
+@runtime_checkable
+class TellsChanges(Protocol):
+    """A warehouse that can say what its loads did to the columns of a table that was there."""
+
+    table: str
+    """The table, for messages."""
+
+    def changes(self) -> tuple[ColumnChange, ...]:
+        """Return what loads of this object have changed since it was last asked, in the order of parts.
+
+        Call it when none is under way.
         """
 
 

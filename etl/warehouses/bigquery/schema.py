@@ -5,19 +5,19 @@ The forms of a declaration are those of `etl.schemas.declared`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
 
-from etl.columns import Column, Columns
+from etl.columns import Column, ColumnChange, Columns
 from etl.errors import WarehouseError
 from etl.schemas import declared as declarations
 from etl.schemas.declared import Schema, to_api, whole_number
 from etl.schemas.types import TYPES, shown
 from etl.warehouses.bigquery.types import BIGQUERY, folded
 
-__all__ = ["Schema", "declared", "from_api", "known", "to_api"]
+__all__ = ["Schema", "changes", "declared", "from_api", "known", "to_api"]
 
 # What a column's type may become by ALTER COLUMN … SET DATA TYPE ("Data definition language", coercion).
 _WIDER = {
@@ -51,6 +51,29 @@ def from_api(fields: Iterable[Mapping[str, Any]], table: str) -> Columns:
         WarehouseError: a column has a type that is not supported here.
     """
     return tuple(_of_table(field, table, ()) for field in fields)
+
+
+def changes(old: Columns, new: Columns, part: int, above: str = "") -> Iterator[ColumnChange]:
+    """Yield how columns, or fields of a RECORD, differ; of a new one only itself, with all that it holds.
+
+    Args:
+        old: the columns until now.
+        new: those from now on.
+        part: the number of the part that needs them.
+        above: the names above fields, with a dot at the end.
+    """
+    before = {folded(column.name): column for column in old}
+    for column in new:
+        was = before.get(folded(column.name))
+        name = above + column.name
+        if was is None:
+            yield ColumnChange(name=name, type=shown(column), part=part)
+        elif was.fields and column.fields:
+            yield from changes(
+                was.fields, column.fields, part, name + ("[]." if column.mode == "REPEATED" else ".")
+            )
+        elif shown(was) != shown(column):
+            yield ColumnChange(name=name, type=shown(column), before=shown(was), part=part)
 
 
 def known(*, table: Columns | None, declared: Columns, pinned: Columns | None, name: str) -> Columns:

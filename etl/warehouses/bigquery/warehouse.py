@@ -16,7 +16,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from etl.checkpoint import Plan
-from etl.columns import Columns
+from etl.columns import ColumnChange, Columns
 from etl.errors import WarehouseError
 from etl.memory import Budget
 from etl.schemas import lookup
@@ -30,7 +30,7 @@ from etl.warehouses.bigquery.loads import PlanLoad, gone, table_of
 from etl.warehouses.bigquery.merge import Merge
 from etl.warehouses.bigquery.merge_gate import MergeGate
 from etl.warehouses.bigquery.refresh import Refreshing
-from etl.warehouses.bigquery.schema import Schema, declared, to_api
+from etl.warehouses.bigquery.schema import Schema, changes, declared, to_api
 from etl.warehouses.bigquery.sending import Sending
 from etl.warehouses.bigquery.table import Table, TableOptions, connect
 from etl.warehouses.bigquery.types import BIGQUERY
@@ -142,6 +142,9 @@ class BigQuery:
         # By refresh: the columns of its table when it was first looked at, and whether something was loaded into it.
         self._seen: dict[str, Columns | None] = {}
         self._filled: set[str] = set()
+        # By refresh: the columns of its table after the last load; and what was added since somebody asked.
+        self._grown: dict[str, Columns] = {}
+        self._changes: list[ColumnChange] = []
         self._leaving = threading.Event()
 
     def __repr__(self) -> str:
@@ -169,6 +172,7 @@ class BigQuery:
         self.close()
         self._leaving.clear()
         self._seen.clear()
+        self._grown.clear()
         self._filled.clear()
         self._chunk_bytes = chunk_bytes(budget.limit)
         self._client = self._injected or connect(self._options, self._retry.deadline)
@@ -206,9 +210,19 @@ class BigQuery:
             WarehouseError: anything else; to be repeated.
         """
         self._check(plan)
+        before, after = self._grown.get(job.refresh, self._seen.get(job.refresh)), self._columns(job)
         self._plan_load(job, plan).carry_out(self._submitting)
         self._filled.add(job.refresh)
+        if before is not None:
+            self._changes += changes(before, after, plan.after.sequence)
+        self._grown[job.refresh] = after
         return plan.records
+
+    def changes(self) -> tuple[ColumnChange, ...]:
+        """Return what loads have added to the table since it was last asked; see `TellsChanges`."""
+        found = tuple(self._changes)
+        self._changes.clear()
+        return found
 
     def settle(self, job: Job, plan: Plan) -> int | None:
         """Find out what became of a plan that is to be given up, and make sure that it stays so; see `LoadsByJobs`.
@@ -220,6 +234,7 @@ class BigQuery:
         found = self._plan_load(job, plan).settle()
         if found is not None:
             self._seen.pop(job.refresh, None)  # it was loaded since the table was looked at
+            self._grown.pop(job.refresh, None)
             self._filled.add(job.refresh)
         return found
 
@@ -242,6 +257,7 @@ class BigQuery:
         """
         self._refreshing(job).finish(self._submitting)
         self._seen.clear()
+        self._grown.clear()
 
     def look_back(self, job: Job, *, loads: int) -> None:
         """Make sure that the table can be what the checkpoint says; see `LoadsByJobs`.

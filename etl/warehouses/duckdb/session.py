@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from etl.checkpoint import Part, Plan
+from etl.columns import ColumnChange
 from etl.errors import ConfigError, Fenced, RefreshLost, SchemaMismatch, WarehouseError
 from etl.memory import Budget
 from etl.warehouses.base import Audit, Entry, Job
@@ -61,6 +62,7 @@ class Session:
 
     Attributes:
         at: the part that is being read, for messages.
+        changes: what loads did to the columns of a table that was there, until somebody takes it away.
         in_doubt: whether a commit failed: only opening the file again tells what is in it.
 
     Args:
@@ -99,6 +101,7 @@ class Session:
                 "pip install 'etl-sinks[duckdb]'"
             ) from error
         self.at: PartReader | None = None
+        self.changes: list[ColumnChange] = []
         self.in_doubt = False
         try:
             duckdb_file.ensure(path)
@@ -222,6 +225,7 @@ class Session:
                 at = self.at or parts[-1][0]
                 raise self._constrained(target, parts, at, decisions, error) from error
             else:
+                self.changes += decisions.changes
                 return rows
 
     def _tried(self, target: Target, parts: Sequence[Looked]) -> dict[int, str]:

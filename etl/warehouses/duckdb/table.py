@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from etl.columns import ColumnChange
 from etl.errors import LoadMismatch, SchemaMismatch
 from etl.warehouses.duckdb.convert import Check, Conversion, Instead, Reading, failed_check, infer
 from etl.warehouses.duckdb.ledger import exists
@@ -15,6 +16,7 @@ from etl.warehouses.duckdb.source_types import refined
 from etl.warehouses.duckdb.types import (
     BIGINT,
     HUGEINT,
+    NULL,
     VARCHAR,
     CaseClash,
     Columns,
@@ -23,6 +25,7 @@ from etl.warehouses.duckdb.types import (
     declared_over,
     grown,
     quoted,
+    shown,
 )
 
 if TYPE_CHECKING:
@@ -55,10 +58,12 @@ class Decisions:
     Attributes:
         instead: what to do at some paths, after a value there did not fit; see `convert`.
         guessed: the paths of new columns whose type was guessed from some of their values.
+        changes: what the table's columns became, if it was there.
     """
 
     instead: dict[Path, Instead] = field(default_factory=dict)
     guessed: set[Path] = field(default_factory=set)
+    changes: list[ColumnChange] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,11 +144,16 @@ class Table:
         """
         old = self.columns() if self.exists() else None
         columns = self.with_declared(old or {})
+        decisions.changes.clear()
+        before = old
         for part, found in parts:
             try:
                 columns = grown(columns, found, inferring(part, found, decisions))
             except CaseClash as clash:
                 raise part.names_alike(clash.path, clash.other) from clash
+            if before is not None and columns != before:
+                decisions.changes.extend(changes(before, columns, part.part.sequence))
+                before = columns
         if old is None:
             self._create(columns, parts[0][0])
         elif rewrite and columns != old:
@@ -367,6 +377,21 @@ def _converted(conversion: Conversion, name: str, old: Kind, new: Kind) -> str:
     """Write how a column's values become those of its new type."""
     convert = conversion.reading(old, new, (name,)).convert
     return convert(quoted(name)) if convert else quoted(name)
+
+
+def changes(old: Columns, new: Columns, part: int, path: Path = ()) -> Iterator[ColumnChange]:
+    """Yield how columns, or fields of a STRUCT, differ; of a new one only itself, with all that it holds."""
+    for name, kind in new.items():
+        was, at = old.get(name), (*path, name)
+        while was is not None and was != kind and was.element and kind.element:
+            was, kind, at = was.element, kind.element, (*at, None)
+        if was == kind:
+            continue
+        if was is not None and was.fields is not None and kind.fields is not None:
+            yield from changes(dict(was.fields), dict(kind.fields), part, at)
+        else:
+            type_, before = (str(each or "").replace(str(NULL), "NULL") for each in (kind, was))
+            yield ColumnChange(name=shown(at), type=type_, before=before, part=part)
 
 
 def as_it_is(kind: Kind, _: Path) -> Kind:

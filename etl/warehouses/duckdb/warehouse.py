@@ -18,7 +18,7 @@ from typing import Any, Literal, cast, get_args
 from urllib.parse import quote, urlencode
 
 from etl.checkpoint import Part, Plan
-from etl.columns import Columns
+from etl.columns import ColumnChange, Columns
 from etl.errors import SchemaMismatch, WarehouseError
 from etl.memory import Budget
 from etl.schemas import lookup
@@ -202,6 +202,14 @@ class DuckDB:
         """
         with self._using("try a part") as session:
             return session.try_part(job, format, part, data)
+
+    def changes(self) -> tuple[ColumnChange, ...]:
+        """Return what loads have done to the table's columns since it was last asked; see `TellsChanges`."""
+        if self._session is None:
+            return ()
+        found = tuple(self._session.changes)
+        self._session.changes.clear()
+        return found
 
     def latest(self, job: Job) -> Entry | None:
         """Return how far the ledger says that a job is in this table; None: no row, or no table.
