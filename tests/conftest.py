@@ -51,10 +51,18 @@ def on_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def google_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GoogleServers]:
-    """Give a GCS and a BigQuery server, which all tests of this process share; skip without local-bigquery."""
+def shared_google_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GoogleServers]:
+    """Start the servers that all tests of this process share."""
     with google(tmp_path_factory.mktemp("google")) as servers:
         yield servers
+
+
+@pytest.fixture
+def google_servers(shared_google_servers: GoogleServers) -> Iterator[GoogleServers]:
+    """Give a GCS and a BigQuery server, and drop the datasets that the test makes; skip without local-bigquery."""
+    yield shared_google_servers
+    for dataset in [*shared_google_servers.datasets]:
+        shared_google_servers.drop(dataset)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import subprocess
 import sys
@@ -23,18 +22,12 @@ import etl
 from etl.errors import EtlError, Fenced
 from etl.testing.fault_proxy import Counter, Fault, FaultProxy
 from etl.warehouses.bigquery import BigQuery
-from tests import disks, jobs, refresh_jobs
+from tests import disks, forks, jobs, refresh_jobs
 from tests.google import LOCATION, PROJECT, TIMEOUT, GoogleServers
 
 TABLE = "numbers"
 NEW = 2  # the version of the source that refreshes and merges are about; the table holds the one before
 FENCED, FAILED = 9, 1
-
-# Forked from a process that has the clients imported already: importing them takes longer than the job.
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(
-    ["google.cloud.storage", "google.cloud.bigquery", "tenacity", "tests.google_jobs"]
-)
 
 REJECTED = frozenset(range(7, 100, 20))
 EXPECTED = frozenset(range(jobs.RECORDS)) - REJECTED
@@ -85,7 +78,7 @@ class Case:
         definition = self._definition(at)
         if self.way:
             definition["asks"] = asks
-        process = FORKS.Process(target=_work, args=(self.environment(), disk, at, definition))
+        process = forks.FORKS.Process(target=_work, args=(self.environment(), disk, at, definition))
         number = len(self.processes)
         self.processes.append(process)
         process.start()
@@ -230,8 +223,7 @@ def case(
                 if process.is_alive():
                     process.kill()
                 process.join()
-    with closing(servers.bigquery_client()) as client:
-        client.delete_dataset(f"{PROJECT}.{dataset}", delete_contents=True, not_found_ok=True)
+    servers.drop(dataset)
 
 
 def loaded(case: Case) -> list[int]:

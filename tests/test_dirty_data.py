@@ -301,7 +301,7 @@ def test_what_comes_out_in_bigquery(
     assert_letters(tmp_path, case)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def dataset(google_servers: GoogleServers) -> str:
     return google_servers.new_dataset()
 
