@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import compileall
+import os
 import shutil
 import signal
 import subprocess
@@ -23,6 +25,16 @@ settings.load_profile("shared-machine")
 # A shell that starts a command in the background has it ignore SIGINT, and so would all that the tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure() -> None:
+    """Compile all there is, once: the processes that tests start would do it each time where none may be kept.
+
+    Where they may, the first would write files at which others are not killed.
+    """
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        for name in ("benchmarks", "etl", "sinks", "tests"):
+            compileall.compile_dir(Path(__file__).parent.parent / name, quiet=2)
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
