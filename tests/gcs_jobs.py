@@ -18,6 +18,7 @@ from etl import progress
 from etl.testing.fault_proxy import FaultProxy
 from etl.testing.gcs_server import GcsServer
 from sinks.gcs import connect
+from sinks.retry import Retry
 from tests.google import storage_alone
 
 BUCKET = "parts"
@@ -74,6 +75,13 @@ class Place:
                 self.notices.append(event.message)
 
         return self.pipeline(**changes).run(listeners=[note], handle_signals=False)
+
+    def run_quickly(self) -> None:
+        """Run the job, and try again at once what fails."""
+        job = self.pipeline()
+        for part in (job.sink, job.rejects, job.store):
+            part._retry = Retry(first_wait=0.001, longest_wait=0.01)  # type: ignore[attr-defined]
+        job.run(handle_signals=False)
 
     def run_one_part(self) -> None:
         """Run the job until it has sealed a part, and leave the rest to the next run."""

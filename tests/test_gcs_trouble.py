@@ -14,7 +14,7 @@ from etl.commands.check import check
 from etl.engine import MOST_LOST
 from etl.errors import CheckpointError, SinkFailed
 from etl.stores.gcs import GcsStore
-from etl.testing.fault_proxy import Answer, Head
+from etl.testing.fault_proxy import Answer, Damage, Drop, Fault, Head, Truncate
 from sinks import GcsStream, NotDeleted, SinkError
 from sinks.gcs_stream import MOST_REFUSED
 from tests.gcs_jobs import BUCKET, Place, made_place
@@ -76,6 +76,33 @@ def test_parts_that_are_lost_now_and_then_do_not_add_up(place: Place) -> None:
     assert len(place.notices) == 8 > MOST_LOST
 
 
+# --- a fault at each request of a takeover and of the job that goes on ---
+
+# Each run is disturbed at every so many requests, beginning with another one.
+APART = 6
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [lambda: Damage(1), lambda: Truncate(2), lambda: Drop("after")],
+    ids=["damaged", "cut", "lost"],
+)
+@pytest.mark.parametrize("begin", range(1, APART + 1))
+def test_disturbed_at_any_request_a_takeover_and_the_rest_of_the_job_get_through(
+    place: Place, begin: int, fault: Callable[[], Fault]
+) -> None:
+    place.run_one_part()
+    add_strangers(3)
+    faults = [fault() for _ in range(20)]
+    for number, each in enumerate(faults):
+        place.proxy.at(begin + number * APART, each)
+    place.run_quickly()
+    struck = sum(each.happened.is_set() for each in faults)
+    assert 6 <= struck < len(faults)
+    place.assert_exactly_once()
+    place.assert_named()
+
+
 # --- what may not be deleted ---
 
 
@@ -83,14 +110,18 @@ def is_deleted(head: Head) -> bool:
     return head.method == "DELETE" and "/o/" in head.path
 
 
-def leave_behind(place: Place, count: int = 3) -> list[str]:
-    """Leave what a killed process leaves: objects that no checkpoint knows."""
-    place.run()
+def add_strangers(count: int) -> None:
     sink = GcsStream(BUCKET, prefix="out/job.ndjson", keep=True)
     for sequence in range(100, 100 + count):
         with sink.open_part(sequence, epoch=1) as part:
             part.write(b"{}")
     sink.close()
+
+
+def leave_behind(place: Place, count: int = 3) -> list[str]:
+    """Leave what a killed process leaves: objects that no checkpoint knows."""
+    place.run()
+    add_strangers(count)
     return [name for name in place.gcs.objects(BUCKET) if "out/job/000001/0001" in name]
 
 
