@@ -13,6 +13,8 @@ What it does beyond `local-bigquery serve`, and why:
   and looks for a filter in each.
 - It runs each statement on one thread. What tests ask for is small, and threads that wait for work took a fifth of
   its time.
+- It says how many rows a table has. The server says how many DuckDB has room for, rows that were removed among them.
+- What protects a table is held to as BigQuery does: see `protection`, beside this file.
 - It ends when the process that started it is gone: that one holds the other end of standard input.
 """
 
@@ -115,6 +117,22 @@ def filter_by_the_condition_of_a_merge() -> None:
     merge.run = merged
 
 
+def count_the_rows() -> None:
+    """Have the resource of a table say how many rows there are."""
+    tables: Any = importlib.import_module("local_bigquery.catalog.tables")
+    database: Any = importlib.import_module("local_bigquery.engine.database")
+    original: Callable[..., Any] = tables.load
+
+    def load(*reference: str) -> Any:
+        found = original(*reference)
+        if found.type != "TABLE" or not tables.fields(found):
+            return found
+        [(rows,)] = database.fetch(f"SELECT count(*) FROM {tables.name(*reference)}")  # noqa: S608 - quoted names
+        return found.replace(numRows=str(rows))
+
+    tables.load = load
+
+
 def end_with_the_parent() -> None:
     """End at once when standard input ends."""
 
@@ -140,6 +158,8 @@ def main() -> None:
     take_a_job_id_once()
     merge_within_a_transaction()
     filter_by_the_condition_of_a_merge()
+    count_the_rows()
+    importlib.import_module("protection").install()
     database: Any = importlib.import_module("local_bigquery.engine.database")
     database.connection().execute("SET threads = 1")  # fail here, not in a request
     uvicorn = importlib.import_module("uvicorn")

@@ -24,7 +24,8 @@ class BigQueryServer:
     fails; a load job lands whole or not at all; tables and finished jobs outlive the server, also when it is killed.
     It differs in this: every location is taken, and told as `US`; partition decorators, fields that the schema
     does not have and REQUIRED are not enforced; a failed load does not say which row; a job that was running
-    when the server was killed runs for ever.
+    when the server was killed runs for ever. What protects a table is in `protection`: policies are dropped, and
+    statements refused, where BigQuery's documentation says so.
 
     Args:
         root: The folder in which `<bucket>/<object>` is what `gs://<bucket>/<object>` names: a `GcsServer.root`.
