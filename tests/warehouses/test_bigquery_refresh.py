@@ -27,9 +27,22 @@ OLD = [(n, f"name {n}") for n in range(7)]
 NEW = [(n, f"name {n}") for n in range(100, 103)]
 
 
+# The method of the client that submits the exchange, for each value of `schema_on_refresh`.
+EXCHANGES = {"keep": "query", "infer": "copy_table"}
+
+
 @pytest.fixture
-def loader(google_environment: GoogleServers, tmp_path: Path) -> Iterator[Loader]:
-    loader = Loader(google_environment, tmp_path)
+def schema_on_refresh() -> str:
+    """Give what `both_ways` gives elsewhere."""
+    return "keep"
+
+
+both_ways = pytest.mark.parametrize("schema_on_refresh", EXCHANGES)
+
+
+@pytest.fixture
+def loader(google_environment: GoogleServers, tmp_path: Path, schema_on_refresh: str) -> Iterator[Loader]:
+    loader = Loader(google_environment, tmp_path, schema_on_refresh=schema_on_refresh)
     yield loader
     loader.close()
 
@@ -56,11 +69,13 @@ def tables(loader: Loader) -> list[str]:
     return sorted(table.table_id for table in loader.client.list_tables(loader.dataset, timeout=TIMEOUT))
 
 
-def copies(loader: Loader) -> list[str]:
+def exchanges(loader: Loader) -> list[str]:
+    """Return the ids of the jobs that copied into the table, or exchanged its rows."""
+    short = loader.warehouse._options.short
     return [
         job.job_id
         for job in loader.client.list_jobs(max_results=200, timeout=TIMEOUT)
-        if job.job_type == "copy" and job.destination.dataset_id == loader.dataset
+        if job.job_id.startswith("etl_") and (job.labels or {}).get("etl_into") == short
     ]
 
 
@@ -97,6 +112,7 @@ def test_a_load_after_some_days_keeps_the_new_table_for_longer(loader: Loader) -
     assert table.expires > datetime.now(UTC) + KEPT - timedelta(minutes=5)
 
 
+@pytest.mark.parametrize("schema_on_refresh", ["infer"])
 def test_the_table_does_not_expire_because_the_new_one_did(loader: Loader) -> None:
     job = begun(loader)
     with loader.proxy() as (proxy, warehouse):
@@ -134,6 +150,7 @@ def test_where_there_is_no_table_the_new_one_is_laid_out_as_the_options_say(load
     assert loader.client.get_table(new_table(loader, job)).clustering_fields == ["name"]
 
 
+@pytest.mark.parametrize("schema_on_refresh", ["infer"])
 def test_columns_of_the_old_table_do_not_bind_the_new_one(loader: Loader) -> None:
     loader.warehouse.load(loader.job, loader.plan())
     columns = (Column(name="id", type="STRING"),)
@@ -165,7 +182,9 @@ def copying(head: Head) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("empty", [False, True])
+@pytest.mark.parametrize(
+    ("schema_on_refresh", "empty"), [("keep", False), ("keep", True), ("infer", False), ("infer", True)]
+)
 def test_killed_at_any_request_of_the_exchange_it_is_done_once(
     loader: Loader, when: Any, empty: bool
 ) -> None:
@@ -199,17 +218,24 @@ def test_killed_at_any_request_of_the_exchange_it_is_done_once(
             return
 
 
-@pytest.mark.parametrize("fault", [Drop("before"), Drop("after"), Answer(503), Answer(503, when="after")])
+@both_ways
+@pytest.mark.parametrize(
+    "fault",
+    [lambda: Drop("before"), lambda: Drop("after"), lambda: Answer(503), lambda: Answer(503, when="after")],
+    ids=["dropped before", "dropped after", "503 before", "503 after"],
+)
 def test_an_exchange_whose_answer_is_lost_is_one_exchange(loader: Loader, fault: Any) -> None:
     job = begun(loader)
+    fault = fault()
     with loader.proxy() as (proxy, warehouse):
         proxy.at(1, fault, of=copying)
         warehouse.finish_refresh(job)
     assert fault.happened.is_set()
     assert loader.fetch() == NEW
-    assert len(copies(loader)) == warehouse.operations == 1
+    assert len(exchanges(loader)) == warehouse.operations == 1
 
 
+@both_ways
 def test_processes_that_finish_at_once_do_it_once(loader: Loader) -> None:
     job = begun(loader)
     others = [loader.open() for _ in range(4)]
@@ -228,16 +254,19 @@ def test_processes_that_finish_at_once_do_it_once(loader: Loader) -> None:
         thread.join()
     loader.open().finish_refresh(job)
     assert loader.fetch() == NEW
-    assert len(copies(loader)) == 1
+    assert len(exchanges(loader)) == 1
     assert sum(each.operations for each in others) == 1
 
 
+@both_ways
 @pytest.mark.parametrize("empty", [False, True])
-def test_a_zombie_that_comes_after_a_later_refresh_changes_nothing(loader: Loader, empty: bool) -> None:
+def test_a_zombie_that_comes_after_a_later_refresh_changes_nothing(
+    loader: Loader, empty: bool, schema_on_refresh: str
+) -> None:
     loader.warehouse.load(loader.job, loader.plan())
     job = refresh(loader) if empty else begun(loader)
     zombie = loader.open(url=loader.servers.bigquery.url)
-    paused = Paused(zombie, "query" if empty else "copy_table")
+    paused = Paused(zombie, "query" if empty else EXCHANGES[schema_on_refresh])
     with in_background(zombie.finish_refresh, job) as ended, paused:
         paused.wait()
         successor = loader.open()
@@ -248,15 +277,18 @@ def test_a_zombie_that_comes_after_a_later_refresh_changes_nothing(loader: Loade
     assert (zombie.operations, successor.operations) == (0, 2)
 
 
-def test_a_zombie_of_a_refresh_that_was_given_up_is_fenced(loader: Loader) -> None:
+@both_ways
+def test_a_zombie_of_a_refresh_that_was_given_up_is_fenced(loader: Loader, schema_on_refresh: str) -> None:
     job = begun(loader)
     zombie = loader.open(url=loader.servers.bigquery.url)
-    with in_background(zombie.finish_refresh, job) as ended, Paused(zombie, "copy_table") as paused:
+    paused = Paused(zombie, EXCHANGES[schema_on_refresh])
+    with in_background(zombie.finish_refresh, job) as ended, paused:
         paused.wait()
         loader.open().begin_refresh(refresh(loader, "b2"))
+        after = tables(loader)
     assert isinstance(ended[0], Fenced)
     assert loader.fetch() == OLD
-    assert tables(loader) == ["t"]
+    assert tables(loader) == after
 
 
 def test_a_zombie_that_is_about_to_begin_gives_up_no_later_refresh(loader: Loader) -> None:
@@ -281,10 +313,14 @@ def test_what_is_staged_for_a_refresh_stays_until_that_is_given_up(loader: Loade
     assert tables(loader) == []
 
 
-def test_an_exchange_that_bigquery_refuses_is_told_and_the_old_table_stays(loader: Loader) -> None:
+@both_ways
+def test_an_exchange_that_bigquery_refuses_is_told_and_the_old_table_stays(
+    loader: Loader, schema_on_refresh: str
+) -> None:
     job = begun(loader)
     warehouse = loader.open(url=loader.servers.bigquery.url)
-    with in_background(warehouse.finish_refresh, job) as ended, Paused(warehouse, "copy_table") as paused:
+    paused = Paused(warehouse, EXCHANGES[schema_on_refresh])
+    with in_background(warehouse.finish_refresh, job) as ended, paused:
         paused.wait()
         loader.client.delete_table(new_table(loader, job))
     assert isinstance(ended[0], WarehouseError)
@@ -314,6 +350,7 @@ def test_a_copy_of_something_else_is_never_adopted(loader: Loader) -> None:
         loader.warehouse.finish_refresh(job)
 
 
+@pytest.mark.parametrize("schema_on_refresh", ["infer"])
 def test_after_an_exchange_that_failed_the_next_id_is_taken(loader: Loader) -> None:
     from google.cloud.bigquery import CopyJobConfig
 
@@ -329,7 +366,7 @@ def test_after_an_exchange_that_failed_the_next_id_is_taken(loader: Loader) -> N
     begun(loader)
     loader.warehouse.finish_refresh(job)
     assert loader.fetch() == NEW
-    assert sorted(copies(loader)) == [exchange(0), exchange(1)]
+    assert exchanges(loader) == [exchange(1)]
 
 
 def test_a_new_table_that_is_gone_is_told_and_the_old_one_stays(loader: Loader) -> None:
@@ -379,6 +416,7 @@ def test_a_former_life_keeps_no_refresh_from_running(loader: Loader) -> None:
     replacing.look_back(msgspec.structs.replace(loader.job, life="f00d"), loads=0)
 
 
+@both_ways
 def test_an_audit_follows_the_exchange(loader: Loader) -> None:
     job = begun(loader)
     assert [load.rows for load in loader.warehouse.audit(job).loads] == [3]

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from etl.warehouses.base import Audit, Loaded
+from etl.warehouses.base import Audit, Job, Loaded
 from etl.warehouses.bigquery.jobs import Jobs, outcome
 from etl.warehouses.bigquery.reasons import Outcome
+from etl.warehouses.bigquery.refresh import new_name
 from etl.warehouses.bigquery.table import Table, TableOptions
 
 # A job that creates its table is older than that (BigQuery documentation, "Quotas and limits", load jobs: 6 hours).
@@ -112,8 +113,8 @@ def _ours(pipeline: str) -> re.Pattern[str]:
 def _loads(jobs: Jobs, table: Table, now: Any) -> Iterator[_Done]:
     """Yield the loads and merges that made the content of a table, `now`.
 
-    Of a table that was refreshed these are the ones into the new table that was copied over it last, and what came
-    after that copy.
+    Of a table that was refreshed these are the ones into the new table whose rows took their place last, and what
+    came after that.
     """
     exchange: Any | None = None
     loads: list[_Done] = []
@@ -125,13 +126,27 @@ def _loads(jobs: Jobs, table: Table, now: Any) -> Iterator[_Done]:
         elif _into(job, table.options):
             loads.append(_Done.of(job))
     yield from (load for load in loads if exchange is None or load.ended > exchange.ended)
-    if exchange is None or exchange.job_type != "copy":
+    source = None if exchange is None else _source(exchange, table)
+    if exchange is None or source is None:
         return
-    source = table.named(exchange.sources[0].table_id).options
     began = datetime.fromtimestamp(int(exchange.labels.get("etl_since", "0")) / 1000, UTC)
     for job in _done(jobs, began):
         if _into(job, source):
             yield _Done.of(job)
+
+
+def _source(exchange: Any, table: Table) -> TableOptions | None:
+    """Return the table whose rows an exchange took; None: it emptied the table."""
+    if exchange.job_type == "copy":
+        return table.named(exchange.sources[0].table_id).options
+    labels = exchange.labels or {}
+    life, refresh = labels.get("etl_life", ""), labels.get("etl_refresh", "")
+    ends = f"_{table.options.short}_{life}_{refresh}_x"
+    if "etl_since" not in labels or ends not in exchange.job_id:
+        return None
+    pipeline = exchange.job_id.removeprefix("etl_").rpartition(ends)[0]
+    job = Job(pipeline=pipeline, fingerprint={}, life=life, refresh=refresh)
+    return table.options.sibling(new_name(table.options, job))
 
 
 def _done(jobs: Jobs, since: datetime) -> Iterator[Any]:

@@ -49,7 +49,8 @@ class Partitioning:
         """Return that of a table as the client has it; None: it has no partitions."""
         filtered = bool(found.require_partition_filter)
         if (time := found.time_partitioning) is not None:
-            filtered = filtered or bool(time.require_partition_filter)
+            # The older place of that option; the client's own property for it warns.
+            filtered = filtered or bool(time.to_api_repr().get("requirePartitionFilter"))
             return cls(column=time.field, unit=time.type_ or "DAY", filtered=filtered)
         if (ranges := found.range_partitioning) is not None:
             span = ranges.range_

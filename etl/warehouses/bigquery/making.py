@@ -12,9 +12,15 @@ from typing import Any
 from etl.columns import Columns
 from etl.schemas.declared import to_api
 from etl.warehouses.bigquery.jobs import PAGE
+from etl.warehouses.bigquery.schema import fields_of, from_api, protected, widened
 from etl.warehouses.bigquery.table import Table
 from sinks.google_errors import status_of
 
+# The permission that policy tags take is in roles/bigquery.dataOwner.
+WRITE_TAGGED = (
+    "bigquery.tables.create and, for its policy tags, bigquery.tables.setCategory (roles/bigquery.dataOwner on the "
+    "dataset) and datacatalog.taxonomies.get"
+)
 WRITE = "bigquery.tables.create, update and delete (roles/bigquery.dataEditor on the dataset)"
 
 
@@ -25,6 +31,7 @@ def create(
     expires: datetime | None = None,
     labels: Mapping[str, str] | None = None,
     like: Any | None = None,
+    whole: bool = False,
     laid_out: bool = True,
     days: tuple[str, timedelta] | None = None,
 ) -> Any:
@@ -38,6 +45,9 @@ def create(
         like: a table, as the client has it, whose partitions, clusters and key of encryption it gets: BigQuery copies
             a table only over one of the same partitions (BigQuery documentation, "Manage partitioned tables", copy).
             None: it gets those of the options.
+        whole: whether it also gets all columns of `like`, as the REST API has them: with their policy tags, collations,
+            rounding modes, defaults. Not CREATE TABLE … LIKE, which is a job, and takes over labels, the expiration and
+            `require_partition_filter`, which the new table must not have.
         laid_out: whether it has the partitions and clusters of the one or the other.
         days: the column whose days are its partitions otherwise, and how long these are kept.
 
@@ -47,9 +57,15 @@ def create(
     from google.cloud import bigquery
 
     options = table.options
-    new = bigquery.Table(
-        options.reference(), [bigquery.SchemaField.from_api_repr(f) for f in to_api(columns)]
-    )
+    fields = to_api(columns)
+    resource: dict[str, Any] = {"tableReference": options.reference().to_api_repr()}
+    if like is not None and whole:
+        fields = widened(fields_of(like), columns)
+        # What columns inherit that are added later.
+        inherited = {key: like.to_api_repr().get(key) for key in ("defaultCollation", "defaultRoundingMode")}
+        resource |= {key: value for key, value in inherited.items() if value}
+        columns = from_api(fields, str(options))
+    new = bigquery.Table.from_api_repr({**resource, "schema": {"fields": fields}})
     new.expires = expires
     new.labels = dict(labels or {})
     if like is not None:
@@ -79,7 +95,7 @@ def create(
                 raise
             return table.client.get_table(options.reference(), **table.request)
 
-    return table.ask(f"make the table {options}", once, WRITE)
+    return table.ask(f"make the table {options}", once, WRITE_TAGGED if any(protected(fields)) else WRITE)
 
 
 def widen(table: Table, columns: Columns) -> Any:
@@ -96,9 +112,11 @@ def widen(table: Table, columns: Columns) -> Any:
 
     def once() -> Any:
         found = table.client.get_table(table.options.reference(), **table.request)
-        if table.columns(found) == columns:
+        there = fields_of(found)
+        fields = widened(there, columns)
+        if fields == there:
             return found
-        found.schema = [bigquery.SchemaField.from_api_repr(field) for field in to_api(columns)]
+        found.schema = [bigquery.SchemaField.from_api_repr(field) for field in fields]
         return table.client.update_table(
             found, ["schema"], **table.request
         )  # only if nobody changed it since

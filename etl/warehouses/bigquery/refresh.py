@@ -1,13 +1,15 @@
-"""Refreshes: a new table is filled beside the old one, and copied over it in one step.
+"""Refreshes: a new table is filled beside the old one, and takes its place in one step.
 
-The new table is called `<table>__etl_refresh_<job>_<life>_<refresh>`. It is made by the first load of the refresh, laid
-out as the old one is, and expires: what is given up goes away by itself. Its loads may not make it: one that is gone
-held what was loaded before.
+The new table is called `<table>__etl_refresh_<job>_<life>_<refresh>`. It expires: what is given up goes away by itself.
+Its loads may not make it: one that is gone held what was loaded before. Where there is an old table that is to be kept
+but for its rows, the new one has its columns from the beginning of the refresh on, so that the gate judges by them;
+else it is made by the first load, laid out as the old one is.
 
-The exchange is one copy job that overwrites the table, whole or not at all (BigQuery REST reference,
-JobConfigurationTableCopy, writeDisposition), under an id that follows from the refresh: it is done once, no matter who
-does it: a process that is half dead finds that its id is taken. Of a refresh that is given up that id is used up first.
-Where nothing was loaded, a query under the same id empties the table.
+The exchange is one job, done whole or not at all, under an id that follows from the refresh: it is done once, no matter
+who does it: a process that is half dead finds that its id is taken. Of a refresh that is given up that id is used up
+first. With `schema_on_refresh = "keep"` the job is a transaction that exchanges the rows (`keeping`). With "infer", and
+where there is no old table, it is a copy that overwrites the table (BigQuery REST reference, JobConfigurationTableCopy,
+writeDisposition). Where nothing was loaded, a query under the same id empties the table.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from typing import Any
 from etl.columns import Columns
 from etl.errors import RefreshLost, WarehouseError
 from etl.warehouses.base import Job
-from etl.warehouses.bigquery import making
+from etl.warehouses.bigquery import keeping, making
 from etl.warehouses.bigquery.adoption import adopt_exchange
 from etl.warehouses.bigquery.attempts import Task
 from etl.warehouses.bigquery.jobs import Jobs, label
@@ -77,6 +79,11 @@ class Refreshing:
         return cls(jobs=jobs, table=table, new=new, job=job)
 
     @property
+    def keeps(self) -> bool:
+        """Whether the rows alone are exchanged."""
+        return self.table.options.keeps
+
+    @property
     def gone(self) -> RefreshLost:
         """The error for a new table that held something, and is not there."""
         return RefreshLost(
@@ -85,15 +92,37 @@ class Refreshing:
             f"{self.table.options} is as it was. Begin again with `etl run --full-refresh`"
         )
 
-    def begin(self) -> None:
-        """Give up all earlier refreshes of the job, whose tables are deleted. May be repeated.
+    def check(self, declared: Columns) -> Any | None:
+        """Make sure that the table can be refreshed so that all stays that is to stay, and return it; None: none.
 
-        A later one is a successor's: this process is half dead then.
+        Args:
+            declared: the columns that the job declares.
+
+        Raises:
+            WarehouseError: it cannot; says what is in the way, and what to do.
+        """
+        old = self.table.look()
+        if old is not None:
+            keeping.check(self.table, old)
+            if self.keeps:
+                keeping.check_kept(self.jobs, self.table, old, declared)
+            else:
+                keeping.check_dropped(self.table, old)
+        return old
+
+    def begin(self, declared: Columns) -> None:
+        """Give up all earlier refreshes of the job, whose tables are deleted, and make the new table. May be repeated.
+
+        A later refresh is a successor's: this process is half dead then.
+
+        Args:
+            declared: the columns that the job declares.
 
         Raises:
             StillLoading: it was told to leave.
-            WarehouseError: it was not done.
+            WarehouseError: it was not done, or the table cannot be refreshed: see `check`.
         """
+        old = self.check(declared)
         prefix = _prefix(self.table.options, self.job.pipeline)
         for name in making.named(self.table, prefix):
             whose, _, staged = name.removeprefix(prefix).partition(MERGED)
@@ -107,6 +136,11 @@ class Refreshing:
                 # First: a process that is half dead must not find that nothing was loaded, and empty the table.
                 given_up._exchange.settle(self.jobs, self.job.pipeline)
             making.delete(self.table.named(name))
+        if old is not None and self.keeps:
+            if self.new.look() is None:
+                self._create((), old)
+            # Also where the process before made the table, and was killed then.
+            keeping.protect(self.jobs, self.table, self.new)
 
     def make(self, found: Any | None, columns: Columns, *, filled: bool) -> None:
         """Make the new table for a load, or keep it for longer.
@@ -124,16 +158,22 @@ class Refreshing:
         if found is None:
             if filled:
                 raise self.gone
-            # From now on a new table that is missing was lost. A life has one refresh of that name.
-            self.jobs.burn(self._made, self.job.pipeline, self.job.refresh)
-            labels = {"etl_pipeline": label(self.job.pipeline), "etl_refresh": self.job.refresh}
             like = self.table.look()
-            making.create(self.new, columns, expires=now + KEPT, labels=labels, like=like)
+            self._create(columns, like)
+            if like is not None and self.keeps:
+                keeping.protect(self.jobs, self.table, self.new)
         elif found.expires is not None and found.expires < now + KEPT_AT_LEAST:
             making.expire(self.new, now + KEPT)
 
+    def _create(self, columns: Columns, like: Any | None) -> None:
+        # From now on a new table that is missing was lost. A life has one refresh of that name.
+        self.jobs.burn(self._made, self.job.pipeline, self.job.refresh)
+        labels = {"etl_pipeline": label(self.job.pipeline), "etl_refresh": self.job.refresh}
+        expires = datetime.now(UTC) + KEPT
+        making.create(self.new, columns, expires=expires, labels=labels, like=like, whole=self.keeps)
+
     def finish(self, submitting: Callable[[], None]) -> None:
-        """Put the new table in the place of the old one, and delete it. May be repeated.
+        """Put what was loaded in the place of what the table holds, and delete the new table. May be repeated.
 
         Args:
             submitting: called for each job that changes the table.
@@ -170,10 +210,19 @@ class Refreshing:
         job, options = self.job, self.table.options
 
         def refused(found: Any) -> WarehouseError:
+            if found.job_type == "copy":
+                advice = (
+                    f"; if {options} has other partitions than {self.new.options}, delete {options} first"
+                )
+            else:
+                advice = (
+                    "; rows that were streamed into it cannot be removed for half an hour, and columns that were "
+                    "altered since the refresh began may not take the rows: then `etl run --full-refresh`; one job "
+                    'changes 4,000 partitions, rows of more are exchanged with schema_on_refresh = "infer" alone'
+                )
             return WarehouseError(
                 f"job {found.job_id} cannot put what was loaded in the place of {options} ({said(found)}); "
-                f"{options} is as it was. Fix the cause and run again; if {options} has partitions of another kind "
-                f"than {self.new.options}, delete {options} first"
+                f"{options} is as it was. Fix the cause and run again{advice}"
             )
 
         return Task(
@@ -200,6 +249,13 @@ class Refreshing:
             sql = "SELECT 1" if old is None else f"TRUNCATE TABLE {options.quoted}"
             query = QueryJobConfig(labels=self._labels)
             return lambda: client.query(sql, job_config=query, job_id=id, job_retry=None, **self.jobs.options)
+        labels = {**self._labels, "etl_since": str(int(new.created.timestamp() * 1000))}
+        if old is not None and self.keeps:
+            making.widen(self.table, self.new.columns(new) or ())
+            sql, query = keeping.exchange(self.table, self.new, new), QueryJobConfig(labels=labels)
+            return lambda: client.query(sql, job_config=query, job_id=id, job_retry=None, **self.jobs.options)
+        if old is not None:
+            keeping.check_dropped(self.table, old)  # somebody may have protected it since the refresh began
         # Somebody saw the copy of a table that expires expire, too: z3z1ma/target-bigquery, issue 55.
         expires = old.expires if old is not None else None
         if new.expires != expires:
@@ -207,7 +263,7 @@ class Refreshing:
         copy = CopyJobConfig(
             write_disposition="WRITE_TRUNCATE",
             create_disposition="CREATE_IF_NEEDED",
-            labels={**self._labels, "etl_since": str(int(new.created.timestamp() * 1000))},
+            labels=labels,
         )
         copy.destination_encryption_configuration = new.encryption_configuration
         return lambda: client.copy_table(

@@ -17,7 +17,17 @@ from etl.schemas.declared import Schema, to_api, whole_number
 from etl.schemas.types import TYPES, shown
 from etl.warehouses.bigquery.types import BIGQUERY, folded
 
-__all__ = ["Schema", "changes", "declared", "from_api", "known", "to_api"]
+__all__ = [
+    "Schema",
+    "changes",
+    "declared",
+    "fields_of",
+    "from_api",
+    "known",
+    "protected",
+    "to_api",
+    "widened",
+]
 
 # What a column's type may become by ALTER COLUMN … SET DATA TYPE ("Data definition language", coercion).
 _WIDER = {
@@ -74,6 +84,43 @@ def changes(old: Columns, new: Columns, part: int, above: str = "") -> Iterator[
             )
         elif shown(was) != shown(column):
             yield ColumnChange(name=name, type=shown(column), before=shown(was), part=part)
+
+
+def fields_of(found: Any) -> list[dict[str, Any]]:
+    """Return the columns of a table of the client's in the REST API's form, with all that BigQuery says of them."""
+    return list((found.to_api_repr().get("schema") or {}).get("fields") or [])
+
+
+def protected(fields: list[dict[str, Any]], path: tuple[str, ...] = ()) -> Iterator[str]:
+    """Yield the paths of the fields that only some may read: by policy tags, data policies or governance tags."""
+    for field in fields:
+        here = (*path, field["name"])
+        tags = (field.get("policyTags") or {}).get("names")
+        if tags or any(
+            field.get(key) for key in ("dataPolicies", "dataPolicyList", "dataGovernanceTagsInfo")
+        ):
+            yield ".".join(here)
+        yield from protected(field.get("fields") or [], here)
+
+
+def widened(fields: list[dict[str, Any]], columns: Columns) -> list[dict[str, Any]]:
+    """Return a table's columns, as the REST API has them, with what they lack of others, nested ones too.
+
+    What is there stays to the letter: an update that leaves a policy tag out removes it (BigQuery REST reference,
+    TableFieldSchema, policyTags), and so it is with defaults and collations.
+
+    Args:
+        fields: the columns of the table.
+        columns: those that it is to have.
+    """
+    wanted = {folded(column.name): column for column in columns}
+    result = []
+    for field in fields:
+        column = wanted.pop(folded(field["name"]), None)
+        if column is not None and column.fields and field.get("fields"):
+            field = {**field, "fields": widened(field["fields"], column.fields)}
+        result.append(field)
+    return result + to_api(tuple(wanted.values()))
 
 
 def known(*, table: Columns | None, declared: Columns, pinned: Columns | None, name: str) -> Columns:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 FORMATS = {"ndjson": "NEWLINE_DELIMITED_JSON", "ndjson.gz": "NEWLINE_DELIMITED_JSON", "parquet": "PARQUET"}
 PARTITION_TYPES = ("HOUR", "DAY", "MONTH", "YEAR")
+SCHEMAS_ON_REFRESH = ("keep", "infer")
 
 # BigQuery documentation, "Introduction to clustered tables", limitations.
 MOST_CLUSTERED = 4
@@ -46,6 +47,7 @@ class TableOptions:
         partition_by: the column of the partitions; None: the table has none.
         partition_type: how much time a partition holds.
         cluster_by: the columns that it is clustered by.
+        keeps: whether a refresh keeps all of it but its rows.
     """
 
     project: str
@@ -55,6 +57,7 @@ class TableOptions:
     partition_by: str | None
     partition_type: str
     cluster_by: tuple[str, ...]
+    keeps: bool = True
 
     @classmethod
     def of(
@@ -64,6 +67,7 @@ class TableOptions:
         partition_by: str | None,
         partition_type: str,
         cluster_by: tuple[str, ...],
+        schema_on_refresh: str = "keep",
     ) -> TableOptions:
         """Check the options and take the table's name apart.
 
@@ -83,6 +87,10 @@ class TableOptions:
             raise ValueError(f"cluster_by has {len(cluster_by)} columns; BigQuery takes {MOST_CLUSTERED}")
         if partition_by == "" or "" in cluster_by:
             raise ValueError("partition_by and cluster_by must name columns; one of the names is empty")
+        if schema_on_refresh not in SCHEMAS_ON_REFRESH:
+            raise ValueError(
+                f"schema_on_refresh is {schema_on_refresh!r}; there are: {', '.join(SCHEMAS_ON_REFRESH)}"
+            )
         return cls(
             project=found[1],
             dataset=found[2],
@@ -91,6 +99,7 @@ class TableOptions:
             partition_by=partition_by,
             partition_type=partition_type,
             cluster_by=cluster_by,
+            keeps=schema_on_refresh == "keep",
         )
 
     @property
@@ -186,12 +195,12 @@ class Table:
     def __init__(self, client: Client, options: TableOptions, retry: Retry) -> None:
         self.client = client
         self.options = options
-        self._retry = retry
+        self.retry = retry
         self.request: dict[str, Any] = {"retry": None, "timeout": retry.timeout[1]}
 
     def named(self, name: str) -> Table:
         """Return another table of the dataset."""
-        return Table(self.client, self.options.sibling(name), self._retry)
+        return Table(self.client, self.options.sibling(name), self.retry)
 
     def ask(self, what: str, request: Callable[[], T], needs: str = READ, besides: Container[int] = ()) -> T:
         """Send a request, again where it may have failed for a passing reason.
@@ -210,7 +219,7 @@ class Table:
             return passing(error) or status_of(error) in besides
 
         with explained(what, needs=needs):
-            return self._retry.call(request, passing=may_pass)
+            return self.retry.call(request, passing=may_pass)
 
     def check_dataset(self) -> None:
         """Make sure that the dataset is there, where jobs are to run.
@@ -222,7 +231,7 @@ class Table:
         name = f"{options.project}.{options.dataset}"
         with explained(f"look at the dataset {name}", needs=READ):
             try:
-                found = self._retry.call(
+                found = self.retry.call(
                     lambda: self.client.get_dataset(name, **self.request), passing=passing
                 )
             except Exception as error:
@@ -246,7 +255,7 @@ class Table:
         """
         with explained(f"look at the table {self.options}", needs=READ):
             try:
-                return self._retry.call(
+                return self.retry.call(
                     lambda: self.client.get_table(self.options.reference(), **self.request), passing=passing
                 )
             except Exception as error:

@@ -67,6 +67,9 @@ class BigQuery:
             place of the old one at its end; `merge` replaces the rows that have the same `key`.
         key: for `merge`: the columns that say which rows are the same.
         updated_at: for `merge`: the column that says which of them is newer; None: the one that came last is.
+        schema_on_refresh: `keep`: a refresh exchanges the rows alone; columns, constraints, policies, labels and all
+            else of the table stay, and columns are added only. `infer`: the table gets the columns that the records
+            need, and loses what was said of the old ones; refused where that would drop policies.
         staging: where parts of file sinks are uploaded for their load: `gs://bucket/prefix`.
         daily_operations: how many jobs may change the table within 24 hours; BigQuery allows 1,500.
         deadline: how long a request is tried again, in seconds. A job itself may take as long as it likes.
@@ -90,12 +93,15 @@ class BigQuery:
         disposition: Literal["append", "replace", "merge"] = "append",
         key: Sequence[str] = (),
         updated_at: str | None = None,
+        schema_on_refresh: Literal["keep", "infer"] = "keep",
         staging: str | None = None,
         daily_operations: int = 1400,
         deadline: float = 120.0,
         client: Client | None = None,
     ) -> None:
-        self._options = TableOptions.of(table, location, partition_by, partition_type, tuple(cluster_by))
+        self._options = TableOptions.of(
+            table, location, partition_by, partition_type, tuple(cluster_by), schema_on_refresh
+        )
         if disposition not in DISPOSITIONS:
             raise ValueError(f"disposition is {disposition!r}; there are: {', '.join(DISPOSITIONS)}")
         self._merge = Merge.of(disposition, key, updated_at)
@@ -115,6 +121,7 @@ class BigQuery:
             disposition=disposition,
             key=tuple(key),
             updated_at=updated_at,
+            schema_on_refresh=schema_on_refresh,
             staging=staging,
             daily_operations=daily_operations,
             deadline=deadline,
@@ -238,6 +245,14 @@ class BigQuery:
             self._filled.add(job.refresh)
         return found
 
+    def check_refresh(self, job: Job) -> None:
+        """Make sure that the table can be refreshed, before anything is given up for that.
+
+        Raises:
+            WarehouseError: it cannot; says what would be lost, and what to do.
+        """
+        self._refreshing(job).check(self._declared)
+
     def begin_refresh(self, job: Job) -> None:
         """Make ready for a refresh; see `Refreshes`.
 
@@ -245,7 +260,8 @@ class BigQuery:
             StillLoading: it was told to leave.
             WarehouseError: it cannot be made ready now.
         """
-        self._refreshing(job).begin()
+        self._refreshing(job).begin(self._declared)
+        self._seen.pop(job.refresh, None)  # the new table may be there now
 
     def finish_refresh(self, job: Job) -> None:
         """Put the new table in the place of the old one; see `Refreshes`.
