@@ -14,7 +14,7 @@ import pytest
 from etl.testing.fault_proxy import Answer, Drop, Fault, FaultProxy
 from etl.testing.gcs_server import GcsServer
 from sinks import GcsStream, SealedPart, SinkError
-from sinks.gcs import Objects, connect
+from sinks.gcs import Objects, StoredObject, connect
 from sinks.gcs.upload import Upload
 from sinks.retry import Retry
 from tests.sinks.conftest import BUCKET, GivesUpSoon
@@ -131,6 +131,25 @@ def test_what_somebody_else_changed_meanwhile_is_not_described_over(gcs: GcsServ
     with pytest.raises(SinkError, match="cannot describe gs://parts/object: the server said 412"):
         objects.describe(stored, {"records": "2"})
     assert gcs.objects(BUCKET) == {"object": 1}
+    client.close()
+
+
+def test_an_object_whose_resource_leaves_out_what_is_nothing_is_an_object() -> None:
+    found = StoredObject.of({"name": "object", "generation": "7"})
+    assert (found.bytes, found.crc32c, found.metageneration, found.kept) == (0, None, 1, False)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [{"a": "x" * 10_000}, {"a": "ü" * 5_000, "b": "y" * 9_000}, {str(n): "z" * 500 for n in range(40)}],
+)
+def test_facts_are_cut_to_what_a_strict_server_takes(
+    gcs: GcsServer, proxy: FaultProxy, facts: dict[str, str]
+) -> None:
+    client = connect()
+    with Upload(client, BUCKET, "object", metadata=facts) as upload:
+        upload.write(b"x")
+    assert upload.finish().metadata.keys() == {*facts, "upload"}
     client.close()
 
 
