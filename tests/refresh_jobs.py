@@ -24,6 +24,16 @@ IN_ONE_STEP = ("replace", "full refresh", "merge refreshed")
 # Those that are refreshed because somebody said so, in the command of that run.
 ASKED_FOR = ("full refresh", "merge refreshed")
 
+# The table of these was made by somebody, with another one that refers to it.
+MADE = ("full refresh",)
+TABLES = f"""
+CREATE TABLE {TABLE} (number INTEGER NOT NULL, changed BIGINT CHECK (changed > 0), place SMALLINT PRIMARY KEY,
+    text VARCHAR COLLATE nocase DEFAULT 'none', note VARCHAR DEFAULT 'mine');
+CREATE INDEX by_number ON {TABLE} (number);
+COMMENT ON TABLE {TABLE} IS 'of somebody';
+CREATE TABLE others (place SMALLINT REFERENCES {TABLE} (place));
+"""
+
 Row = tuple[int, int, int]
 
 
@@ -81,7 +91,11 @@ def pipeline(directory: Path, way: str, version: int) -> etl.Pipeline:
 def run(directory: Path, way: str, version: int, *, first: bool = False) -> None:
     """Run the job here; `first`: the table is only to be filled."""
     refresh = not first and way in ASKED_FOR
+    if first and way in MADE:
+        execute(directory, TABLES)
     pipeline(directory, way, version).run(full_refresh=refresh)
+    if first and way in MADE:
+        execute(directory, "INSERT INTO others VALUES (3)")
 
 
 def go_on(directory: Path, way: str, version: int) -> None:
@@ -117,6 +131,25 @@ def found(directory: Path) -> list[Row]:
 
     with duckdb.connect(str(directory / WAREHOUSE), read_only=True) as warehouse:
         return sorted(warehouse.execute(f"SELECT number, changed, place FROM {TABLE}").fetchall())
+
+
+def execute(directory: Path, statements: str) -> None:
+    """Do something with the database beside the job."""
+    import duckdb
+
+    with duckdb.connect(str(directory / WAREHOUSE)) as warehouse:
+        warehouse.execute(statements)
+
+
+def form(directory: Path) -> list[tuple[Any, ...]]:
+    """Return how the tables and indexes were made, but for those of the library."""
+    import duckdb
+
+    with duckdb.connect(str(directory / WAREHOUSE), read_only=True) as warehouse:
+        return warehouse.execute(
+            "SELECT sql, comment FROM duckdb_tables() WHERE NOT starts_with(table_name, '_etl_') "
+            "UNION ALL SELECT sql, comment FROM duckdb_indexes() ORDER BY ALL"
+        ).fetchall()
 
 
 def tables(directory: Path) -> set[str]:

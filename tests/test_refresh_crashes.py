@@ -1,7 +1,7 @@
 """Kill jobs that replace and merge at every system call that changes a file, and run them again.
 
 A table that is replaced holds the old content or the new one whenever a job was killed, nothing else; the job then goes
-on to exactly the new one, and the run after it replaces that.
+on to exactly the new one, and the run after it replaces that. Its form stays as it was.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def kill_at_each(directory: Path, way: str, share: int, only: tuple[str, ...] = 
     work, filled = directory / "work", directory / "filled"
     work.mkdir()
     jobs.run(work, way, OLD, first=True)
-    old, new = end(way, OLD), end(way, NEW)
+    old, new, form = end(way, OLD), end(way, NEW), jobs.form(work)
     assert jobs.found(work) == old
     work.rename(filled)  # and back for each case: the paths are part of the job's definition
     shutil.copytree(filled, work)
@@ -63,6 +63,7 @@ def kill_at_each(directory: Path, way: str, share: int, only: tuple[str, ...] = 
         assert done.returncode in KILLED_OR_DONE, done.stderr
         if way in jobs.IN_ONE_STEP:
             assert jobs.found(work) in (old, new)
+        assert jobs.form(work) == form
         jobs.go_on(work, way, NEW)
         if jobs.found(work) == old and way in jobs.ASKED_FOR:
             jobs.run(work, way, NEW)  # it was killed before the checkpoint said what was asked for
@@ -71,6 +72,7 @@ def kill_at_each(directory: Path, way: str, share: int, only: tuple[str, ...] = 
         assert_letters(work, way)
         jobs.run(work, way, NEXT)
         assert jobs.found(work) == end(way, NEXT)
+        assert jobs.form(work) == form
 
 
 def end(way: str, version: int) -> list[jobs.Row]:

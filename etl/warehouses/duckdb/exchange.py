@@ -17,11 +17,10 @@ Triggers are made again when all rows are there: a refresh fires none.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from etl.errors import RefreshLost, WarehouseError
-from etl.warehouses.duckdb.forms import Form, referring, unique_for
+from etl.warehouses.duckdb.forms import Form, Trigger, referring, triggers_of, unique_for
 from etl.warehouses.duckdb.opening import said
 from etl.warehouses.duckdb.types import literal, lower, quoted
 
@@ -31,16 +30,6 @@ if TYPE_CHECKING:
     from etl.warehouses.duckdb.table import Table
 
 INSTEAD = 'or set schema_on_refresh = "infer" under [warehouse], which keeps nothing of it but views'
-
-
-@dataclass(frozen=True, slots=True)
-class Trigger:
-    """A trigger that belongs to one of some tables, or does something with one."""
-
-    schema: str
-    table: str
-    name: str
-    sql: str
 
 
 class Exchange:
@@ -170,17 +159,9 @@ class Exchange:
                 raise self.refused(f"{before.sql} is not what it was")
 
     def _triggers(self) -> list[Trigger]:
-        """Return the triggers of all tables that are dropped, and those elsewhere that do something with one."""
-        tables = [lower(form.name) for form in (self.form, *self._referring)]
-        found = self._connection.execute(
-            "WITH dropped AS (SELECT table_oid FROM duckdb_tables() WHERE database_name = current_database() "
-            "AND lower(schema_name) = lower($1) AND lower(table_name) IN (SELECT unnest($2))) "
-            "SELECT schema_name, table_name, trigger_name, sql FROM duckdb_triggers() "
-            "WHERE database_name = current_database() AND trigger_oid IN (SELECT refobjid FROM duckdb_dependencies() "
-            "WHERE objid IN (SELECT table_oid FROM dropped)) ORDER BY ALL",
-            [self.form.schema, tables],
+        return triggers_of(
+            self._connection, self.form.schema, *(form.name for form in (self.form, *self._referring))
         )
-        return [Trigger(*row) for row in found.fetchall()]
 
     def refused(self, why: str) -> WarehouseError:
         """Return the error for a table that would not be what it was."""

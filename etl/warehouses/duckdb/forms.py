@@ -36,6 +36,16 @@ class Index:
 
 
 @dataclass(frozen=True, slots=True)
+class Trigger:
+    """A trigger that belongs to one of some tables, or does something with one."""
+
+    schema: str
+    table: str
+    name: str
+    sql: str
+
+
+@dataclass(frozen=True, slots=True)
 class Form:
     """A table, but for its rows.
 
@@ -166,6 +176,18 @@ def referring(connection: duckdb.DuckDBPyConnection, form: Form) -> list[Form]:
             if all(other in order for child, other in rows if child == table != other and other in wanted)
         )
     return [Form.of(connection, form.schema, name) for name in order[1:]]
+
+
+def triggers_of(connection: duckdb.DuckDBPyConnection, schema: str, *tables: str) -> list[Trigger]:
+    """Return the triggers of some tables of a schema, and those elsewhere that do something with one of them."""
+    found = connection.execute(
+        "SELECT schema_name, table_name, trigger_name, sql FROM duckdb_triggers() "  # noqa: S608
+        f"WHERE {_HERE} AND trigger_oid IN (SELECT refobjid FROM duckdb_dependencies() WHERE objid IN "
+        f"(SELECT table_oid FROM duckdb_tables() WHERE {_HERE} AND lower(schema_name) = lower($1) "
+        "AND lower(table_name) IN (SELECT lower(unnest($2))))) ORDER BY ALL",
+        [schema, list(tables)],
+    )
+    return [Trigger(*row) for row in found.fetchall()]
 
 
 def is_view(connection: duckdb.DuckDBPyConnection, schema: str, name: str) -> bool:

@@ -383,6 +383,18 @@ class Session:
             if ledger:
                 old.ledger.take_over(new.ledger)
             self._refreshes.finish(job)
+        self._checkpoint()
+
+    def _checkpoint(self) -> None:
+        """Give the blocks of a table that was dropped back to the file, which would grow by it with every refresh.
+
+        Large loads are written past the log, so that it does not get long enough for a checkpoint.
+        """
+        import duckdb
+
+        # Not while another job of this process has a transaction open; the next one does it.
+        with suppress(duckdb.TransactionException):
+            self._connection.execute("CHECKPOINT")
 
     def check_refresh(self, job: Job) -> None:
         """Try the exchange with no rows, and take it back; see `DuckDB.check_refresh`."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from etl.columns import ColumnChange
 from etl.errors import LoadMismatch, SchemaMismatch
 from etl.warehouses.duckdb.convert import Check, Conversion, Instead, Reading, failed_check, infer
+from etl.warehouses.duckdb.forms import Form, triggers_of
 from etl.warehouses.duckdb.ledger import exists
 from etl.warehouses.duckdb.parts import GUESSES, PartReader
 from etl.warehouses.duckdb.source_types import refined
@@ -251,17 +252,17 @@ class Table:
         new.take_place_of(self)
 
     def is_plain(self) -> bool:
-        """Say whether it has nothing but columns: no key, index, default or comment that a new one would not have."""
-        found = self._connection.execute(
-            "SELECT 1 FROM (SELECT database_name, schema_name, table_name FROM duckdb_indexes() "
-            "UNION ALL SELECT database_name, schema_name, table_name FROM duckdb_constraints() "
-            "UNION ALL SELECT database_name, schema_name, table_name FROM duckdb_tables() WHERE comment IS NOT NULL "
-            "UNION ALL SELECT database_name, schema_name, table_name FROM duckdb_columns() "
-            "WHERE coalesce(column_default, comment) IS NOT NULL) WHERE database_name = current_database() "
-            "AND lower(schema_name) = lower(?) AND lower(table_name) = lower(?)",
-            [self._schema, self._name],
-        )
-        return found.fetchone() is None
+        """Say whether a table that is made of its columns alone is the same; not within a transaction."""
+        if triggers_of(self._connection, *self.names):
+            return False
+        new = Table(self._connection, self._schema, WRITTEN_ANEW, {})
+        self._connection.execute("BEGIN TRANSACTION")
+        try:
+            new.create(self.columns())
+            made, old = Form.of(self._connection, *new.names), Form.of(self._connection, *self.names)
+        finally:
+            self._connection.execute("ROLLBACK")
+        return made == replace(old, name=made.name)
 
     def _alter(self, old: Columns, new: Columns) -> None:
         for name, kind in new.items():

@@ -227,8 +227,12 @@ class DuckDB:
             SchemaMismatch: a column cannot be as it is declared.
             WarehouseError: it cannot; the message says what is in the way.
         """
-        with self._using("try a refresh") as session:
-            session.check_refresh(job)
+
+        def check() -> None:
+            with self._using("try a refresh") as session:
+                session.check_refresh(job)
+
+        self._retry.call(check, passing=_is_conflict, what="try a refresh")
 
     def begin_refresh(self, job: Job) -> None:
         """Make ready for a refresh, and drop the tables of this pipeline's others, which were given up.
@@ -255,8 +259,13 @@ class DuckDB:
                 constraint is broken that only both tables together show.
             WarehouseError: the old table cannot be dropped, or anything else.
         """
-        with self._using("put the new table in the place of the old one") as session:
-            session.finish_refresh(job)
+        what = "put the new table in the place of the old one"
+
+        def finish() -> None:
+            with self._using(what) as session:
+                session.finish_refresh(job)
+
+        self._retry.call(finish, passing=_is_conflict, what=what)
         self._settle()
 
     def identity(self, *, draw: bool = True) -> str:
