@@ -32,6 +32,7 @@ from etl.job import Counts, Settings
 from etl.judging import Judge, Taken
 from etl.lease import Lease
 from etl.loading import OUT_OF_QUOTA, Loading
+from etl.own_output import OwnOutput
 from etl.part_sizes import PartSizes
 from etl.publishing import Publishing
 from etl.reader import Reader
@@ -83,6 +84,7 @@ class Engine:
         self._part_began = 0.0
         self._pressed = 0  # the working set at which the open part was cut; 0: it was not
         self._hygiene = Housekeeping(settings.pipeline, emit)
+        self._own_output = OwnOutput(settings.source)
         self._table = table_columns(settings, lease.document)
         self._wide = WideObjects(self._is_wide, json_columns(settings, lease.document))
         self._lost = 0  # how often the part got lost on its way
@@ -222,6 +224,7 @@ class Engine:
             self._publishing.sealed(self._job.rejects, letters)
             self._describe(writer, records=records, last_position=self._reader.position)
             sealed = writer.seal() if records else None
+            self._own_output.see(sink=sealed, rejects=letters)
             self._publishing.sealed(self._job.sink, sealed)
             if sealed is None:
                 writer.abort()

@@ -128,6 +128,14 @@ class Leaves(Protocol):
         """
 
 
+@runtime_checkable
+class ReadsFiles(Protocol):
+    """A source that reads files of this machine, its own job's output among them if it is not looked after."""
+
+    def reads(self, path: str) -> bool:
+        """Say whether a pull that begins now would read the file at `path`. Changes nothing."""
+
+
 class Declared(msgspec.Struct, frozen=True, kw_only=True):
     """What a field was declared as.
 

@@ -46,7 +46,7 @@ LAYERS = [
     {"etl.loading"},
     {"etl.refreshes", "etl.admission", "etl.judging"},
     {"etl.drift"},
-    {"etl.job", "etl.housekeeping", "etl.clearing", "etl.publishing", "etl.interrupts"},
+    {"etl.job", "etl.housekeeping", "etl.clearing", "etl.publishing", "etl.interrupts", "etl.own_output"},
     {"etl.sources", "etl.warehouses", "etl.stores"},
     {"etl.reshaping"},
     {"etl.casts"},

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
+from pathlib import Path
 from typing import IO, Any, Literal, Unpack, cast
 
 import msgspec
@@ -128,6 +129,14 @@ class Files(ContentSource):
             return None
         what = msgspec.json.encode({"files": len(self.paths), **self._content.fingerprint()}).decode()
         return Whereabouts(what, tuple(map(os.path.realpath, self.paths)))
+
+    def reads(self, path: str) -> bool:
+        """Say whether a pull would read a file, whatever it is called; as `etl.records.ReadsFiles`."""
+        if self._elsewhere:
+            return False
+        listed = listing(Local(), self.paths, None, below=self._hive).ahead
+        files = (Path(each.path) for each in listed)
+        return any(file.exists() and file.samefile(path) for file in files)
 
     def pull(self, cursor: Any) -> Iterator[Any]:
         """Yield records, `Unreadable`s, and a `Mark` after each block, at the beginning and end of each file.
