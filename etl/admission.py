@@ -56,6 +56,8 @@ class Admission:
             own.expect_types(self._known)
         if own is None and isinstance(job.format, formats.TakesTypes):
             job.format.assume(self._known, wide.fields)
+        if job.warehouse is None and isinstance(job.format, formats.KeepsSchema):
+            job.format.keep(document.parts_schema)
         suspicion = formats.Suspicion()
         if isinstance(job.format, formats.TakesSuspicion):
             job.format.suspicion = suspicion

@@ -45,7 +45,7 @@ def are_one_kind(type_: pyarrow.DataType, values: Iterable[Any]) -> bool:
 
 
 def are_several_kinds(one: pyarrow.DataType, other: pyarrow.DataType) -> bool:
-    """Say whether Arrow unites two types although values of one become others: bytes and text, decimals and floats."""
+    """Say whether Arrow unites two types although values of one become others: bytes and text, dates and times."""
     from pyarrow import types
 
     if types.is_struct(one) and types.is_struct(other):
@@ -53,7 +53,11 @@ def are_several_kinds(one: pyarrow.DataType, other: pyarrow.DataType) -> bool:
         return any(are_several_kinds(there[field.name], field.type) for field in other if field.name in there)
     if types.is_list(one) and types.is_list(other):
         return are_several_kinds(one.value_type, other.value_type)
-    kinds = (types.is_binary, types.is_string), (types.is_decimal, types.is_floating)
+    kinds = (
+        (types.is_binary, types.is_string),
+        (types.is_decimal, types.is_floating),
+        (types.is_date, types.is_timestamp),
+    )
     return any(
         (is_one(one) and is_other(other)) or (is_one(other) and is_other(one)) for is_one, is_other in kinds
     )

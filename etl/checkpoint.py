@@ -243,6 +243,8 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         part_bytes: the present size of a part in bytes: halved after a crash or a full disk, then growing.
         hygiene: how the sink kept the page cache small in this run, or the last one; None: it says nothing.
         columns: the table's columns, where the warehouse has them pinned: what every sealed part fits.
+        parts_schema: the schema of all parts, where they have types of their own and nothing is loaded (see
+            `etl.formats.KeepsSchema`); None: there is none yet.
         rewinds: how often parts that were not loaded were given up, to be pulled again.
         life: drawn when the document was made, and kept: tells a job that was begun again from its former life.
         refresh: the refresh that is under way; None: loads go into the table itself.
@@ -273,6 +275,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     part_bytes: int = 0
     hygiene: Hygiene | None = None
     columns: Columns | None = None
+    parts_schema: bytes | None = None
     rewinds: int = 0
     life: str = ""
     refresh: Refresh | None = None

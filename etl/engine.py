@@ -15,7 +15,7 @@ from typing import Any
 
 from etl import formats, judging, progress, refreshes, words
 from etl.admission import Admission, json_columns, known_types, table_columns
-from etl.checkpoint import SMALLEST_PART, Part, State, replace
+from etl.checkpoint import SMALLEST_PART, Checkpoint, Part, State, replace
 from etl.clearing import Clearing
 from etl.dead_letters import DeadLetters
 from etl.errors import (
@@ -360,6 +360,8 @@ class Engine:
         if self._job.warehouse is None:
             # Where nothing is loaded, a sealed part is the result.
             document = replace(document.committed(after, None), loaded=after)
+            if sealed and document.parts_schema is None:
+                document = self._with_schema(document)
         else:
             part = Part.of(sealed, records, after, admission.fields, admission.types) if sealed else None
             document = document.committed(after, part)
@@ -386,6 +388,17 @@ class Engine:
             )
         self._open_part = 0, 0
         self._tell()
+
+    def _with_schema(self, document: Checkpoint) -> Checkpoint:
+        """Keep the schema of the first part, which all others get, on whichever machine they are written."""
+        if not isinstance(self._job.format, formats.KeepsSchema):
+            return document
+        if untold := self._job.format.untold:
+            self._notice(
+                f"the first part has no value in {', '.join(map(repr, untold))}: that is text in all parts, and other "
+                "values are refused"
+            )
+        return replace(document, parts_schema=self._job.format.kept())
 
     def _nudged(self) -> AbstractContextManager[None]:
         """Let `_tick` be called now and then, also when records are slow, or none of them survives."""

@@ -127,6 +127,24 @@ class TakesTypes(Protocol):
         """
 
 
+@runtime_checkable
+class KeepsSchema(Protocol):
+    """A format with types of its own, of which all parts of an output can have the same."""
+
+    untold: Collection[str]
+    """The columns of the last part that held no value, which are text in it."""
+
+    def keep(self, schema: bytes | None) -> None:
+        """Write all parts from now on with one schema: records that need another one are refused by name.
+
+        Args:
+            schema: what `kept` returned after the first part; None: the next part is the first one.
+        """
+
+    def kept(self) -> bytes:
+        """Return the schema of the part that was encoded last."""
+
+
 class Suspicion:
     """Says whether the record that is handed on may hold a float, datetime or time; those that hold none need no look.
 

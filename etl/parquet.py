@@ -35,6 +35,9 @@ class Parquet:
         self._schema: pyarrow.Schema | None = None
         self._expected: pyarrow.Schema | None = None
         self._begun_again = False
+        self._kept: pyarrow.Schema | None = None
+        self._keeps = False
+        self.untold: Collection[str] = ()
         self._types: Callable[[], FieldTypes] = no_types
         self._text: Collection[str] = ()
         self._rows = 100  # then as many as fit the batch: the size of a record is known after the first
@@ -52,6 +55,20 @@ class Parquet:
         self._types, self._text = types, text
         if self._schema is not None:
             self._schema = _with_text(self._schema, text)
+
+    def keep(self, schema: bytes | None) -> None:
+        """Write all parts with one schema; see `etl.formats.KeepsSchema`."""
+        import pyarrow as arrow
+
+        self._keeps = True
+        if schema is not None:
+            self._kept = self._schema = arrow.ipc.read_schema(arrow.py_buffer(schema))
+
+    def kept(self) -> bytes:
+        """Return the schema of the last part, in Arrow's IPC form ("Encapsulated message format")."""
+        assert self._schema is not None
+        data: bytes = _valued(self._schema).serialize().to_pybytes()
+        return data
 
     def encode(
         self, records: Iterator[Record], write: Write, refuse: Refuse, batch_bytes: int
@@ -71,6 +88,9 @@ class Parquet:
             nonlocal writer, held, count
             schema = self._schema
             assert schema is not None
+            if self._keeps and self._kept is None:
+                self.untold = [field.name for field in schema if _holds_null(field.type)]
+                schema = _valued(schema)
             if writer is None:
                 writer = arrow.parquet.ParquetWriter(output, schema, compression="zstd")
             elif not writer.schema.equals(schema):
@@ -201,6 +221,9 @@ class Parquet:
         if types:
             found = [typed(field, types[field.name]) if field.name in types else field for field in found]
         schema = _unified(self._schema, found)
+        if self._kept is not None:
+            _check_kept(schema, self._kept)
+            return
         self._schema = schema if self._expected is None else _with_required(schema, self._expected)
 
 
@@ -279,6 +302,53 @@ def _unified(schema: pyarrow.Schema | None, fields: Iterable[pyarrow.Field]) -> 
             if at >= 0 and are_several_kinds(schema.field(at).type, field.type):
                 raise TypeError(f"{field.name!r} was {schema.field(at).type}, and here is {field.type}")
     return found if schema is None else arrow.unify_schemas([schema, found], promote_options="permissive")
+
+
+def _check_kept(schema: pyarrow.Schema, kept: pyarrow.Schema) -> None:
+    """See that records need no other schema than the parts before them have.
+
+    Raises:
+        TypeError: they do; says which column, and what to do.
+    """
+    for field in schema:
+        at = kept.get_field_index(field.name)
+        if at >= 0 and kept.field(at).type.equals(field.type):
+            continue
+        what = (
+            f"{field.name!r} would be {field.type}, and is {kept.field(at).type}"
+            if at >= 0
+            else f"{field.name!r} is not there"
+        )
+        raise TypeError(
+            f"{what} in the parts before, and all parts have one schema: make it fit in a transform, or begin the job "
+            "again in another place, with the new form of its records first"
+        )
+
+
+def _holds_null(type_: pyarrow.DataType) -> bool:
+    """Say whether nothing is known of the type of some values."""
+    import pyarrow as arrow
+
+    return arrow.types.is_null(type_) or any(
+        _holds_null(type_.field(number).type) for number in range(type_.num_fields)
+    )
+
+
+def _valued(schema: pyarrow.Schema) -> pyarrow.Schema:
+    """Return a schema with text where no value was seen: a later part may have one, and a type of nulls takes none."""
+    import pyarrow as arrow
+
+    def valued(field: pyarrow.Field) -> pyarrow.Field:
+        type_ = field.type
+        if not _holds_null(type_):
+            return field
+        if arrow.types.is_null(type_):
+            return field.with_type(arrow.string())
+        if arrow.types.is_struct(type_):
+            return field.with_type(arrow.struct([valued(inner) for inner in type_]))
+        return field.with_type(arrow.list_(valued(type_.value_field)))
+
+    return arrow.schema([valued(field) for field in schema])
 
 
 def _with_required(schema: pyarrow.Schema, expected: Iterable[pyarrow.Field]) -> pyarrow.Schema:
