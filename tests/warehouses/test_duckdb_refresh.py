@@ -111,6 +111,8 @@ def test_a_table_that_a_foreign_key_needs_stays_where_types_are_inferred_again_a
     loader.sql("CREATE TABLE t (a BIGINT PRIMARY KEY)")
     loader.sql("INSERT INTO t VALUES (1)")
     loader.sql("CREATE TABLE other (a BIGINT REFERENCES t (a))")
+    with pytest.raises(WarehouseError, match=r'table "other".*schema_on_refresh = "keep"'):
+        loader.warehouse.check_refresh(loader.job)
     loader.begin("r1")
     loader.load({"a": 2})
     for _ in range(2):

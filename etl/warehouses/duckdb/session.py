@@ -406,20 +406,25 @@ class Session:
             raise WarehouseError(
                 f"{old.sql} is a view, which cannot be loaded into: give the warehouse the name of a table, or drop it"
             )
-        if not (self._keep_schema and old.exists()):
+        if not old.exists():
             return
-        new = self._table(table_of(self._name, job.pipeline, "trial"))
-        self._connection.execute("BEGIN TRANSACTION")
+        exchange = Exchange(self._connection, old)
         try:
-            exchange = Exchange(self._connection, old)
-            exchange.check()
-            exchange.make(new)
-            exchange.take_place(new, rows=False)
+            with self._transaction(undone=True):
+                if self._keep_schema:
+                    new = self._table(table_of(self._name, job.pipeline, "trial"))
+                    exchange.check()
+                    exchange.make(new)
+                    exchange.take_place(new, rows=False)
+                else:
+                    old.drop()
         except (duckdb.ProgrammingError, duckdb.NotSupportedError, duckdb.DependencyException) as error:
-            raise exchange.refused(said(error)) from error
-        finally:
-            with suppress(Exception):  # after a fatal error, which is what must be seen
-                self._connection.execute("ROLLBACK")
+            if self._keep_schema:
+                raise exchange.refused(said(error)) from error
+            raise WarehouseError(
+                f"{old.sql} cannot be replaced by another table: {said(error)}. Nothing was changed. Drop what needs "
+                'it, or set schema_on_refresh = "keep" under [warehouse]'
+            ) from error
 
     def _make_like_old(self, target: Target) -> None:
         """Make the new table of a refresh like the old one, if there is one; it holds nothing so far."""

@@ -221,7 +221,7 @@ class DuckDB:
             return session.latest(job)
 
     def check_refresh(self, job: Job) -> None:
-        """Make sure that the table can be replaced by one like it: the exchange is tried without rows, and taken back.
+        """Make sure that the table can be replaced: the exchange is tried without rows, and undone.
 
         Raises:
             SchemaMismatch: a column cannot be as it is declared.
