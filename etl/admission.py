@@ -10,9 +10,20 @@ from etl.checkpoint import Checkpoint, Part
 from etl.columns import Columns
 from etl.field_types import FieldType, FieldTypes, no_types
 from etl.job import Settings
+from etl.partitions import Touched
 from etl.records import Declared, DescribesFields, MakesTypes, Record, led_back
 from etl.shapes import Fields, Shapes, WideObjects
-from etl.warehouses.base import ChecksRecords, Gate, Job, KnowsColumns, MergesByKey, Misfit, TakesFieldTypes
+from etl.warehouses.base import (
+    ChecksRecords,
+    Gate,
+    Job,
+    KnowsColumns,
+    LimitsSizes,
+    MergesByKey,
+    Misfit,
+    SeesPartitions,
+    TakesFieldTypes,
+)
 
 # Takes a record, the reason why it is refused, and who refused it; raises, or keeps a dead letter.
 Refuse = Callable[[Record, str, str], None]
@@ -46,10 +57,14 @@ class Admission:
     ) -> None:
         self._job = job
         self._refuse = refuse
-        own = _gate(job, document)
+        own = self._own = _gate(job, document)
         self.gate = drift.gate_of(
             job.drift, own, table=table, pinned=document.columns, needed=_merged_by(job.warehouse)
         )
+        warehouse: object = job.warehouse
+        if isinstance(job.format, formats.LimitsLines):
+            sizes = warehouse if isinstance(warehouse, LimitsSizes) else None
+            job.format.most_line_bytes = sizes.most_row_bytes(job.format.name) if sizes else None
         self._wide = wide
         self._known = known_types(job.source, job.transforms)
         if own is not None and isinstance(own, TakesFieldTypes):
@@ -89,22 +104,30 @@ class Admission:
         """How many fields were left out because the table has no column for them."""
         return self.gate.ignored if isinstance(self.gate, drift.DriftGate) else 0
 
-    def of(self, records: Iterator[Record], limited: Callable[[], None]) -> Iterator[Record]:
+    @property
+    def partitions(self) -> Touched | None:
+        """The table's partitions that the records belong to that were let in; None: it has none, or nobody knows."""
+        return self._own.partitions if isinstance(self._own, SeesPartitions) else None
+
+    def of(self, records: Iterator[Record], limited: Callable[[str], None]) -> Iterator[Record]:
         """Return the records that are let in.
 
         Args:
             records: what the transforms made.
-            limited: called with the last record that the part may take.
+            limited: called with the last record that the part may take, and why it is the last.
         """
         if isinstance(self.gate, drift.DriftGate):
             self.gate.ignored = 0  # the part may have been begun before
         if self._job.part_records is not None:
-            records = _counted(records, self._job.part_records, limited)
+            records = _counted(records, self._job.part_records, lambda: limited("records"))
         warehouse: object = self._job.warehouse
         if isinstance(warehouse, MergesByKey) and warehouse.key:
             records = self._with_key(records, warehouse.key)
         if self.gate is not None:
             records = self._through(self.gate, records)
+        own: object = self._own
+        if isinstance(own, SeesPartitions):
+            records = _until_full(records, own, lambda: limited("partitions"))
         if self._shapes is None:
             return records
         records = self._shapes.note(records)
@@ -229,6 +252,15 @@ def _merged_by(warehouse: object) -> tuple[str, ...]:
 def _counted(records: Iterator[Record], limit: int, limited: Callable[[], None]) -> Iterator[Record]:
     for count, record in enumerate(records, 1):
         if count == limit:
+            limited()
+        yield record
+
+
+def _until_full(
+    records: Iterator[Record], gate: SeesPartitions, limited: Callable[[], None]
+) -> Iterator[Record]:
+    for record in records:
+        if gate.full:
             limited()
         yield record
 

@@ -21,6 +21,7 @@ import msgspec
 from etl.columns import Columns
 from etl.errors import CheckpointCorrupt, CheckpointTooNew
 from etl.field_types import FieldTypes
+from etl.partitions import Touched
 from etl.records import Position
 from sinks.base import Hygiene, SealedPart
 
@@ -102,6 +103,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         after: the job's state after it, but for `tail`, which is this part; see `state`.
         fields: the kinds of the values of its fields (see `etl.shapes`); None: they are not known.
         types: the types that the source gives to fields (see `etl.field_types`); None: it knows none.
+        partitions: the table's partitions that its records belong to; None: the table has none, or nobody knows.
     """
 
     sealed: SealedPart
@@ -109,6 +111,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     after: State
     fields: dict[str, tuple[str, ...]] | None = None
     types: FieldTypes | None = None
+    partitions: Touched | None = None
 
     @property
     def sequence(self) -> int:
@@ -128,10 +131,16 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         after: State,
         fields: dict[str, tuple[str, ...]] | None,
         types: FieldTypes | None = None,
+        partitions: Touched | None = None,
     ) -> Part:
         """Make a part; thousands of them may wait in one document, so nothing stands in it twice."""
         return cls(
-            sealed=sealed, records=records, after=replace(after, tail=None), fields=fields, types=types
+            sealed=sealed,
+            records=records,
+            after=replace(after, tail=None),
+            fields=fields,
+            types=types,
+            partitions=partitions,
         )
 
 
@@ -253,6 +262,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             `etl.moves`.
         warehouse: the id of the database that the job loads into, which stands in it; empty: it has none.
         operations: how many jobs changed the table, in spans of ten minutes; see `etl.quota`.
+        modifications: how many of its partitions they changed, in the same way.
         ended: how the last run ended that was not killed; None: none did.
         unpublished_parts: parts that count and that readers were not told of yet; None: the sink tells nobody.
         unpublished_rejects: the same of dead letters.
@@ -283,6 +293,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     former: tuple[dict[str, str], ...] = ()
     warehouse: str = ""
     operations: tuple[tuple[int, int], ...] = ()
+    modifications: tuple[tuple[int, int], ...] = ()
     ended: Ended | None = None
     succeeded: float | None = None
     unpublished_parts: tuple[SealedPart, ...] | None = None

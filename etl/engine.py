@@ -292,7 +292,7 @@ class Engine:
         batch_bytes = min(formats.BATCH_BYTES, part_bytes)
         # Closed here: a generator that an error leaves behind would end later, and take from the source then.
         with closing(self._stages.run(self._reader)) as outputs:
-            admitted = admission.of(outputs, lambda: self._reader.end_slice("records"))
+            admitted = admission.of(outputs, self._reader.end_slice)
             with closing(
                 self._job.format.encode(admitted, writer.write, self._refuse, batch_bytes)
             ) as counts:
@@ -363,7 +363,11 @@ class Engine:
             if sealed and document.parts_schema is None:
                 document = self._with_schema(document)
         else:
-            part = Part.of(sealed, records, after, admission.fields, admission.types) if sealed else None
+            part = None
+            if sealed:
+                part = Part.of(
+                    sealed, records, after, admission.fields, admission.types, admission.partitions
+                )
             document = document.committed(after, part)
         if sealed and admission.columns is not None:
             document = replace(document, columns=admission.columns)

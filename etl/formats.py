@@ -33,6 +33,7 @@ import enum
 import importlib
 import math
 import re
+import sys
 import zlib
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from datetime import UTC, datetime, time, timedelta
@@ -166,6 +167,14 @@ class TakesSuspicion(Protocol):
     """What is told of each record right before it is handed on."""
 
 
+@runtime_checkable
+class LimitsLines(Protocol):
+    """A format of lines, which refuses records whose lines are too long for a warehouse."""
+
+    most_line_bytes: int | None
+    """How long a line may be, with its end; None: as long as it likes."""
+
+
 class SchemaWidened(Exception):
     """A record does not fit the schema that the part was begun with; the format has the wider one now.
 
@@ -180,12 +189,14 @@ class Ndjson:
 
     def __init__(self) -> None:
         self.suspicion = Suspicion()
+        self.most_line_bytes: int | None = None
 
     def encode(
         self, records: Iterator[Record], write: Write, refuse: Refuse, batch_bytes: int
     ) -> Generator[int, None, None]:
         """Encode one part; see `Format`."""
         dumps, options, suspicion = orjson.dumps, orjson.OPT_APPEND_NEWLINE, self.suspicion
+        most = sys.maxsize if self.most_line_bytes is None else self.most_line_bytes
         # One buffer: a list of orjson's results would keep the start buffer of each, some 4 KB.
         batch = bytearray()
         count = 0
@@ -204,6 +215,13 @@ class Ndjson:
                 except (TypeError, OverflowError, RecursionError) as error:
                     refuse(record, TOO_DEEP if "recursion" in str(error).lower() else describe(error))
                     continue
+            if len(line) > most:
+                refuse(
+                    record,
+                    f"its line has {len(line):,} bytes, and the warehouse takes {most:,} a row: split it by a "
+                    "transform, or leave its largest field out",
+                )
+                continue
             batch += line
             count += 1
             if len(batch) >= batch_bytes:
@@ -231,6 +249,15 @@ class NdjsonGzip:
     @suspicion.setter
     def suspicion(self, suspicion: Suspicion) -> None:
         self._lines.suspicion = suspicion
+
+    @property
+    def most_line_bytes(self) -> int | None:
+        """How long a line may be; see `LimitsLines`."""
+        return self._lines.most_line_bytes
+
+    @most_line_bytes.setter
+    def most_line_bytes(self, most: int | None) -> None:
+        self._lines.most_line_bytes = most
 
     def encode(
         self, records: Iterator[Record], write: Write, refuse: Refuse, batch_bytes: int

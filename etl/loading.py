@@ -7,20 +7,20 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import groupby
 from operator import attrgetter
 from typing import TypeVar
 
 from etl import progress
-from etl.checkpoint import Checkpoint, Plan, replace
+from etl.checkpoint import Checkpoint, Part, Plan, replace
 from etl.clearing import Clearing
 from etl.errors import LoadFailed, LoadMismatch, StillLoading
 from etl.job import Counts, Settings
 from etl.lease import Lease
 from etl.quota import Quota
-from etl.warehouses.base import Job, LoadsByJobs, TellsChanges, Warehouse
+from etl.warehouses.base import Job, LoadsByJobs, ModifiesPartitions, TellsChanges, Warehouse
 from sinks import SealedPart
 
 # One part loads while another, sealed, waits: more would only pile up on the disk.
@@ -73,7 +73,12 @@ class Loading:
         warehouse: object = job.warehouse
         self._jobs = warehouse if isinstance(warehouse, LoadsByJobs) else None
         self._quota = Quota(self._jobs.daily_operations) if self._jobs else None
+        self._partitioned = warehouse if isinstance(warehouse, ModifiesPartitions) else None
         self._operations = self._jobs.operations if self._jobs else 0  # those that are noted
+        self._priced = (
+            (0, 0),
+            0,
+        )  # the first and the last sealed part, and how many partitions their plan changes
         self._planned_at = float("-inf")
         self._over = False  # nothing more is begun: a load failed, or was left
         self._left = False
@@ -127,7 +132,13 @@ class Loading:
 
     def wait_for_quota(self) -> float:
         """Return the seconds until the daily quota allows another load; 0: it does."""
-        return self._quota.free_in(self._lease.document.operations) if self._quota else 0.0
+        document = self._lease.document
+        waits = 0.0
+        if self._quota and self._jobs and self._jobs.operations_a_load:
+            waits = self._quota.free_in(document.operations)
+        if (changes := self._changes) is not None and document.sealed:
+            waits = max(waits, changes.free_in(document.modifications, self._cost(document)))
+        return waits
 
     def call(self, function: Callable[[], T]) -> T:
         """Call what waits for the warehouse on the thread of the loads, which no signal interrupts.
@@ -232,10 +243,39 @@ class Loading:
 
     def _due(self, document: Checkpoint, *, now: bool = False) -> bool:
         """Say whether the quota allows another load; with `now` though it is early, if it is not used up."""
-        if self._quota is None:
+        if self._quota is None or self._jobs is None:
             return True
-        interval = self._quota.interval(document.operations)
-        return interval is not None and (now or time.monotonic() >= self._planned_at + interval)
+        intervals: list[float | None] = []
+        if self._jobs.operations_a_load:
+            intervals.append(self._quota.interval(document.operations))
+        if (changes := self._changes) is not None:
+            intervals.append(changes.interval(document.modifications, self._cost(document)))
+        waits = [interval for interval in intervals if interval is not None]
+        if len(waits) < len(intervals):
+            return False
+        return now or time.monotonic() >= self._planned_at + max(waits, default=0.0)
+
+    @property
+    def _changes(self) -> Quota | None:
+        """The quota of partitions that a day's loads may change; None: there is none."""
+        most = self._partitioned.daily_modifications if self._partitioned else None
+        return None if most is None else Quota(most)
+
+    def _modifications(self, parts: Sequence[Part]) -> int:
+        return self._partitioned.modifications(parts) if self._partitioned else 0
+
+    def _cost(self, document: Checkpoint) -> int:
+        """Return how many partitions the next plan changes; asked for at each batch, and found out for each part."""
+        ends = document.sealed[0].sequence, document.sealed[-1].sequence
+        if self._priced[0] != ends:
+            self._priced = ends, self._modifications(self._next(document))
+        return self._priced[1]
+
+    def _next(self, document: Checkpoint) -> Sequence[Part]:
+        """Return the sealed parts that the next plan takes."""
+        if self._jobs is None:
+            return document.sealed
+        return document.sealed[: self._jobs.most_parts(self._job.format.name, document.sealed)]
 
     def _begin_when_due(self, stopped: Callable[[], bool]) -> bool:
         """Wait until the quota allows another load and begin it; False: stopped, or it is used up."""
@@ -258,31 +298,36 @@ class Loading:
         """Turn what is sealed into a plan; the job that it takes is counted before it can be submitted."""
         warehouse = self._job.warehouse
         assert warehouse is not None
-        most = len(document.sealed)
-        if self._jobs is not None:
-            most = self._jobs.most_parts(self._job.format.name, local=document.sealed[0].sealed.is_local)
+        parts = self._next(document)
         plan = Plan.of(
             warehouse.destination,
             self._job.format.name,
-            document.sealed[:most],
+            parts,
             columns=document.columns,
             rewinds=document.rewinds,
             life=document.life,
         )
         self._planned_at = time.monotonic()
         document = document.planned(plan)
-        if self._quota is None:
-            return document
-        return replace(document, operations=self._quota.noted(document.operations, 1))
+        return self._counted(document, self._jobs.operations_a_load if self._jobs else 0, parts)
 
     def _noted(self, document: Checkpoint) -> Checkpoint:
         """Count the jobs that a load took besides the one that was counted when it was planned."""
-        if self._jobs is None or self._quota is None:
+        if self._jobs is None:
             return document
-        more, self._operations = self._jobs.operations - self._operations - 1, self._jobs.operations
-        if more <= 0:
+        more = self._jobs.operations - self._operations - self._jobs.operations_a_load
+        self._operations = self._jobs.operations
+        return self._counted(document, more, document.plans[0].parts if document.plans else ())
+
+    def _counted(self, document: Checkpoint, jobs: int, parts: Sequence[Part]) -> Checkpoint:
+        """Count so many jobs that load parts, and the partitions that they change."""
+        if self._quota is None or jobs <= 0:
             return document
-        return replace(document, operations=self._quota.noted(document.operations, more))
+        document = replace(document, operations=self._quota.noted(document.operations, jobs))
+        if (changes := self._changes) is None or not parts:
+            return document
+        noted = changes.noted(document.modifications, jobs * self._modifications(parts))
+        return replace(document, modifications=noted)
 
     def _begin(self) -> None:
         document, warehouse = self._lease.document, self._job.warehouse

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
@@ -35,7 +36,7 @@ from etl.records import (
 )
 from etl.takeover import Takeover, sink_errors
 from etl.transforms import Stages
-from etl.warehouses.base import KeepsLedger, Warehouse
+from etl.warehouses.base import KeepsLedger, LimitsSizes, Warehouse
 from sinks import Sink, TakesBudget
 from sinks.control_group import Gauge
 
@@ -216,7 +217,7 @@ class Pipeline:
 
         with self.store.hold(wait=wait), Gauge() as gauge:
             budget = memory.budget(self.memory)
-            job = self._settings(min(self.part_bytes, budget.part_bytes), Governor(gauge))
+            job = self._settings(min(self.part_bytes, budget.part_bytes, self._most_bytes()), Governor(gauge))
             self._share(budget, job)
             clearing = Clearing(self.name, emit)
             takeover = Takeover(job, self.store, emit, clearing)
@@ -379,6 +380,12 @@ class Pipeline:
         for sink, durable in ((self.sink, not in_transit), (self.rejects, True)):
             if isinstance(sink, TakesBudget):
                 sink.take_budget(memory=budget.limit, durable=durable)
+
+    def _most_bytes(self) -> int:
+        """Return how large a part may become for the warehouse's sake, in bytes."""
+        warehouse: object = self.warehouse
+        most = warehouse.most_part_bytes(self.format) if isinstance(warehouse, LimitsSizes) else None
+        return sys.maxsize if most is None else most
 
     def _settings(self, part_bytes: int, governor: Governor) -> Settings:
         return Settings(

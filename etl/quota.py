@@ -1,8 +1,8 @@
-"""The daily quota of a table: how many jobs changed it within 24 hours, and how long to wait before the next one.
+"""A daily quota of a table: how much of it the last 24 hours have seen, and how long to wait before the next job.
 
-BigQuery counts each load, copy and query job against its table, failed ones too: 1,500 a day ("Quotas and limits",
-Standard tables, "Table operations per day"). The count is kept in the checkpoint, in spans of ten minutes, so that it
-outlasts machines and does not grow.
+BigQuery counts each load, copy and query job against its table, failed ones too, and each partition that it writes to;
+DML it does not count ("Quotas and limits", Standard tables, Partitioned tables). The counts are kept in the checkpoint,
+in spans of ten minutes, so that they outlast machines and do not grow.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Quota:
     budget there is nothing but to wait for the oldest jobs to be a day old.
 
     Args:
-        budget: how many jobs there may be in 24 hours.
+        budget: how many jobs, or partitions that they change, there may be in 24 hours.
         clock: the time in seconds since 1970.
     """
 
@@ -42,23 +42,31 @@ class Quota:
         counts[span] = counts.get(span, 0) + count
         return tuple(sorted(counts.items()))
 
-    def interval(self, operations: Operations) -> float | None:
-        """Return the seconds that should lie between the last job and the next; None: the budget is used up.
+    def interval(self, operations: Operations, cost: int = 1) -> float | None:
+        """Return the seconds that should lie between the last job and the next; None: the budget does not allow it.
+
+        Args:
+            operations: what was noted.
+            cost: what the next job takes of the budget.
 
         With `left` of the budget left, jobs spaced by DAY / left, of what is left then, never use it up: the sum of
         DAY / k over k = 1 … left is more than a day. The factor lets the first half of the budget go at once.
         """
         left = self.budget - self.used(operations)
-        if left <= 0:
+        if left < cost:
             return None
-        return DAY / left * max(0.0, 1 - 2 * left / self.budget)
+        return DAY * cost / left * max(0.0, 1 - 2 * left / self.budget)
 
-    def free_in(self, operations: Operations) -> float:
-        """Return the seconds until the oldest jobs count no more; 0: the budget is not used up."""
-        recent = self._recent(operations)
-        if self.used(operations) < self.budget or not recent:
-            return 0.0
-        return max(0.0, recent[0][0] + SPAN + DAY - self._clock())
+    def free_in(self, operations: Operations, cost: int = 1) -> float:
+        """Return the seconds until so many of the oldest jobs count no more that the next may come; 0: it may now."""
+        left = self.budget - self.used(operations)
+        for span, count in self._recent(operations):
+            if left >= cost:
+                return 0.0
+            left += count
+            if left >= cost:
+                return max(0.0, span + SPAN + DAY - self._clock())
+        return 0.0
 
     def _recent(self, operations: Operations) -> Operations:
         now = self._clock()

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import traceback
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import etl
+from etl.checkpoint import Part
 from etl.errors import EtlError, Fenced
 from etl.testing.fault_proxy import Counter, Fault, FaultProxy
 from etl.warehouses.bigquery import BigQuery
@@ -120,7 +121,7 @@ class Case:
 class SmallPlans(BigQuery):
     """Takes three parts with a job, so that few parts make several plans."""
 
-    def most_parts(self, format: str, *, local: bool) -> int:
+    def most_parts(self, format: str, parts: Sequence[Part]) -> int:
         return 3
 
 

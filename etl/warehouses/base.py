@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import msgspec
@@ -11,6 +11,7 @@ from etl.checkpoint import Checkpoint, Part, Plan, State
 from etl.columns import ColumnChange, Columns
 from etl.field_types import FieldTypes
 from etl.memory import Budget
+from etl.partitions import Touched
 from etl.records import Record
 
 if TYPE_CHECKING:
@@ -222,12 +223,16 @@ class LoadsByJobs(Protocol):
     daily_operations: int
     operations: int
 
-    def most_parts(self, format: str, *, local: bool) -> int:
-        """Return how many parts one job can take.
+    @property
+    def operations_a_load(self) -> int:
+        """How many of them a load is: 1; or 0, where it does not count."""
+
+    def most_parts(self, format: str, parts: Sequence[Part]) -> int:
+        """Return how many of these parts, from the first, one job can take; at least one.
 
         Args:
-            format: the name of the parts' format.
-            local: whether they are files on this machine, not objects that the server can read.
+            format: the name of their format.
+            parts: sealed parts, in order; at least one.
         """
 
     def look_back(self, job: Job, *, loads: int) -> None:
@@ -261,6 +266,32 @@ class LoadsByJobs(Protocol):
         """Let a `load` that waits for its job raise `StillLoading`. From any thread; may be repeated."""
 
 
+@runtime_checkable
+class ModifiesPartitions(Protocol):
+    """A warehouse whose tables have partitions, of which a day's loads may change so many."""
+
+    @property
+    def daily_modifications(self) -> int | None:
+        """How many partitions the loads of 24 hours may change, each counted once a load; None: there is no limit.
+
+        It is known once the table was looked at.
+        """
+
+    def modifications(self, parts: Sequence[Part]) -> int:
+        """Return how many partitions a load of these parts changes, at most."""
+
+
+@runtime_checkable
+class LimitsSizes(Protocol):
+    """A warehouse that takes parts and records up to a size."""
+
+    def most_part_bytes(self, format: str) -> int | None:
+        """Return at how many bytes a part in a format must be cut; None: there is no limit."""
+
+    def most_row_bytes(self, format: str) -> int | None:
+        """Return how many bytes a record may have in a format; None: there is no limit that its lines would show."""
+
+
 class Misfit(Exception):
     """A record that the warehouse would refuse; says which column, what was found, and what it takes."""
 
@@ -281,6 +312,19 @@ class Gate(Protocol):
 
     def arrow_schema(self) -> pyarrow.Schema:
         """Return the columns that are known now as Arrow's, for formats that have types of their own."""
+
+
+@runtime_checkable
+class SeesPartitions(Protocol):
+    """A gate that knows which partitions of the table its records belong to."""
+
+    @property
+    def partitions(self) -> Touched:
+        """The partitions of the records that were let through."""
+
+    @property
+    def full(self) -> bool:
+        """Whether there are so many that the part should end; some records may still come."""
 
 
 @runtime_checkable

@@ -85,8 +85,9 @@ def test_several_parquet_files_cannot_be_sent_along_together(loader: Loader) -> 
     plan = loader.plan(format="parquet", local=True)
     with pytest.raises(WarehouseError, match="give the warehouse `staging`"):
         loader.warehouse.load(loader.job, plan)
-    assert loader.warehouse.most_parts("parquet", local=True) == 1
-    assert loader.open(staging="gs://bucket").most_parts("parquet", local=True) == 10_000
+    part = loader.part(rows(0, 1), format="parquet", local=True)
+    assert loader.warehouse.most_parts("parquet", [part] * 20_000) == 1
+    assert loader.open(staging="gs://bucket").most_parts("parquet", [part] * 20_000) == 10_000
 
 
 @pytest.mark.parametrize("staged", [True, False], ids=["staged", "sent along"])

@@ -5,17 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from etl.warehouses.base import Audit, Job, Loaded
 from etl.warehouses.bigquery.jobs import Jobs, outcome
+from etl.warehouses.bigquery.limits import LONGEST_JOB
 from etl.warehouses.bigquery.reasons import Outcome
 from etl.warehouses.bigquery.refresh import new_name
 from etl.warehouses.bigquery.table import Table, TableOptions
-
-# A job that creates its table is older than that (BigQuery documentation, "Quotas and limits", load jobs: 6 hours).
-LONGEST_JOB = timedelta(hours=6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +116,7 @@ def _loads(jobs: Jobs, table: Table, now: Any) -> Iterator[_Done]:
     """
     exchange: Any | None = None
     loads: list[_Done] = []
-    for job in _done(jobs, now.created - LONGEST_JOB):
+    for job in _done(jobs, now.created - LONGEST_JOB):  # a job that creates its table is older than that
         if job.ended and job.ended < now.created:
             continue  # into a table of that name that was deleted
         if _exchanges(job, table.options) and (exchange is None or job.ended > exchange.ended):

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from etl.schemas.growth import PLAIN, Node, collision, is_typeless, not_an_element, plain
 from etl.schemas.numbers import SAFE, least_type
 from etl.schemas.types import Unfit, digits, found, shown
-from etl.warehouses.bigquery.types import MOST_LEVELS, Check, folded, may_be_made, valid_name
+from etl.warehouses.bigquery.limits import MOST_LEVELS
+from etl.warehouses.bigquery.types import Check, folded, may_be_made, valid_name
 from etl.warehouses.bigquery.values import check_for
 
 # Plans are kept for shapes that have this many names and types together; then they are forgotten, and made again.

@@ -38,7 +38,8 @@ from etl.schemas.types import Unfit
 from etl.shapes import MOST_KEYS
 from etl.warehouses.base import Misfit
 from etl.warehouses.bigquery.fields import Fields, Unknown
-from etl.warehouses.bigquery.types import BIGQUERY, MOST_COLUMNS, arrow_schema
+from etl.warehouses.bigquery.limits import MOST_COLUMNS
+from etl.warehouses.bigquery.types import BIGQUERY, arrow_schema
 
 if TYPE_CHECKING:
     import pyarrow

@@ -71,7 +71,8 @@ class PlanLoad:
             WarehouseError: as `BigQuery.load` says.
         """
         try:
-            found = self._task.carry_out(self.jobs, submitting)
+            # A merge is DML, which does not count, and its load changes another table.
+            found = self._task.carry_out(self.jobs, submitting if self.merge is None else lambda: None)
         except Fenced:
             # Nobody can load it any more: what was staged of it late is litter.
             with suppress(WarehouseError):

@@ -14,6 +14,7 @@ from etl.columns import Columns
 from etl.errors import WarehouseError
 from etl.warehouses.base import Job
 from etl.warehouses.bigquery.jobs import Client, explained, label, passing
+from etl.warehouses.bigquery.limits import MOST_CLUSTERED
 from etl.warehouses.bigquery.schema import from_api, known, to_api
 from sinks.errors import SinkError
 from sinks.google_clients import made
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
 FORMATS = {"ndjson": "NEWLINE_DELIMITED_JSON", "ndjson.gz": "NEWLINE_DELIMITED_JSON", "parquet": "PARQUET"}
 PARTITION_TYPES = ("HOUR", "DAY", "MONTH", "YEAR")
 SCHEMAS_ON_REFRESH = ("keep", "infer")
-
-# BigQuery documentation, "Introduction to clustered tables", limitations.
-MOST_CLUSTERED = 4
 
 T = TypeVar("T")
 

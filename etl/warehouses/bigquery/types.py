@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from etl.columns import Column, Columns
 from etl.schemas.dialect import Dialect
+from etl.warehouses.bigquery.limits import LONGEST_NAME, MOST_LEVELS
 
 if TYPE_CHECKING:
     import pyarrow
@@ -29,10 +30,6 @@ if TYPE_CHECKING:
 Check = Callable[[Any], Any]
 # Makes the check for a column, for a format that has types of its own or not; None: every value fits as it is.
 Maker = Callable[[Column, bool], Check | None]
-
-MOST_COLUMNS = 10_000  # of a table, fields of records counted
-MOST_LEVELS = 15  # of records within records
-LONGEST_NAME = 300  # characters
 
 _PREFIXES = (
     "_TABLE_",

@@ -10,18 +10,21 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from functools import partial
+from itertools import accumulate
 from typing import Any, Literal
 from urllib.parse import quote, urlencode
 
 import msgspec
 
-from etl.checkpoint import Plan
+from etl.checkpoint import Part, Plan
 from etl.columns import ColumnChange, Columns
 from etl.errors import WarehouseError
 from etl.memory import Budget
+from etl.partitions import fitting, together
 from etl.schemas import lookup
 from etl.warehouses.base import Audit, Gate, Job
 from etl.warehouses.bigquery import audit as audits
+from etl.warehouses.bigquery import limits
 from etl.warehouses.bigquery import staging as stagings
 from etl.warehouses.bigquery.gate import RecordGate
 from etl.warehouses.bigquery.jobs import Client, Jobs
@@ -29,6 +32,7 @@ from etl.warehouses.bigquery.layout import Partitioning
 from etl.warehouses.bigquery.loads import PlanLoad, gone, table_of
 from etl.warehouses.bigquery.merge import Merge
 from etl.warehouses.bigquery.merge_gate import MergeGate
+from etl.warehouses.bigquery.partition_gate import PartitionGate
 from etl.warehouses.bigquery.refresh import Refreshing
 from etl.warehouses.bigquery.schema import Schema, changes, declared, to_api
 from etl.warehouses.bigquery.sending import Sending
@@ -39,8 +43,11 @@ from sinks import gcs, google_clients
 from sinks.errors import SinkError
 from sinks.retry import Retry
 
-# BigQuery documentation, "Quotas and limits", load jobs: source URIs of one job.
-MOST_URIS = 10_000
+# Of a day's modifications of partitions so many are used: as `daily_operations` of a day's jobs.
+USED = 14 / 15
+
+# What a part may have beyond its size: the last record, and what is encoded at a time.
+OVERSHOOT = 2 * limits.MOST_ROW_BYTES
 
 DISPOSITIONS = ("append", "replace", "merge")
 
@@ -152,6 +159,10 @@ class BigQuery:
         # By refresh: the columns of its table after the last load; and what was added since somebody asked.
         self._grown: dict[str, Columns] = {}
         self._changes: list[ColumnChange] = []
+        # What is known of the table's partitions: as it would be made, until it was looked at.
+        self._partitioning: Partitioning | None = (
+            None if partition_by is None else Partitioning(column=partition_by, unit=partition_type)
+        )
         self._leaving = threading.Event()
 
     def __repr__(self) -> str:
@@ -191,8 +202,13 @@ class BigQuery:
         Raises:
             ConfigError: a column of the key cannot be one.
         """
-        gate = RecordGate(self._columns(job), format=format)
-        return gate if self._merge is None else MergeGate(gate, self._merge, job.sequence)
+        gate: Gate = RecordGate(self._columns(job), format=format)
+        if self._merge is not None:
+            gate = MergeGate(gate, self._merge, job.sequence)
+        partitioning = self._partitioning
+        return (
+            gate if partitioning is None or partitioning.column is None else PartitionGate(gate, partitioning)
+        )
 
     def columns(self, job: Job) -> Columns | None:
         """Return the columns that the table has, and those that are declared; see `KnowsColumns`.
@@ -202,9 +218,39 @@ class BigQuery:
         """
         return self._columns(msgspec.structs.replace(job, columns=None)) or None
 
-    def most_parts(self, format: str, *, local: bool) -> int:
+    def most_parts(self, format: str, parts: Sequence[Part]) -> int:
         """Return how many parts one job can take; of Parquet files that are sent along, one."""
-        return 1 if local and self._staging is None and format == "parquet" else MOST_URIS
+        if parts[0].sealed.is_local and self._staging is None and format == "parquet":
+            return 1
+        sizes = accumulate(part.sealed.bytes for part in parts[: limits.MOST_URIS])
+        most = sum(1 for size in sizes if size <= limits.MOST_JOB_BYTES)
+        return fitting((part.partitions for part in parts[: max(1, most)]), limits.MOST_PARTITIONS)
+
+    @property
+    def operations_a_load(self) -> int:
+        """Say how many of the daily operations a load is: a merge is DML, and its load goes into another table."""
+        return 0 if self._merge is not None else 1
+
+    @property
+    def daily_modifications(self) -> int | None:
+        """Say how many partitions a day's loads may change; None: the table has none, or they do not count."""
+        if self._partitioning is None or self._merge is not None:
+            return None
+        by_column = self._partitioning.column is not None
+        most = limits.DAILY_MODIFICATIONS if by_column else limits.DAILY_MODIFICATIONS_INGESTED
+        return int(most * USED)
+
+    def modifications(self, parts: Sequence[Part]) -> int:
+        """Return how many partitions a load of parts changes, at most; see `ModifiesPartitions`."""
+        return max(1, together(part.partitions for part in parts))
+
+    def most_part_bytes(self, format: str) -> int | None:
+        """Return how large a part may become; see `LimitsSizes`."""
+        return limits.MOST_GZIP_BYTES - OVERSHOOT if format.endswith(".gz") else None
+
+    def most_row_bytes(self, format: str) -> int | None:
+        """Return how large an encoded record may be; see `LimitsSizes`."""
+        return None if format == "parquet" else limits.MOST_ROW_BYTES
 
     def load(self, job: Job, plan: Plan) -> int:
         """Load a plan by the one job that it can have; see the port. Durable on return.
@@ -286,7 +332,7 @@ class BigQuery:
             return  # whatever the table holds will be replaced
         table = self._table(job)
         found = table.look()
-        self._seen[job.refresh] = table.columns(found)
+        self._note(job, table, found)
         columns = self.columns(job) or ()
         if self._merge is not None:
             self._merge.check(columns)
@@ -389,7 +435,7 @@ class BigQuery:
     def _check(self, plan: Plan) -> None:
         """Make sure that a plan can be a job at all."""
         local = [part.sealed.is_local for part in plan.parts]
-        most = self.most_parts(plan.format, local=any(local))
+        most = 1 if any(local) and self._staging is None and plan.format == "parquet" else limits.MOST_URIS
         what = f"plan {plan.id}"
         if plan.format not in self.formats:
             raise WarehouseError(f"BigQuery loads {', '.join(sorted(self.formats))}; {what} is {plan.format}")
@@ -405,10 +451,16 @@ class BigQuery:
             )
             raise WarehouseError(f"{what} has {len(plan.parts):,} parts, one job takes {most:,}{why}")
 
+    def _note(self, job: Job, table: Table, found: Any | None) -> None:
+        """Note what a table is when it is looked at; a new one is laid out as the one that it is to replace."""
+        self._seen[job.refresh] = table.columns(found)
+        if found is not None:
+            self._partitioning = Partitioning.of(found)
+
     def _columns(self, job: Job) -> Columns:
         """Return all columns that are known: the table's, when it was first looked at, and after `open` only."""
         table = Table(self._client, self._options, self._retry)
         if self._client is not None and job.refresh not in self._seen:
             table = self._table(job)
-            self._seen[job.refresh] = table.columns(table.look())
+            self._note(job, table, table.look())
         return table.merged(self._seen.get(job.refresh), self._declared, job.columns)
