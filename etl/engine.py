@@ -309,7 +309,7 @@ class Engine:
         taken: list[Taken] = []
         size = 0
         with closing(self._stages.run(self._reader)) as outputs:
-            for record in admission.of(outputs, lambda: self._reader.end_slice("records")):
+            for record in admission.of(outputs, self._reader.end_slice):
                 taken.append(Taken(judging.kept(record), self._reader.number))
                 size += judging.weight(record)
                 if size >= most:

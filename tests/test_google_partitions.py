@@ -84,15 +84,15 @@ def test_what_one_record_is_made_into_is_refused_where_a_job_could_not_load_it(
 def test_when_the_days_partitions_are_used_up_the_run_ends_and_parts_wait(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(partition_gate, "FULL", 10)
-    monkeypatch.setattr(limits, "MOST_PARTITIONS", 10)
-    monkeypatch.setattr(limits, "DAILY_MODIFICATIONS", 16)
-    for _ in range(2):
-        result, _ = run(place)
-        assert result.stopped == "quota"
-        assert changed(result) == 10
-    assert place.numbers() == list(range(10))
-    monkeypatch.undo()
+    with monkeypatch.context() as less:
+        less.setattr(partition_gate, "FULL", 10)
+        less.setattr(limits, "MOST_PARTITIONS", 10)
+        less.setattr(limits, "DAILY_MODIFICATIONS", 16)
+        for _ in range(2):
+            result, _ = run(place)
+            assert result.stopped == "quota"
+            assert changed(result) == 10
+        assert place.numbers() == list(range(10))
     result, _ = run(place)
     assert result.stopped is None
     assert place.numbers() == list(range(DAYS))

@@ -70,7 +70,7 @@ LAYERS = [
     },
     {"etl.reader"},
     {"etl.records"},
-    {"etl.field_types"},
+    {"etl.field_types", "etl.partitions"},
     {"etl.errors", "etl.escaping"},
     {"sinks"},
 ]
