@@ -1,35 +1,28 @@
 """Kill jobs at random, and run them again until they are finished: the table must hold each record once, each time.
 
-The jobs run in processes that are forked from one that has everything imported, so that a run takes little more than
-its work. It has no threads, which a fork would leave in the middle of something:
-
-    python -m tests.test_source_crashes
-
-reads what to run from its standard input, a line each, and says how it ended on its standard output.
+The jobs run in processes that are forked from one that has everything imported (`tests.forks`), so that a run takes
+little more than its work.
 """
 
 from __future__ import annotations
 
 import gzip
-import importlib
 import json
 import os
 import random
-import select
 import shutil
 import signal
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import pytest
 
+import etl
+from tests import forks
 from tests.web import Answer, Request, WebServer, ranged
 
 # How often each job is killed. Those of a file over HTTP and of rows without a key have more tests elsewhere.
@@ -37,20 +30,6 @@ KILLS = {"pages": 200, "files": 200, "http": 60, "pages without a key": 60}
 JOBS = 6  # at least so many jobs share them
 RECORDS = [{"id": number, "text": f"record {number} é " + "x" * (number % 50)} for number in range(400)]
 PAGE = 30
-
-# What a run imports besides the pipeline itself.
-IMPORTED = (
-    "duckdb",
-    "etl.engine",
-    "etl.sources",
-    "etl.stores.local",
-    "etl.warehouses.duckdb",
-    "fsspec",
-    "google_crc32c",
-    "isal.igzip",
-    "requests",
-    "tenacity",
-)
 
 
 def serve(request: Request) -> Answer:
@@ -92,10 +71,10 @@ def sources(url: str, files: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-def run(directory: str, source: dict[str, Any]) -> None:
+def run(directory: Path, source: dict[str, Any]) -> None:
     """Run the job on the files in `directory`."""
-    import etl
-
+    with (directory / "errors.txt").open("a") as errors:
+        os.dup2(errors.fileno(), 2)
     etl.Pipeline(
         "job",
         source=source,
@@ -115,61 +94,17 @@ def loaded(directory: Path) -> list[dict[str, Any]]:
     return [{"id": number, "text": text} for number, text in rows]
 
 
-class Nursery:
-    """A process that forks others, each of which runs a job until it is done or killed."""
-
-    def __enter__(self) -> Self:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.test_source_crashes"],
-            cwd=Path(__file__).parent.parent,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.close()
-        self._process.wait(timeout=60)
-        self._process.stdout.close()
-
-    def run(self, directory: Path, source: dict[str, Any], seconds: float) -> tuple[int, float]:
-        """Run the job, and kill it after so many seconds; returns how it ended, and after how many seconds."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        print(json.dumps([str(directory), source, seconds]), file=self._process.stdin, flush=True)
-        code, took = json.loads(self._process.stdout.readline())
-        return code, took
-
-
-def main() -> None:
-    """Fork a process for each line that is read."""
-    for name in IMPORTED:
-        importlib.import_module(name)
-    for line in sys.stdin:
-        directory, source, seconds = json.loads(line)
-        began = time.monotonic()
-        child = os.fork()
-        if child == 0:
-            with Path(directory, "errors.txt").open("a") as errors:
-                os.dup2(errors.fileno(), 2)
-            try:
-                run(directory, source)
-            except BaseException:
-                sys.excepthook(*sys.exc_info())
-                os._exit(1)
-            os._exit(0)
-        descriptor = os.pidfd_open(child)
-        if not select.select([descriptor], [], [], seconds)[0]:
-            os.kill(child, signal.SIGKILL)
-        _, status = os.waitpid(child, 0)
-        os.close(descriptor)
-        sys.stdout.write(f"{json.dumps([os.waitstatus_to_exitcode(status), time.monotonic() - began])}\n")
-        sys.stdout.flush()
+def run_for(directory: Path, source: dict[str, Any], seconds: float) -> tuple[int | None, float]:
+    """Run the job, and kill it after so many seconds; returns how it ended, and after how many seconds."""
+    process = forks.FORKS.Process(target=run, args=(directory, source))
+    began = time.monotonic()
+    process.start()
+    process.join(seconds)
+    process.kill()
+    process.join()
+    code = process.exitcode
+    process.close()
+    return code, time.monotonic() - began
 
 
 @pytest.fixture
@@ -193,12 +128,12 @@ def test_a_job_that_is_killed_at_random_goes_on_exactly_once(directory: Path, ki
         (files / name).write_bytes(data if number < 2 else json.dumps(share).encode())
     killed = jobs = 0
     kills = KILLS[kind]
-    with WebServer(serve) as server, Nursery() as nursery:
+    with WebServer(serve) as server:
         source = sources(server.url, files)[kind]
         took: list[float] = []  # by the runs that were not killed, as this machine goes at present
         for name in ("one", "two", "three"):
             (directory / name).mkdir()
-            code, seconds = nursery.run(directory / name, source, 60)
+            code, seconds = run_for(directory / name, source, 60)
             took.append(seconds)
             assert (code, loaded(directory / name)) == (0, RECORDS)
         while killed < kills:
@@ -211,7 +146,7 @@ def test_a_job_that_is_killed_at_random_goes_on_exactly_once(directory: Path, ki
             runs = 0
             while True:
                 longest = statistics.median(took[-5:]) * 1.2
-                code, seconds = nursery.run(work, source, chance.uniform(0, longest) if killed < last else 60)
+                code, seconds = run_for(work, source, chance.uniform(0, longest) if killed < last else 60)
                 runs += 1
                 if code == 0:
                     took.append(seconds)
@@ -224,7 +159,3 @@ def test_a_job_that_is_killed_at_random_goes_on_exactly_once(directory: Path, ki
             shutil.rmtree(work)
     assert killed == kills
     assert jobs >= JOBS
-
-
-if __name__ == "__main__":
-    main()

@@ -6,13 +6,14 @@ import base64
 import gzip
 import itertools
 import json
-import os
 import random
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from pulling import compress, ndjson
 
 import etl
 from etl.errors import SourceCorrupt, SourceError, SourceMissing, SourceRefused, SourceUnavailable
+from tests import forks
 from tests.web import Answer, Request, WebServer, ranged
 
 URLS = 6
@@ -95,19 +97,15 @@ def test_a_job_that_waits_for_a_url_ends_in_order_and_goes_on_later(
     assert loaded(tmp_path) == EXPECTED
 
 
-CHILD = """
-import sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[3])
-from test_http_jobs import pipeline
-pipeline(Path(sys.argv[1]), sys.argv[2]).run()
-"""
+def run(directory: Path, url: str) -> None:
+    pipeline(directory, url).run()
 
 
 @pytest.mark.slow
 def test_a_job_killed_while_bytes_come_loads_each_record_once(tmp_path: Path) -> None:
     chance = random.Random(11)
-    child: list[subprocess.Popen[bytes]] = []
+    child: list[BaseProcess] = []
+    started = threading.Event()
     killed_at = [0]  # after so many bytes more; 0: not at all
 
     def pieces(content: bytes) -> Iterator[bytes]:
@@ -115,7 +113,8 @@ def test_a_job_killed_while_bytes_come_loads_each_record_once(tmp_path: Path) ->
             if killed_at[0] > 0:
                 killed_at[0] -= 16
                 if killed_at[0] <= 0:
-                    os.kill(child[-1].pid, signal.SIGKILL)
+                    assert started.wait(600)
+                    child[-1].kill()
             yield content[begin : begin + 16]
 
     def answer(request: Request) -> Answer:
@@ -125,15 +124,17 @@ def test_a_job_killed_while_bytes_come_loads_each_record_once(tmp_path: Path) ->
         return replace(made, headers=headers, body=pieces(made.body))
 
     total = sum(map(len, CONTENTS.values()))
-    command = [sys.executable, "-c", CHILD, str(tmp_path)]
     kills = 0
     with WebServer(answer) as server:
         while True:
             killed_at[0] = chance.randrange(1, total // 4) if kills < 12 else 0
-            child.append(subprocess.Popen([*command, server.url, str(Path(__file__).parent)]))
-            code = child[-1].wait()
-            if code != -signal.SIGKILL:
-                assert code == 0
+            started.clear()
+            child.append(forks.FORKS.Process(target=run, args=(tmp_path, server.url)))
+            child[-1].start()
+            started.set()
+            child[-1].join()
+            if child[-1].exitcode != -signal.SIGKILL:
+                assert child[-1].exitcode == 0
                 break
             kills += 1
     assert kills >= 3
