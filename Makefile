@@ -8,7 +8,7 @@ READY := .venv/.ready
 BIGQUERY := .venv-bigquery/.ready
 FLIGHTS := demo/flights.csv.zip
 
-.PHONY: help demo demo-gcp test bigquery container-test lint bench bench-cache bench-gcs constraints clean
+.PHONY: help demo demo-gcp test bigquery packages container-test lint bench bench-cache bench-gcs constraints clean
 
 help:
 	@echo 'make demo         run the main job on real data: no account, no server'
@@ -42,8 +42,8 @@ demo: $(READY) $(FLIGHTS)
 demo-gcp: $(READY) $(FLIGHTS) bigquery
 	$(BIN)/python examples/demo_gcp.py
 
-test: lint $(FLIGHTS) bigquery
-	sh tests/install-debian-packages.sh
+test:
+	$(MAKE) --no-print-directory --jobs=3 lint $(FLIGHTS) bigquery packages
 	$(BIN)/python -m pytest -n 3 --dist worksteal --durations=10
 
 # Without Python 3.13 it says so, and the tests that take BigQuery are skipped; not where ETL_REQUIRE_BIGQUERY is set.
@@ -53,9 +53,11 @@ $(BIGQUERY): etl/testing/bigquery_server/install.py | $(READY)
 	@if $(BIN)/python -m etl.testing.bigquery_server install .venv-bigquery; then touch $@; \
 	else test -z "$$ETL_REQUIRE_BIGQUERY" && echo 'the tests that take BigQuery will be skipped'; fi
 
-# The image is built by the tests, on a base out of Debian's mirror: tests/container/podman.py.
-container-test: $(READY) $(FLIGHTS)
+packages:
 	sh tests/install-debian-packages.sh
+
+# The image is built by the tests, on a base out of Debian's mirror: tests/container/podman.py.
+container-test: $(READY) $(FLIGHTS) packages
 	$(BIN)/python -m pytest -s tests/container
 
 lint: $(READY)

@@ -37,6 +37,20 @@ def pytest_configure() -> None:
             compileall.compile_dir(Path(__file__).parent.parent / name, quiet=2)
 
 
+@pytest.hookimpl(trylast=True)  # after pytest-randomly, which shuffles them
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have each of the test runner's processes begin with its share of the slow tests: none is left for the end."""
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    rest = [item for item in items if not item.get_closest_marker("slow")]
+    items[:] = [
+        item
+        for worker in range(workers)
+        for group in (slow, rest)
+        for item in group[len(group) * worker // workers : len(group) * (worker + 1) // workers]
+    ]
+
+
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     """Name a case of bytes after its argument: what it holds (the time in a gzip header) differs between workers."""
     return argname if isinstance(val, bytes) else None
