@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
@@ -21,6 +22,7 @@ from etl.warehouses.duckdb import file as duckdb_file
 from etl.warehouses.duckdb.exchange import Exchange, stripped
 from etl.warehouses.duckdb.forms import is_view
 from etl.warehouses.duckdb.ledger import Ledger, Newest
+from etl.warehouses.duckdb.left import Left
 from etl.warehouses.duckdb.merge import Merge
 from etl.warehouses.duckdb.opening import advice, in_order, said, settings
 from etl.warehouses.duckdb.part_files import Held, Location, PartFiles, location
@@ -66,7 +68,8 @@ class Session:
         in_doubt: whether a commit failed: only opening the file again tells what is in it.
 
     Args:
-        path: of the database file.
+        path: of the database file, with symbolic links resolved.
+        left: how the file was left when it was open before.
         budget: the memory and the threads that it may take.
         schema: the schema of the table to load.
         table: the table to load.
@@ -84,6 +87,7 @@ class Session:
         self,
         path: Path,
         budget: Budget,
+        left: Left,
         *,
         schema: str,
         table: str,
@@ -103,9 +107,14 @@ class Session:
         self.at: PartReader | None = None
         self.changes: list[ColumnChange] = []
         self.in_doubt = False
+        self._path, self._left = path, left
         try:
-            duckdb_file.ensure(path)
+            if left.database:
+                left.see_that_it_is_there(path)
+            else:
+                duckdb_file.ensure(path)
             self._connection = duckdb.connect(str(path), config=settings(path, budget))
+            self._opened = path.stat()
         except (duckdb.Error, OSError, SinkError) as error:
             raise WarehouseError(f"cannot open {path}: {said(error)}; {advice(error)}") from error
         self._files = PartFiles(self._connection)
@@ -114,6 +123,7 @@ class Session:
         try:
             self._connection.execute("SET TimeZone = 'UTC'")
             self._draw_no_progress()
+            left.see_that_it_is(identity.read(self._connection) if left.database else "", path)
             self._declared = {name: self._kind(name, text) for name, text in declared.items()}
         except BaseException:
             self.close()
@@ -125,6 +135,18 @@ class Session:
         self._targets: dict[str, Target] = {}
         self._keep_schema = keep_schema
         self._merge = Merge(self._connection, key, updated_at) if key else None
+
+    @property
+    def in_place(self) -> bool:
+        """Whether the file that is open still stands at its path."""
+        with suppress(OSError):
+            return os.path.samestat(self._opened, self._path.stat())
+        return False
+
+    def checkpoint(self) -> None:
+        """Write what the write-ahead log holds into the file, as closing would do."""
+        if self._path.with_name(f"{self._path.name}.wal").exists():
+            self._connection.execute("CHECKPOINT")
 
     def _draw_no_progress(self) -> None:
         """Keep DuckDB from drawing on standard output, which is the user's, when a query takes more than 2 s.
@@ -149,8 +171,11 @@ class Session:
         target = self._main if finished or not job.refresh else self._refreshed(job.pipeline, job.refresh)
         newest = target.newest(job.pipeline)
         rows = target.ledger.rows(job, plan, newest)
+        loads = newest[1].loads if newest else 0
         if rows is not None:
+            self._left.note(job, loads)
             return rows
+        self._left.see_that_it_is_at(job, loads, str(target.table))
         if finished:
             raise Fenced(
                 f"plan {plan.id} of {job.pipeline!r} belongs to the refresh {job.refresh} of {self._destination}, "
@@ -226,6 +251,7 @@ class Session:
                 raise self._constrained(target, parts, at, decisions, error) from error
             else:
                 self.changes += decisions.changes
+                self._left.note(job, newest[1].loads + 1 if newest else 1)
                 return rows
 
     def _tried(self, target: Target, parts: Sequence[Looked]) -> dict[int, str]:
@@ -289,6 +315,7 @@ class Session:
         self.at = None
         target = self._target(job)
         found = target.newest(job.pipeline) if target else None
+        self._left.note(job, found[1].loads if found else 0)
         if found is None:
             return None
         return msgspec.structs.replace(found[1], refreshed=bool(job.refresh) and target is self._main)

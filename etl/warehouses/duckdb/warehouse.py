@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -24,6 +25,8 @@ from etl.memory import Budget
 from etl.schemas import lookup
 from etl.warehouses.base import Audit, Entry, Job
 from etl.warehouses.duckdb.declaration import DUCKDB, Schema, declared, neutral, neutral_of
+from etl.warehouses.duckdb.idle import WhenIdle
+from etl.warehouses.duckdb.left import Left
 from etl.warehouses.duckdb.opening import drop_cache, free_space, is_held, said
 from etl.warehouses.duckdb.session import Session
 from etl.warehouses.duckdb.types import lower
@@ -38,6 +41,10 @@ SchemaOnRefresh = Literal["keep", "infer"]
 
 
 LOG = logging.getLogger("etl.warehouses")
+
+# After how long without a load the file is closed, so that others can read it. To close and open it again costs some
+# milliseconds (see ARCHITECTURE.md), which is nothing beside that.
+IDLE_SECONDS = 1.0
 
 # How often it is seen whether another process has closed the file.
 _LOOK_SECONDS = 0.2
@@ -120,6 +127,10 @@ class DuckDB:
         self.destination = f"duckdb://{quote(str(self.path))}?{self._effect}"
         self._budget: Budget | None = None
         self._session: Session | None = None
+        self._left = Left()
+        self._lock = threading.RLock()  # held while the file is used: it is closed on a thread of its own
+        self._used = 0.0
+        self._idle = WhenIdle(self._let_go, IDLE_SECONDS, "etl-duckdb-idle")
 
     def __repr__(self) -> str:
         return f"DuckDB({str(self.path)!r}, table={self.table!r})"
@@ -163,8 +174,11 @@ class DuckDB:
             make_directory(self.path.parent)
         except SinkError as error:
             raise WarehouseError(f"{self}: {error}") from error
-        self._session = self._connect(budget)
-        self._budget = budget
+        with self._lock:
+            self._left = Left()
+            self._session = self._connect(budget)
+            self._budget = budget
+            self._rest()
 
     def load(self, job: Job, plan: Plan) -> int:
         """Load a plan in one transaction; see the port. Durable on return.
@@ -184,13 +198,18 @@ class DuckDB:
             )
         what = f"load parts {plan.parts[0].sequence} to {plan.parts[-1].sequence}"
 
-        def load() -> int:
+        def load() -> tuple[int, bool]:
             with self._using(what) as session:
-                return self._load(session, job, plan)
+                rows = self._load(session, job, plan)
+                self._settle()
+                return rows, self._session is not None and self._session.in_place
 
         # Two jobs of one process that make the ledger at once: one of both is told of a conflict, and keeps nothing.
-        rows = self._retry.call(load, passing=_is_conflict, what=what)
-        self._settle()
+        rows, in_place = self._retry.call(load, passing=_is_conflict, what=what)
+        if (
+            not in_place
+        ):  # the file was moved meanwhile: the one that stands there has the plan, or is refused
+            rows, _ = load()
         return rows
 
     def try_part(self, job: Job, format: str, part: Part, data: bytes) -> dict[int, str]:
@@ -264,6 +283,7 @@ class DuckDB:
         def finish() -> None:
             with self._using(what) as session:
                 session.finish_refresh(job)
+                self._left.forget()
 
         self._retry.call(finish, passing=_is_conflict, what=what)
         self._settle()
@@ -277,7 +297,9 @@ class DuckDB:
 
         def identity() -> str:
             with self._using("read its id") as session:
-                return session.identity(draw=draw)
+                found = session.identity(draw=draw)
+                self._left.database = found if draw else self._left.database
+                return found
 
         return self._retry.call(identity, passing=_is_conflict, what="read its id")
 
@@ -306,10 +328,33 @@ class DuckDB:
 
     def close(self) -> None:
         """Close the file, so that other processes may open it. May be repeated."""
+        with self._lock:
+            self._budget = None
+            self._idle.end()
+            self._close()
+
+    def _close(self) -> None:
         session, self._session = self._session, None
-        self._budget = None
         if session:
             session.close()
+            self._left.closed()
+
+    def _rest(self) -> None:
+        """Close the file when it has not been used for a while from now on."""
+        self._used = time.monotonic()
+        self._idle.put_off()
+
+    def _let_go(self) -> None:
+        """Close the file, so that others can read it until the next load, if it was not used just now."""
+        with self._lock:
+            if self._session is None or time.monotonic() - self._used < IDLE_SECONDS:
+                return
+            with suppress(
+                Exception
+            ):  # what fails here is in the log, and is tried again when the file is opened
+                self._session.checkpoint()
+                self._settle()
+            self._close()
 
     def _connect(self, budget: Budget) -> Session:
         """Open the file; one that another process has open is waited for."""
@@ -318,8 +363,9 @@ class DuckDB:
         while True:
             try:
                 return Session(
-                    self.path,
+                    self._file,
                     budget,
+                    self._left,
                     schema=self._schema_name,
                     table=self._table_name,
                     declared=self.schema,
@@ -351,7 +397,7 @@ class DuckDB:
         except duckdb.OutOfMemoryException:
             if session.in_doubt or not session.can_rewrite(job):
                 raise
-            session.close()
+            self._close()
             assert self._budget is not None
             self._session = session = self._connect(self._budget)
             return session.load(job, plan, rewrite=True)
@@ -361,24 +407,43 @@ class DuckDB:
 
         DuckDB has a buffer pool of its own; what the kernel keeps besides is only a charge on the container.
         """
-        wal = self.path.with_name(self.path.name + ".wal")
+        file = self._file
+        wal = file.with_name(file.name + ".wal")
         with suppress(SinkError):
-            sync_directory(self.path.parent)
+            sync_directory(file.parent)
             if wal.exists():
                 page_cache.drop(wal)
-        drop_cache(self.path)
+        drop_cache(file)
+
+    @property
+    def _file(self) -> Path:
+        """The file, wherever symbolic links lead to: DuckDB keeps its log beside that."""
+        return Path(os.path.realpath(self.path))
 
     @contextmanager
     def _using(self, what: str) -> Iterator[Session]:
-        """Give the open session, and wrap what DuckDB raises."""
-        if self._budget is None:
-            raise WarehouseError(f"{self} is not open; call open() first")
+        """Give the session, opened where it is not, while nobody closes it; and wrap what DuckDB raises."""
+        with self._lock:
+            if self._budget is None:
+                raise WarehouseError(f"{self} is not open; call open() first")
+            if self._session is not None and not self._session.in_place:
+                self._close()
+            if self._session is None:
+                self._session = self._connect(self._budget)
+            try:
+                with self._wrapping(what):
+                    yield self._session
+            finally:
+                self._rest()
+
+    @contextmanager
+    def _wrapping(self, what: str) -> Iterator[None]:
+        """Wrap what DuckDB raises, and close the file where that leaves it in doubt."""
         import duckdb
 
-        if self._session is None:
-            self._session = self._connect(self._budget)
+        assert self._session is not None
         try:
-            yield self._session
+            yield
         except duckdb.Error as error:
             session = self._session
             message = said(error)
@@ -387,8 +452,7 @@ class DuckDB:
                 message = message.replace(session.at.name, session.at.part.sealed.uri)
             lasting = duckdb.FatalException, duckdb.InternalException, duckdb.IOException
             if session.in_doubt or isinstance(error, lasting):
-                self._session = None
-                session.close()
+                self._close()
                 hint = "what was loaded before is safe; fix the cause and run again"
             elif "maximum_object_size" in message:
                 hint = "a record is too large to be read: give the job more memory, or split the record"
