@@ -77,9 +77,13 @@ class Loader:
 
     def sql(self, query: str) -> list[tuple[Any, ...]]:
         """Ask the database through the connection that loads."""
-        session = self.warehouse._session
-        assert session is not None
-        return session._connection.execute(query).fetchall()
+        warehouse = self.warehouse
+        with warehouse._lock:  # so that the file is not closed meanwhile
+            with warehouse._using("ask"):
+                pass
+            session = warehouse._session
+            assert session is not None
+            return session._connection.execute(query).fetchall()
 
     def types(self, table: str = "t") -> dict[str, str]:
         return {name: kind for name, kind, *_ in self.sql(f"DESCRIBE {table}")}

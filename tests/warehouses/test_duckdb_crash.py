@@ -15,6 +15,7 @@ import duckdb
 import pytest
 
 from etl.checkpoint import Plan, replace
+from etl.warehouses.duckdb import warehouse as module
 from tests import forks
 from tests.tracing import killing_at, strace
 from tests.warehouses import every_kind
@@ -23,14 +24,21 @@ from tests.warehouses.conftest import Loader
 CALLS = "pwrite64,write,fsync,fdatasync,ftruncate,unlink,rename"
 
 
-def fill_new(folder: Path) -> None:
-    """Load two plans into a table that is not there yet."""
+def fill_new(folder: Path, *rests: str) -> None:
+    """Load two plans into a table that is not there yet; with a word, close the file after each as when it is idle."""
+    module.IDLE_SECONDS = 600.0  # not on a thread of its own, whose calls would come at any time
     loader = Loader(folder)
+    loader.warehouse.identity(draw=True)
     first = loader.part([{"id": n, "new": None} for n in range(500)])
     second = loader.part([{"id": n, "s": {"x": n}, "new": "x"} for n in range(500, 1000)])
     third = loader.part([{"id": n, "s": {"y": [n]}} for n in range(1000, 1500)])
     for plan in (loader.plan(first), loader.plan(second, third)):
         loader.warehouse.load(loader.job, plan)
+        if rests:
+            module.IDLE_SECONDS = 0.0
+            loader.warehouse._let_go()
+            module.IDLE_SECONDS = 600.0
+            assert loader.warehouse._session is None
     close(loader)
 
 
@@ -42,6 +50,7 @@ def close(loader: Loader) -> None:
 
 def opened(folder: Path, disposition: str) -> tuple[Loader, Plan]:
     """Return what loads, and the plan that the table holds already when those below begin, which put in other rows."""
+    module.IDLE_SECONDS = 600.0
     options = {"disposition": "merge", "key": ["id"], "updated_at": "v"} if disposition == "merge" else {}
     loader = Loader(folder, **options)
     return loader, loader.plan(loader.part([{"id": n, "v": 1} for n in range(500)]))
@@ -58,8 +67,8 @@ def merge(folder: Path, disposition: str, *rewrite: str) -> None:
     parts = [loader.part([{"id": n, "v": v, "new": "x" * v} for n in range(250, 750)]) for v in (3, 2)]
     plan = loader.plan(*parts)
     if rewrite:
-        assert loader.warehouse._session is not None
-        loader.warehouse._session.load(loader.job, plan, rewrite=True)
+        with loader.warehouse._using("load") as session:
+            session.load(loader.job, plan, rewrite=True)
     else:
         loader.warehouse.load(loader.job, plan)
     close(loader)
@@ -84,6 +93,7 @@ def fill_every_kind(folder: Path) -> None:
 
 
 def refresh_every_kind(folder: Path) -> None:
+    module.IDLE_SECONDS = 600.0
     loader = Loader(folder)
     records = [{"id": n, "day": "2024-01-01", "country": "de", "int": n} for n in range(40)]
     parts = [records[:20], [{**record, "price": "1.50"} for record in records[20:]]]
@@ -141,8 +151,9 @@ def calls_on_the_database(
 
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("strace"), reason="needs strace")
-def test_killed_at_any_write_the_same_plans_give_the_same_table(tmp_path):
-    points = calls_on_the_database(tmp_path / "counted")
+@pytest.mark.parametrize("rests", [(), ("rests",)], ids=["open all the time", "closed between loads"])
+def test_killed_at_any_write_the_same_plans_give_the_same_table(tmp_path, rests):
+    points = calls_on_the_database(tmp_path / "counted", arguments=rests)
     calls = {call for call, _ in points}
     assert "pwrite64" in calls or "write" in calls
     assert "fsync" in calls or "fdatasync" in calls
@@ -150,8 +161,8 @@ def test_killed_at_any_write_the_same_plans_give_the_same_table(tmp_path):
     def killed_and_repeated(point: tuple[str, int]) -> tuple[object, ...]:
         call, number = point
         folder = tmp_path / f"{call}-{number}"
-        killed = run(folder, *strace(Path("/dev/null"), call, killing_at(call, number)))
-        repeated = run(folder)
+        killed = run(folder, *strace(Path("/dev/null"), call, killing_at(call, number)), arguments=rests)
+        repeated = run(folder, arguments=rests)
         with duckdb.connect(str(folder / "w.duckdb"), read_only=True) as connection:
             rows = connection.execute(TRUTH).fetchall()
             ledger = connection.execute('SELECT count(*), sum("rows"), max(loads) FROM _etl_loads').fetchall()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import shutil
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import duckdb
@@ -17,6 +20,8 @@ from etl.errors import WarehouseError
 from etl.memory import Budget
 from etl.warehouses.base import Job
 from etl.warehouses.duckdb import DuckDB
+from etl.warehouses.duckdb import file as duckdb_file
+from etl.warehouses.duckdb import warehouse as module
 
 HOLD = """
 import sys
@@ -38,11 +43,159 @@ def run(code: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_file_stays_locked_after_a_load(loader):
+def test_the_file_stays_locked_where_loads_follow_each_other(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "IDLE_SECONDS", 600.0)
+    loader = Loader(tmp_path)
     loader.load({"a": 1})
     loader.load({"a": 2})
     result = run("import duckdb, sys; duckdb.connect(sys.argv[1])", loader.warehouse.path)
+    loader.warehouse.close()
     assert "lock" in result.stderr, result.stderr
+
+
+def let_go(loader):
+    """Wait until the file is closed because nothing is loaded."""
+    until = time.monotonic() + 30
+    while loader.warehouse._session is not None:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def resting(tmp_path, monkeypatch):
+    """A job whose database is closed soon after each load; one load is in it."""
+    monkeypatch.setattr(module, "IDLE_SECONDS", 0.02)
+    loader = Loader(tmp_path)
+    loader.warehouse.identity(draw=True)
+    loader.load({"a": 1})
+    let_go(loader)
+    yield loader
+    loader.warehouse.close()
+
+
+def test_the_file_is_closed_where_nothing_is_loaded_and_opened_for_the_next_load(resting):
+    path = resting.warehouse.path
+    code = (
+        "import duckdb, sys; print(duckdb.connect(sys.argv[1], read_only=True).execute('from t').fetchall())"
+    )
+    for number in (2, 3):
+        assert run(code, path).stdout == f"{[(n,) for n in range(1, number)]}\n"
+        assert not path.with_name(f"{path.name}.wal").exists()
+        resting.load({"a": number})
+        let_go(resting)
+
+
+def test_a_plan_that_is_loaded_is_known_when_the_file_was_closed_since(resting):
+    plan = resting.plan(resting.part([{"a": 2}]))
+    assert resting.warehouse.load(resting.job, plan) == 1
+    let_go(resting)
+    assert resting.warehouse.load(resting.job, plan) == 1
+    assert resting.sql("SELECT count(*) FROM t") == [(2,)]
+
+
+def test_who_reads_between_two_loads_is_waited_for_at_the_next_one(resting, caplog):
+    command = [sys.executable, "-c", HOLD, resting.warehouse.path, "reading"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "held\n"
+        resting.warehouse._retry = dataclasses.replace(resting.warehouse._retry, deadline=0.1)
+        with pytest.raises(WarehouseError, match=rf"open.*PID {process.pid}.*raise `deadline`"):
+            resting.load({"a": 2})
+    assert "is open in another process: waiting until it is closed" in caplog.text
+    assert resting.load({"a": 3}) == 1
+
+
+def removed(path):
+    path.unlink()
+
+
+def replaced(path):
+    path.unlink()
+    duckdb_file.ensure(path)
+
+
+def replaced_by_one_of_others(path):
+    path.unlink()
+    duckdb.connect(path).execute("CREATE TABLE t (a BIGINT)").close()
+
+
+def dropped(path):
+    duckdb.connect(path).execute("DROP TABLE t").close()
+
+
+def emptied(path):
+    duckdb.connect(path).execute("DELETE FROM _etl_loads").close()
+
+
+CHANGES = {
+    removed: "w.duckdb is gone: it was moved or removed while the job ran.*put it back",
+    replaced: r"w.duckdb is another database than.*its id is \w{16}, not \w{16}.*Put the one that was there back",
+    replaced_by_one_of_others: "w.duckdb is another database than.*its id is not there",
+    dropped: r"the ledger has 0 loads of job 'job' into main\.t, where this run left it at 1.*run again",
+    emptied: "the ledger has 0 loads .* this run left it at 1",
+}
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda function: function.__name__.replace("_", " "))
+def test_what_became_of_the_file_between_two_loads_is_noticed_and_nothing_is_loaded(resting, change):
+    path = resting.warehouse.path
+    change(path)
+    before = path.exists()
+    plan = resting.plan(resting.part([{"a": 2}]))
+    for _ in range(2):
+        with pytest.raises(WarehouseError, match=CHANGES[change]):
+            resting.warehouse.load(resting.job, plan)
+    resting.warehouse.close()
+    assert path.exists() == before
+    if change in (replaced_by_one_of_others, emptied):
+        with duckdb.connect(path) as connection:
+            assert connection.execute("SELECT count(*) FROM t WHERE a = 2").fetchone() == (0,)
+
+
+def test_a_file_that_was_put_back_from_a_copy_between_two_loads_is_noticed(resting):
+    path = resting.warehouse.path
+    shutil.copy(path, f"{path}.copy")
+    resting.load({"a": 2})
+    let_go(resting)
+    shutil.move(f"{path}.copy", path)
+    with pytest.raises(WarehouseError, match=r"the ledger has 1 loads .* this run left it at 2"):
+        resting.load({"a": 3})
+
+
+@pytest.mark.parametrize("change", [removed, replaced], ids=["removed", "replaced"])
+def test_a_file_that_is_replaced_while_it_is_open_is_noticed_at_the_next_load(tmp_path, monkeypatch, change):
+    monkeypatch.setattr(module, "IDLE_SECONDS", 600.0)
+    loader = Loader(tmp_path)
+    loader.warehouse.identity(draw=True)
+    loader.load({"a": 1})
+    change(loader.warehouse.path)
+    with pytest.raises(WarehouseError, match=CHANGES[change]):
+        loader.load({"a": 2})
+    loader.warehouse.close()
+
+
+def test_a_job_whose_file_is_closed_after_each_load_loads_all_of_it_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "IDLE_SECONDS", 0.0)
+    etl.Pipeline(
+        "job",
+        source=lambda: ({"n": number} for number in range(300)),
+        sink={"type": "reused_file", "path": str(tmp_path / "job.ndjson")},
+        warehouse={"type": "duckdb", "path": str(tmp_path / "w.duckdb"), "table": "t"},
+        checkpoint=tmp_path / "job.json",
+        part_records=20,
+    ).run(handle_signals=False)
+    with duckdb.connect(tmp_path / "w.duckdb") as connection:
+        assert connection.execute("SELECT count(*), count(DISTINCT n) FROM t").fetchone() == (300, 300)
+
+
+def test_a_file_behind_a_symbolic_link_is_loaded_into_also_where_there_is_none_yet(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "w.duckdb").symlink_to(tmp_path / "real" / "other.duckdb")
+    loader = Loader(tmp_path)
+    loader.load({"a": 1})
+    loader.warehouse.close()
+    assert (tmp_path / "w.duckdb").is_symlink()
+    with duckdb.connect(tmp_path / "real" / "other.duckdb") as connection:
+        assert connection.execute("FROM t").fetchall() == [(1,)]
 
 
 def test_after_close_another_process_may_open_it(loader):
