@@ -42,7 +42,7 @@ SchemaOnRefresh = Literal["keep", "infer"]
 
 LOG = logging.getLogger("etl.warehouses")
 
-# After how long without a load the file is closed, in seconds, so that others can read it. To close it and open it again
+# After how long without a load the file is closed, in seconds, so that others can read it. To close and open it again
 # takes 40 ms of the processor: 4 % of that time at the most, where closing after each load would triple what a job of
 # small parts takes.
 IDLE_SECONDS = 1.0
