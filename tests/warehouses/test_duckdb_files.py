@@ -93,6 +93,14 @@ def test_a_plan_that_is_loaded_is_known_when_the_file_was_closed_since(resting):
     assert resting.sql("SELECT count(*) FROM t") == [(2,)]
 
 
+def test_what_a_load_did_to_the_columns_is_told_when_the_file_was_closed_since(resting):
+    resting.warehouse.changes()
+    resting.load({"a": 2, "b": "x"})
+    let_go(resting)
+    assert [change.name for change in resting.warehouse.changes()] == ["b"]
+    assert resting.warehouse.changes() == ()
+
+
 def test_who_reads_between_two_loads_is_waited_for_at_the_next_one(resting, caplog):
     command = [sys.executable, "-c", HOLD, resting.warehouse.path, "reading"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:

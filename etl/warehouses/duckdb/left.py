@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from etl.columns import ColumnChange
 from etl.errors import WarehouseError
 from etl.warehouses.base import Job
 
@@ -16,10 +17,12 @@ class Left:
 
     Attributes:
         database: its id; empty: it is not known, and any file is taken.
+        changes: what loads did to the table's columns, and nobody has asked about yet.
     """
 
     def __init__(self) -> None:
         self.database = ""
+        self.changes: list[ColumnChange] = []
         self._loads: dict[tuple[str, str], int] = {}
         self._compared: set[tuple[str, str]] = set()
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from etl.checkpoint import Part, Plan
-from etl.columns import ColumnChange
 from etl.errors import ConfigError, Fenced, RefreshLost, SchemaMismatch, WarehouseError
 from etl.memory import Budget
 from etl.warehouses.base import Audit, Entry, Job
@@ -105,7 +104,6 @@ class Session:
                 "pip install 'etl-sinks[duckdb]'"
             ) from error
         self.at: PartReader | None = None
-        self.changes: list[ColumnChange] = []
         self.in_doubt = False
         self._path, self._left = path, left
         try:
@@ -250,7 +248,7 @@ class Session:
                 at = self.at or parts[-1][0]
                 raise self._constrained(target, parts, at, decisions, error) from error
             else:
-                self.changes += decisions.changes
+                self._left.changes += decisions.changes
                 self._left.note(job, newest[1].loads + 1 if newest else 1)
                 return rows
 

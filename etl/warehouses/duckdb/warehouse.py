@@ -227,11 +227,10 @@ class DuckDB:
 
     def changes(self) -> tuple[ColumnChange, ...]:
         """Return what loads have done to the table's columns since it was last asked; see `TellsChanges`."""
-        if self._session is None:
-            return ()
-        found = tuple(self._session.changes)
-        self._session.changes.clear()
-        return found
+        with self._lock:
+            found = tuple(self._left.changes)
+            self._left.changes.clear()
+            return found
 
     def latest(self, job: Job) -> Entry | None:
         """Return how far the ledger says that a job is in this table; None: no row, or no table.
