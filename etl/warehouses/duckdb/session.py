@@ -63,7 +63,6 @@ class Session:
 
     Attributes:
         at: the part that is being read, for messages.
-        changes: what loads did to the columns of a table that was there, until somebody takes it away.
         in_doubt: whether a commit failed: only opening the file again tells what is in it.
 
     Args:
