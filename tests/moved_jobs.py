@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ import duckdb
 import fsspec  # noqa: F401 - loaded once, not in each of the processes below
 
 import etl
-from etl.checkpoint import Checkpoint, decode
+from etl.checkpoint import Checkpoint, Plan, decode
 from etl.stores.local import LocalStore
+from etl.warehouses.base import Job
+from etl.warehouses.duckdb import DuckDB
 from tests.jobs import SINKS, lines
 
 FILES = 3
@@ -46,12 +49,29 @@ class Dying(LocalStore):
         return version
 
 
+class Stuck(DuckDB):
+    """Ends only the first loads, so that parts wait behind the next one."""
+
+    def __init__(self, path: Path, loads: int) -> None:
+        super().__init__(path, table="numbers")
+        self._loads = loads
+
+    def load(self, job: Job, plan: Plan) -> int:
+        if not self._loads:
+            threading.Event().wait()
+        self._loads -= 1
+        return super().load(job, plan)
+
+
+# How many loads end, where not all do.
+STUCK = {"killed with its first part sealed": 0, "killed with a part sealed": 1}
+
 POINTS: dict[str, Any] = {
     "finished": lambda *_: False,
     "killed with its first part sealed": lambda when, _, new: when == "after" and new.sealed,
     "killed with its first plan": lambda when, _, new: when == "after" and new.plans,
-    "killed with a part sealed": lambda when, _, new: when == "after" and new.sealed and new.loads > 1,
-    "killed with a plan": lambda when, _, new: when == "after" and new.plans and new.loads > 1,
+    "killed with a part sealed": lambda when, _, new: when == "after" and new.sealed and new.loads,
+    "killed with a plan": lambda when, _, new: when == "after" and new.plans and new.loads,
     "killed after the load": lambda when, old, new: when == "before" and new.loads > max(old.loads, 1),
 }
 
@@ -104,6 +124,8 @@ if __name__ == "__main__":
             if not (child := os.fork()):
                 folder = Path(sys.argv[1]) / sink / point
                 fill(folder)
-                job(folder, sink, checkpoint=Dying(folder / "job.json", point)).run(handle_signals=False)
+                changes = {"warehouse": Stuck(folder / "w.duckdb", STUCK[point])} if point in STUCK else {}
+                store = Dying(folder / "job.json", point)
+                job(folder, sink, checkpoint=store, **changes).run(handle_signals=False)
                 os._exit(0 if point == "finished" else 1)
             assert os.waitpid(child, 0)[1] == 0, (sink, point)
