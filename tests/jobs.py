@@ -126,7 +126,7 @@ def assert_exactly_once(directory: Path, sink: str, change: str = "") -> None:
     else:
         assert output == []
     hidden = [path.name for path in directory.rglob(".*")]
-    assert hidden == [], "temporary files are left"
+    assert hidden == [], f"temporary files are left: {hidden}"
     known = {WAREHOUSE, "job.checkpoint.json", "out"}
     stray = {path.name for path in directory.iterdir() if not path.name.startswith("job-rejects-")} - known
     assert stray == set()

@@ -45,7 +45,7 @@ def ensure(path: Path) -> None:
             with suppress(FileExistsError):  # never over a file that is there
                 _give_name(new, path)
             sync_directory(path.parent)
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.new"):
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.new*"):  # and its log, of one that was killed
         left.unlink(missing_ok=True)
 
 
