@@ -10,7 +10,7 @@ from etl.errors import ConfigError
 from etl.lease import KeepsDeadLetters, Store
 from etl.records import Declarations, Declared, TakesDeclared, led_back, nobody
 from etl.tables import show
-from etl.warehouses.base import Declares, Warehouse
+from etl.warehouses.base import Declares, ReadsPlaces, Warehouse
 from sinks import BigFile, Null, NumberedChunks, Sink
 
 
@@ -65,6 +65,16 @@ def check_kind(key: str, value: Any, port: type) -> None:
 def place_of(sink: Sink) -> str:
     """Name a sink for the fingerprint: its kind, where it writes, and whether what it writes stays."""
     return f"{type(sink).__name__}({getattr(sink, 'path', '')}{'' if sink.lasting else ', not kept'})"
+
+
+def check_place(warehouse: object, sink: Sink) -> None:
+    """Make sure that a warehouse, which is open, can load from where a sink writes.
+
+    Raises:
+        WarehouseError: it cannot.
+    """
+    if isinstance(warehouse, ReadsPlaces):
+        warehouse.check_place(str(getattr(sink, "path", "")))
 
 
 def dead_letters(store: Store, name: str) -> Sink:

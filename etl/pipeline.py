@@ -183,6 +183,7 @@ class Pipeline:
         wait: bool = False,
         retry_failed: bool = False,
         full_refresh: bool = False,
+        adopt_table: bool = False,
         start: Mark | None = None,
         handle_signals: bool = True,
         listeners: Sequence[progress.Listener] = (),
@@ -195,6 +196,8 @@ class Pipeline:
                 again: through a transform that was fixed, or into a schema that was.
             full_refresh: fill a new table from the source's beginning, and put it in the place of the old one when all
                 is loaded; what the job has not loaded yet is given up. A run that is killed goes on with it.
+            adopt_table: where the table does not fit the checkpoint, or nobody can tell (BigQuery): it is right as it
+                is; load what the checkpoint does not have, whatever the table holds. The next run needs not be told.
             start: go on from this mark of the source in place of the checkpoint's position: what was loaded from
                 there before is loaded again. `Mark(None)` is its beginning.
             handle_signals: on SIGTERM and SIGINT, cut the part that is open, commit and load it, and return
@@ -226,8 +229,9 @@ class Pipeline:
                 try:
                     if self.warehouse is not None:
                         self.warehouse.open(budget)
+                        definition.check_place(self.warehouse, self.sink)
                     pull = takeover.bring_up_to_date(
-                        lease, retry=retry_failed, refresh=full_refresh, start=start
+                        lease, retry=retry_failed, refresh=full_refresh, adopt=adopt_table, start=start
                     )
                 except CheckpointError:
                     raise

@@ -188,7 +188,13 @@ class Takeover:
             )
 
     def bring_up_to_date(
-        self, lease: Lease, *, retry: bool = False, refresh: bool = False, start: Mark | None = None
+        self,
+        lease: Lease,
+        *,
+        retry: bool = False,
+        refresh: bool = False,
+        adopt: bool = False,
+        start: Mark | None = None,
     ) -> bool:
         """Do all that stands between the claim and the first part.
 
@@ -196,6 +202,8 @@ class Takeover:
             lease: the checkpoint.
             retry: the cause of a load that failed for good is fixed: its records may be pulled again.
             refresh: begin a refresh, though the job adds to its table; what is not loaded is given up.
+            adopt: a person says that the table is right as it is, though it does not fit the checkpoint, or nobody can
+                tell.
             start: where to go on from in place of the checkpoint's position; `Mark(None)`: the source's beginning.
 
         Returns:
@@ -213,6 +221,10 @@ class Takeover:
             raise ConfigError(
                 f"job {self._job.pipeline!r} is being refreshed, from the source's beginning: leave --from out"
             )
+        if adopt and not isinstance(self._job.warehouse, LoadsByJobs):
+            raise ConfigError(
+                f"job {self._job.pipeline!r} has nothing to adopt: --adopt-table is for warehouses without a ledger"
+            )
         lost = False
         if under_way := lease.document.refresh:
             lost = refreshes.end(self._job, lease, self._emit, another=refresh)
@@ -221,7 +233,7 @@ class Takeover:
         begins = refresh or lost or (replaces and lease.document.refresh is None)
         if not begins:
             self.follow_ledger(lease)
-            self.look_back(lease)
+            self.look_back(lease, adopt=adopt)
             self.settle_failures(lease, retry=retry)
         if start is not None:
             self._check_start(lease.document, start)
@@ -302,16 +314,24 @@ class Takeover:
                 "table dropped; going on from what the warehouse has"
             )
 
-    def look_back(self, lease: Lease) -> None:
+    def look_back(self, lease: Lease, *, adopt: bool = False) -> None:
         """Where no ledger tells what is loaded, make sure that the table fits the checkpoint.
 
+        Args:
+            lease: the checkpoint.
+            adopt: a person says that it does.
+
         Raises:
-            WarehouseError: it does not.
+            WarehouseError: it does not, or nobody can tell.
         """
         warehouse: object = self._job.warehouse
         if isinstance(warehouse, LoadsByJobs):
             document = lease.document
-            warehouse.look_back(Job.of(document, self._job.fingerprint), loads=document.loads)
+            overruled = warehouse.look_back(Job.of(document, self._job.fingerprint), adopt=adopt)
+            if overruled is not None:
+                self._notice(
+                    f"the table is taken as it is, as it was asked for, though {overruled}", expected=True
+                )
 
     def settle_failures(self, lease: Lease, *, retry: bool) -> None:
         """Where a plan could not be loaded as it was, stop, or give up what is not loaded.

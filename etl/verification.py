@@ -14,8 +14,9 @@ from etl.warehouses.base import Audit, Loaded
 
 Kind = Literal["missing", "twice", "unknown", "failed", "waits", "forgotten"]
 
-# What of it is wrong; the rest is only told.
+# What of it is wrong, and what kept it from being compared; the rest is only told.
 WRONG = frozenset({"missing", "twice", "unknown", "failed"})
+UNCOMPARED = frozenset({"forgotten"})
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,8 +25,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         kind: `missing`: rows that should be there are not; `twice`: rows were loaded more than once; `unknown`:
             rows or loads that the checkpoint knows nothing of; `failed`: a plan cannot be loaded; `waits`: not
-            loaded yet, which is no fault; `forgotten`: the warehouse does not remember all loads, so less could
-            be compared.
+            loaded yet, which is no fault; `forgotten`: the warehouse does not tell of all loads, so that less could
+            be compared: nobody knows.
         text: what, how much of it, and where to look.
     """
 
@@ -40,7 +41,13 @@ def compare(document: Checkpoint, audit: Audit) -> list[Finding]:
         document: the checkpoint.
         audit: what the warehouse says.
     """
-    return [*_loads(document, audit), *_rows(document, audit), *_waiting(document)]
+    return [*_mark(audit), *_loads(document, audit), *_rows(document, audit), *_waiting(document)]
+
+
+def _mark(audit: Audit) -> Iterator[Finding]:
+    """Look at what the table says of itself; what a former life has loaded may be counted, too."""
+    if audit.contradiction and not audit.former_rows:
+        yield Finding(kind="unknown", text=audit.contradiction)
 
 
 def _loads(document: Checkpoint, audit: Audit) -> Iterator[Finding]:
@@ -101,8 +108,9 @@ def _rows(document: Checkpoint, audit: Audit) -> Iterator[Finding]:
     if not all_remembered:
         yield Finding(
             kind="forgotten",
-            text=f"the checkpoint counts {document.loads:,} loads, the warehouse tells of {loads:,}: it has forgotten "
-            f"the others, or may not tell you of them; only the table's rows are compared{_gaps(audit)}",
+            text=f"the checkpoint counts {document.loads:,} loads, the warehouse tells of {loads:,}"
+            f"{_because(audit)}; {'their sum' if audit.merged else 'the number of rows'} is compared, and not whether "
+            f"each load is there once{_gaps(audit)}",
         )
     if audit.former_rows:
         yield Finding(
@@ -115,25 +123,27 @@ def _rows(document: Checkpoint, audit: Audit) -> Iterator[Finding]:
         + audit.former_rows
         + (remembered if all_remembered else max(expected + early, remembered))
     )
-    if audit.merged:
-        if audit.table_rows > in_table and all_remembered:
-            yield Finding(
-                kind="unknown",
-                text=f"{audit.table} holds {audit.table_rows:,} rows, its loads took {in_table:,} records: "
-                f"{audit.table_rows - in_table:,} or more came from somewhere else",
-            )
-        return
+    verb = "took" if audit.merged else "added"
+    if audit.table_rows > in_table:
+        more = audit.table_rows - in_table
+        or_more = " or more" if audit.merged else ""
+        elsewhere = (
+            f"{more:,}{or_more} came from somewhere else"
+            if all_remembered and not audit.hidden
+            else f"{more:,}{or_more} are there twice, or came from somewhere else{_because(audit)}"
+        )
+        yield Finding(
+            kind="unknown",
+            text=f"{audit.table} holds {audit.table_rows:,} rows, the loads that are known {verb} {in_table:,}: "
+            f"{elsewhere}",
+        )
+    if audit.merged and audit.table_rows:
+        return  # how many rows so many records become, only the keys could tell
     if audit.table_rows < in_table:
         yield Finding(
             kind="missing",
-            text=f"{audit.table} holds {audit.table_rows:,} rows, its loads added {in_table:,}: "
+            text=f"{audit.table} holds {audit.table_rows:,} rows, its loads {verb} {in_table:,}: "
             f"{in_table - audit.table_rows:,} were deleted or lost",
-        )
-    elif audit.table_rows > in_table and all_remembered:
-        yield Finding(
-            kind="unknown",
-            text=f"{audit.table} holds {audit.table_rows:,} rows, its loads added {in_table:,}: "
-            f"{audit.table_rows - in_table:,} came from somewhere else",
         )
 
 
@@ -155,6 +165,10 @@ def _waiting(document: Checkpoint) -> Iterator[Finding]:
 def _first_times(audit: Audit) -> list[Loaded]:
     """Return the loads without those that repeat an earlier one."""
     return list({load.plan: load for load in reversed(audit.loads)}.values())
+
+
+def _because(audit: Audit) -> str:
+    return f" ({audit.hidden})" if audit.hidden else ""
 
 
 def _gaps(audit: Audit) -> str:

@@ -19,6 +19,7 @@ from etl.escaping import printable, printable_json
 # EX_TEMPFAIL is 75, "try again later". 2 is what shells and click use for a wrong command line.
 FAILED = 1
 MISCONFIGURED = 2
+UNCOMPARED = 3
 TAKEN = 73
 AGAIN = 75
 

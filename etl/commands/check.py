@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from etl.columns import Columns
     from etl.commands.inference import Inferred
     from etl.config import Job
+    from etl.memory import Budget
     from etl.pipeline import Pipeline
 
 SHOWN = 10  # records, and warnings of one kind
@@ -113,8 +114,9 @@ def check(job: str, limit: int, schema: Path | None, deadline: float) -> None:
     for warning in unused.warnings()[:SHOWN] if records else ():
         say(f"warning: {warning}", err=True)
     _tell_refused(inferred.refused, pipeline.on_error)
-    if (obstacle := _occupied(pipeline)) is not None:
-        say(f"warning: {obstacle}", err=True)
+    for obstacle in (_occupied(pipeline), _out_of_reach(pipeline, budget)):
+        if obstacle is not None:
+            say(f"warning: {obstacle}", err=True)
     if schema is not None:
         _write(inferred, schema)
     if inferred.refused and pipeline.on_error == "fail":
@@ -206,6 +208,25 @@ def _write(inferred: Inferred, path: Path) -> None:
         else ""
     )
     say(f"wrote {path}{also}; declare it under [warehouse]: schema = {json.dumps(str(path))}", err=True)
+
+
+def _out_of_reach(pipeline: Pipeline, budget: Budget) -> str | None:
+    """Say why a warehouse cannot load from where the sink writes, or cannot be asked."""
+    from etl import definition
+    from etl.errors import WarehouseError
+    from etl.warehouses.base import ReadsPlaces
+
+    warehouse: object = pipeline.warehouse
+    if pipeline.warehouse is None or not isinstance(warehouse, ReadsPlaces):
+        return None
+    try:
+        pipeline.warehouse.open(budget)
+        definition.check_place(warehouse, pipeline.sink)
+    except WarehouseError as error:
+        return str(error)
+    finally:
+        pipeline.warehouse.close()
+    return None
 
 
 def _occupied(pipeline: Pipeline) -> str | None:

@@ -34,6 +34,12 @@ if TYPE_CHECKING:
     help="Pull everything again into a new table, and put it in the place of the old one when all is loaded.",
 )
 @click.option(
+    "--adopt-table",
+    is_flag=True,
+    help="After a run that refused because table and checkpoint do not fit, or nobody can tell: the table is right as "
+    "it is, load what the checkpoint does not have (BigQuery).",
+)
+@click.option(
     "--from",
     "start",
     metavar="CURSOR",
@@ -55,6 +61,7 @@ def run(
     wait: bool,
     retry_failed: bool,
     full_refresh: bool,
+    adopt_table: bool,
     start: str | None,
     log_format: str | None,
     quiet: bool,
@@ -91,6 +98,7 @@ def run(
                 wait=wait,
                 retry_failed=retry_failed,
                 full_refresh=full_refresh,
+                adopt_table=adopt_table,
                 start=None if start is None else _start(start, full_refresh=full_refresh),
                 listeners=[listener or display.LogListener(logger, time.monotonic)],
             )

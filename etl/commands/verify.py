@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from etl.commands import FAILED, debug_option, job_argument, lines, say, say_json
+from etl.commands import FAILED, UNCOMPARED, debug_option, job_argument, lines, say, say_json
 
 if TYPE_CHECKING:
     from etl.checkpoint import Checkpoint
@@ -19,7 +19,8 @@ ATTEMPTS = 3
 
 
 @click.command(
-    epilog="Exit codes: 0 all is there, once; 1 something is missing, twice or unknown; 2 bad configuration."
+    epilog="Exit codes: 0 all was compared, and is there, once; 3 what could be compared is right, and not all could "
+    "be; 1 something is missing, twice or unknown; 2 bad configuration."
 )
 @job_argument
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -30,13 +31,14 @@ def verify(context: click.Context, job: str, *, as_json: bool) -> None:
 
     Let the job be at rest: while it runs, the numbers change.
     """
-    from etl import config
-    from etl.verification import WRONG, compare
+    from etl import config, verification
+    from etl.verification import compare
 
     pipeline = config.read(job).pipeline()
     document, audit = _look(pipeline)
     findings = compare(document, audit)
-    wrong = [finding for finding in findings if finding.kind in WRONG]
+    kinds = {finding.kind for finding in findings}
+    wrong, uncompared = bool(kinds & verification.WRONG), bool(kinds & verification.UNCOMPARED)
     if as_json:
         import msgspec
 
@@ -46,15 +48,28 @@ def verify(context: click.Context, job: str, *, as_json: bool) -> None:
             "loaded": msgspec.to_builtins(document.loaded.totals),
             "warehouse": msgspec.to_builtins(audit),
             "findings": msgspec.to_builtins(findings),
-            "right": not wrong,
+            "right": False if wrong else None if uncompared else True,  # None: nobody knows
         }
         say_json(json.dumps(found, indent=2))
     else:
         say(_summary(document, audit))
         for finding in findings:
             say(f"{finding.kind}: {finding.text}")
-        say("something is wrong" if wrong else "all that was loaded is in the table, once")
-    context.exit(FAILED if wrong else 0)
+        say(_verdict(audit, wrong=wrong, uncompared=uncompared))
+    context.exit(FAILED if wrong else UNCOMPARED if uncompared else 0)
+
+
+def _verdict(audit: Audit, *, wrong: bool, uncompared: bool) -> str:
+    """Say in one line what was found, and no more than was compared."""
+    if wrong:
+        return "something is wrong"
+    if uncompared:
+        return "what could be compared is right; not all could be compared"
+    if audit.merged:
+        return (
+            "all that was loaded was merged once; whether rows were deleted or changed since is not compared"
+        )
+    return "all that was loaded is in the table, once"
 
 
 def _look(pipeline: Pipeline) -> tuple[Checkpoint, Audit]:

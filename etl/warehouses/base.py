@@ -29,6 +29,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         refresh: the refresh that loads go into, as letters, digits and dashes (see `Refreshes`); empty: into the
             table itself.
         sequence: how many parts are committed: the number of the last one.
+        rewinds: how often the job gave parts up that were not loaded.
+        loads: how many plans the checkpoint says are loaded.
+        plans: the ids of those that wait for their load, in order.
+        reached: the number of the last part that is loaded, or in one of these.
     """
 
     pipeline: str
@@ -37,6 +41,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     life: str = ""
     refresh: str = ""
     sequence: int = 0
+    rewinds: int = 0
+    loads: int = 0
+    plans: tuple[str, ...] = ()
+    reached: int = 0
 
     @classmethod
     def of(cls, document: Checkpoint, fingerprint: dict[str, str]) -> Job:
@@ -48,6 +56,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
             life=document.life,
             refresh=document.refresh.id if document.refresh else "",
             sequence=document.state.sequence,
+            rewinds=document.rewinds,
+            loads=document.loads,
+            plans=tuple(plan.id for plan in document.plans),
+            reached=(document.plans[-1].after if document.plans else document.loaded).sequence,
         )
 
 
@@ -235,18 +247,22 @@ class LoadsByJobs(Protocol):
             parts: sealed parts, in order; at least one.
         """
 
-    def look_back(self, job: Job, *, loads: int) -> None:
+    def look_back(self, job: Job, *, adopt: bool = False) -> str | None:
         """Make sure that the table can be what the checkpoint says; call it after `open`.
 
-        There is no ledger to follow: where the two do not fit, only a person knows what is meant.
+        There is no ledger to follow: where the two do not fit, or nobody can tell, only a person knows what is meant.
 
         Args:
-            job: whose table it is.
-            loads: how many plans the checkpoint says are loaded.
+            job: whose table it is, and how many plans its checkpoint says are loaded.
+            adopt: a person says that the table is right as it is: what the checkpoint does not have is to be loaded,
+                whatever the table holds. That is noted, durably: the next run needs not be told.
+
+        Returns:
+            What was overruled by `adopt`; None: nothing.
 
         Raises:
-            WarehouseError: plans were loaded, and there is no table; or none was, and the table holds what this job
-                loaded in a former life, before its checkpoint was lost.
+            WarehouseError: plans were loaded, and there is no table; or the table holds what the checkpoint does not
+                know of, or may do so: what the job loaded before its checkpoint was lost, or put back from a copy.
         """
 
     def settle(self, job: Job, plan: Plan) -> int | None:
@@ -290,6 +306,18 @@ class LimitsSizes(Protocol):
 
     def most_row_bytes(self, format: str) -> int | None:
         """Return how many bytes a record may have in a format; None: there is no limit that its lines would show."""
+
+
+@runtime_checkable
+class ReadsPlaces(Protocol):
+    """A warehouse that reads parts from where they are, which it cannot do from everywhere."""
+
+    def check_place(self, uri: str) -> None:
+        """Make sure that parts below `uri` can be loaded from there, as far as that can be seen; call it after `open`.
+
+        Raises:
+            WarehouseError: they cannot.
+        """
 
 
 class Misfit(Exception):
@@ -462,6 +490,9 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
         table_rows: how many rows it holds; None: there is no table.
         uncounted: why it is not known how many rows it holds, whatever `table_rows` says; empty: it is known.
         merged: whether rows replace each other, so that the table may hold fewer than were loaded.
+        hidden: why there may be loads, of this job or of others, that the warehouse does not tell of, and what would
+            tell; empty: there are none.
+        contradiction: in what the table's own mark contradicts the checkpoint; empty: in nothing.
     """
 
     loads: tuple[Loaded, ...]
@@ -473,6 +504,8 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
     table_rows: int | None
     merged: bool = False
     uncounted: str = ""
+    hidden: str = ""
+    contradiction: str = ""
 
 
 @runtime_checkable

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from etl.checkpoint import Plan
@@ -159,7 +160,7 @@ def test_a_declaration_that_contradicts_the_table_is_told_before_any_record(load
     loader.warehouse.load(loader.job, loader.plan())
     warehouse = loader.open(schema={"name": "INTEGER"})
     with pytest.raises(WarehouseError, match="name"):
-        warehouse.look_back(loader.job, loads=1)
+        warehouse.look_back(msgspec.structs.replace(loader.job, loads=1))
 
 
 def test_declared_columns_are_the_tables(loader: Loader) -> None:

@@ -74,7 +74,7 @@ def test_the_rows_of_a_table_that_asks_for_a_filter_are_counted(make: Make) -> N
 
 def test_a_merge_whose_key_holds_the_partitions_looks_into_those_of_its_plan(make: Make) -> None:
     loader = make("day", disposition="merge", key=["id", "day"])
-    loader.warehouse.look_back(loader.job, loads=0)
+    loader.warehouse.look_back(loader.job)
     load(loader, row(1, "2024-01-01", "a"), row(2, "2024-02-01", "b"))
     load(loader, row(1, "2024-01-01", "A"), row(1, "2024-03-01", "c"))
     assert fetch(loader) == [
@@ -92,7 +92,7 @@ def test_a_merge_that_may_not_look_for_its_keys_is_refused_before_the_first_load
 ) -> None:
     loader = make(partition, disposition="merge", key=["id"])
     with pytest.raises(ConfigError, match=f"{said}.*bq update --norequire_partition_filter"):
-        loader.warehouse.look_back(loader.job, loads=0)
+        loader.warehouse.look_back(loader.job)
     assert loader.jobs() == {}
 
 

@@ -181,7 +181,7 @@ def test_a_plan_that_is_loaded_cannot_be_given_up(loader: Loader) -> None:
 def test_what_turns_out_to_be_loaded_is_known_to_the_gate(loader: Loader) -> None:
     job = msgspec.structs.replace(loader.job, columns=None)
     plan = loader.plan()
-    loader.warehouse.look_back(job, loads=0)
+    loader.warehouse.look_back(job)
     loader.open().load(loader.job, plan)  # a job that was under way when the run began
     assert loader.warehouse.settle(job, plan) == 7
     assert [column.name for column in loader.warehouse.gate(job, "ndjson").columns] == ["id", "name"]

@@ -365,7 +365,7 @@ def test_a_key_that_cannot_be_compared_is_told_before_any_record(make: Make, typ
     with pytest.raises(ConfigError, match=r"warehouse\.key: column id is"):
         loader.warehouse.gate(msgspec.structs.replace(loader.job, columns=None), "ndjson")
     with pytest.raises(ConfigError, match="id"):
-        loader.warehouse.look_back(msgspec.structs.replace(loader.job, columns=None), loads=0)
+        loader.warehouse.look_back(msgspec.structs.replace(loader.job, columns=None))
 
 
 @pytest.mark.parametrize("value", [1.5, [1], {"a": 1}, (1, 2)])
@@ -436,7 +436,7 @@ def test_an_audit_counts_what_was_merged(loader: Loader) -> None:
 def test_a_former_life_is_merged_over(loader: Loader) -> None:
     merge(loader, row(1, "a"))
     anew = msgspec.structs.replace(loader.job, life="1234")
-    loader.open().look_back(anew, loads=0)
+    loader.open().look_back(anew)
 
 
 def test_what_bigquery_refuses_is_told_with_part_and_row(make: Make) -> None:

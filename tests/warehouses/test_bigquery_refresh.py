@@ -43,12 +43,13 @@ both_ways = pytest.mark.parametrize("schema_on_refresh", EXCHANGES)
 @pytest.fixture
 def loader(google_environment: GoogleServers, tmp_path: Path, schema_on_refresh: str) -> Iterator[Loader]:
     loader = Loader(google_environment, tmp_path, schema_on_refresh=schema_on_refresh)
+    loader.job = msgspec.structs.replace(loader.job, life="f00d")
     yield loader
     loader.close()
 
 
 def refresh(loader: Loader, name: str = "a1") -> Job:
-    return msgspec.structs.replace(loader.job, refresh=name, life="f00d")
+    return msgspec.structs.replace(loader.job, refresh=name)
 
 
 def begun(loader: Loader, name: str = "a1", *, first: int = 100, old: bool = True) -> Job:
@@ -164,8 +165,8 @@ def test_columns_of_the_old_table_do_not_bind_the_new_one(loader: Loader) -> Non
     assert loader.fetch() == OLD
     warehouse.finish_refresh(job)
     assert loader.fetch("id") == [("x",)]
-    done = msgspec.structs.replace(loader.job, columns=None)
-    warehouse.look_back(done, loads=1)
+    done = msgspec.structs.replace(loader.job, columns=None, loads=1)
+    warehouse.look_back(done)
     assert warehouse.gate(done, "ndjson").columns == columns
 
 
@@ -378,7 +379,7 @@ def test_a_new_table_that_is_gone_is_told_and_the_old_one_stays(loader: Loader) 
     with pytest.raises(WarehouseError, match="is gone"):
         loader.warehouse.load(job, fresh(loader, 200))
     with pytest.raises(WarehouseError, match="is gone"):
-        loader.open().look_back(job, loads=1)
+        loader.open().look_back(msgspec.structs.replace(job, loads=1))
     assert loader.fetch() == OLD
 
 
@@ -410,10 +411,10 @@ def test_a_load_into_the_table_is_none_into_the_new_one(loader: Loader) -> None:
 def test_a_former_life_keeps_no_refresh_from_running(loader: Loader) -> None:
     loader.warehouse.load(msgspec.structs.replace(loader.job, life="0ld"), loader.plan())
     with pytest.raises(WarehouseError, match="--full-refresh"):
-        loader.open().look_back(msgspec.structs.replace(loader.job, life="f00d"), loads=0)
-    loader.open().look_back(refresh(loader), loads=0)
+        loader.open().look_back(msgspec.structs.replace(loader.job, life="f00d"))
+    loader.open().look_back(refresh(loader))
     replacing = loader.open(disposition="replace")
-    replacing.look_back(msgspec.structs.replace(loader.job, life="f00d"), loads=0)
+    replacing.look_back(msgspec.structs.replace(loader.job, life="f00d"))
 
 
 @both_ways

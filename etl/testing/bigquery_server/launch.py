@@ -15,6 +15,8 @@ What it does beyond `local-bigquery serve`, and why:
   its time.
 - It says how many rows a table has. The server says how many DuckDB has room for, rows that were removed among them.
 - What protects a table is held to as BigQuery does: see `protection`, beside this file.
+- A load gives the table that it makes the labels of `destinationTableProperties`, and fails where the table is there
+  and has others (REST reference, DestinationTableProperties). The server ignores them.
 - It ends when the process that started it is gone: that one holds the other end of standard input.
 """
 
@@ -133,6 +135,34 @@ def count_the_rows() -> None:
     tables.load = load
 
 
+def label_the_tables_that_loads_make() -> None:
+    """Have a load job set the labels of a table that it makes, or compare them."""
+    runner: Any = importlib.import_module("local_bigquery.jobs.runner")
+    tables: Any = importlib.import_module("local_bigquery.catalog.tables")
+    models: Any = importlib.import_module("local_bigquery.models")
+    errors: Any = importlib.import_module("local_bigquery.errors")
+    original: Callable[..., Any] = runner.HANDLERS["load"]
+
+    def run(cursor: Any, config: Any, upload: Any) -> Any:
+        properties = config.destinationTableProperties
+        labels = (properties and properties.labels) or None
+        if labels is None:
+            return original(cursor, config, upload)
+        reference = tables.reference(config.destinationTable)
+        try:
+            found = tables.load(*reference)
+        except errors.BigQueryError:
+            found = None
+        if found is not None and (found.labels or {}) != labels:
+            raise errors.BigQueryError("invalid", "Labels differ from those of the destination table")
+        done = original(cursor, config, upload)
+        if found is None:
+            tables.annotate(reference, models.Table(labels=labels))
+        return done
+
+    runner.HANDLERS["load"] = run
+
+
 def end_with_the_parent() -> None:
     """End at once when standard input ends."""
 
@@ -160,6 +190,7 @@ def main() -> None:
     filter_by_the_condition_of_a_merge()
     count_the_rows()
     importlib.import_module("protection").install()
+    label_the_tables_that_loads_make()
     database: Any = importlib.import_module("local_bigquery.engine.database")
     database.connection().execute("SET threads = 1")  # fail here, not in a request
     uvicorn = importlib.import_module("uvicorn")

@@ -16,6 +16,10 @@ def _never(_: Any) -> bool:
     return False
 
 
+def _nothing() -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """A load, a merge or an exchange. Its ids follow from it, so who has it to do can only submit the same job.
@@ -31,6 +35,8 @@ class Task:
         again: how often it is submitted again after such a failure, which others may have caused; 0: it is the last
             word, no matter who submitted it.
         undone: whether what a job did is gone, so that it is to be done again.
+        overtaken: whether a job failed because of what others did at that moment, so that another one may succeed.
+        unseen: called before an id is used up under which no job is found: makes sure that there was none, or raises.
     """
 
     id: Callable[[int], str]
@@ -42,6 +48,8 @@ class Task:
     refused: Callable[[Any], Exception]
     again: int = 0
     undone: Callable[[Any], bool] = _never
+    overtaken: Callable[[Any], bool] = _never
+    unseen: Callable[[], None] = _nothing
 
     def carry_out(self, jobs: Jobs, submitting: Callable[[], None]) -> Any:
         """Have it done, by a job that there is already or a new one, and return that job. Durable on return.
@@ -79,6 +87,8 @@ class Task:
                 if self.undone(found):
                     continue
                 return found
+            if result is Outcome.LASTING and self.overtaken(found):
+                result = Outcome.PASSING
             if result is Outcome.LASTING and not self.again:
                 raise self.refused(found)
             if not submitted:
@@ -110,7 +120,10 @@ class Task:
         """
         for attempt in itertools.count():
             name = self.id(attempt)
-            found = jobs.find(name) or jobs.burn(name, pipeline, self.mark)
+            found = jobs.find(name)
+            if found is None:
+                self.unseen()
+                found = jobs.burn(name, pipeline, self.mark)
             if burns(found, self.mark):
                 return None
             self.check(found)

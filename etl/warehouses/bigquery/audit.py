@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from etl.warehouses.base import Audit, Job, Loaded
-from etl.warehouses.bigquery.jobs import Jobs, outcome
+from etl.warehouses.bigquery import marks
+from etl.warehouses.bigquery.jobs import SEES_ALL, Hidden, Jobs, outcome
 from etl.warehouses.bigquery.limits import LONGEST_JOB
 from etl.warehouses.bigquery.reasons import Outcome
 from etl.warehouses.bigquery.refresh import new_name
@@ -43,14 +44,19 @@ class _Done:
         )
 
 
-def audit(jobs: Jobs, table: Table, pipeline: str, life: str, *, merged: bool = False) -> Audit:
+def audit(
+    jobs: Jobs,
+    table: Table,
+    job: Job,
+    *,
+    merged: bool = False,
+) -> Audit:
     """Look up the successful loads into the table, and how many rows it has.
 
     Args:
-        jobs: of the table's project.
+        jobs: where the job's jobs run.
         table: the table.
-        pipeline: the job's name.
-        life: its checkpoint's.
+        job: the job.
         merged: whether its rows replace each other.
 
     Raises:
@@ -58,12 +64,13 @@ def audit(jobs: Jobs, table: Table, pipeline: str, life: str, *, merged: bool = 
     """
     loads: list[tuple[datetime, Loaded]] = []
     other_rows = former_rows = 0
+    hidden = Hidden()
     now = table.look()
-    for done in _loads(jobs, table, now) if now is not None else ():
-        found = _ours(pipeline).fullmatch(done.id)
+    for done in _loads(jobs, table, now, hidden) if now is not None else ():
+        found = _ours(job.pipeline).fullmatch(done.id)
         if not found:
             other_rows += done.rows
-        elif done.life != life:
+        elif done.life != job.life:
             former_rows += done.rows
         else:
             load = Loaded(
@@ -82,25 +89,59 @@ def audit(jobs: Jobs, table: Table, pipeline: str, life: str, *, merged: bool = 
         table_rows=None if count is None else count.rows or 0,
         uncounted="" if count is None else count.unknown,
         merged=merged,
+        hidden=f"{hidden}; an account that has {SEES_ALL} sees more" if hidden else "",
+        contradiction=(marks.contradiction(job, now, table, count.rows if count else 0) or "")
+        if now is not None
+        else "",
     )
 
 
-def former_load(jobs: Jobs, table: Table, now: Any, pipeline: str, life: str) -> str | None:
-    """Return a load of a job's former life into the table; None: there is none.
+def former_load(jobs: Jobs, table: Table, now: Any, pipeline: str, life: str, hidden: Hidden) -> str | None:
+    """Return a load of a job's former life into the table; None: none is found.
 
     Args:
-        jobs: of the table's project.
+        jobs: where the job's jobs run.
         table: the table.
         now: what BigQuery says of it.
         pipeline: the job's name.
         life: its checkpoint's.
+        hidden: is told why there may be one all the same.
 
     Raises:
         WarehouseError: it cannot be found out.
     """
-    for done in _loads(jobs, table, now):
+    for done in _loads(jobs, table, now, hidden):
         if _ours(pipeline).fullmatch(done.id) and done.life != life:
             return done.id
+    return None
+
+
+def last_own_part(jobs: Jobs, table: Table, now: Any, pipeline: str, life: str, hidden: Hidden) -> int | None:
+    """Return the last part that a job's present life has loaded, as `former_load` looks for loads."""
+    ours = [
+        int(found[1])
+        for done in _loads(jobs, table, now, hidden)
+        if done.life == life and (found := _ours(pipeline).fullmatch(done.id))
+    ]
+    return max(ours, default=None)
+
+
+def under_way(jobs: Jobs, table: Table, pipeline: str, since: datetime, hidden: Hidden) -> str | None:
+    """Return a load of a job into the table, of whichever life, that is not done yet; None: none is found.
+
+    Args:
+        jobs: where the job's jobs run.
+        table: the table.
+        pipeline: the job's name.
+        since: when the load was submitted, at the earliest.
+        hidden: is told why there may be one all the same.
+
+    Raises:
+        WarehouseError: it cannot be found out.
+    """
+    for job in jobs.listed(since, hidden):
+        if job.state != "DONE" and _into(job, table.options) and _ours(pipeline).fullmatch(job.job_id):
+            return str(job.job_id)
     return None
 
 
@@ -108,7 +149,7 @@ def _ours(pipeline: str) -> re.Pattern[str]:
     return re.compile(rf"etl_{re.escape(pipeline)}_(\d+)_([0-9a-f]{{32}})_[am]\d+")
 
 
-def _loads(jobs: Jobs, table: Table, now: Any) -> Iterator[_Done]:
+def _loads(jobs: Jobs, table: Table, now: Any, hidden: Hidden) -> Iterator[_Done]:
     """Yield the loads and merges that made the content of a table, `now`.
 
     Of a table that was refreshed these are the ones into the new table whose rows took their place last, and what
@@ -116,7 +157,9 @@ def _loads(jobs: Jobs, table: Table, now: Any) -> Iterator[_Done]:
     """
     exchange: Any | None = None
     loads: list[_Done] = []
-    for job in _done(jobs, now.created - LONGEST_JOB):  # a job that creates its table is older than that
+    for job in _done(
+        jobs, now.created - LONGEST_JOB, hidden
+    ):  # a job that creates its table is older than that
         if job.ended and job.ended < now.created:
             continue  # into a table of that name that was deleted
         if _exchanges(job, table.options) and (exchange is None or job.ended > exchange.ended):
@@ -128,7 +171,7 @@ def _loads(jobs: Jobs, table: Table, now: Any) -> Iterator[_Done]:
     if exchange is None or source is None:
         return
     began = datetime.fromtimestamp(int(exchange.labels.get("etl_since", "0")) / 1000, UTC)
-    for job in _done(jobs, began):
+    for job in _done(jobs, began, hidden):
         if _into(job, source):
             yield _Done.of(job)
 
@@ -147,9 +190,9 @@ def _source(exchange: Any, table: Table) -> TableOptions | None:
     return table.options.sibling(new_name(table.options, job))
 
 
-def _done(jobs: Jobs, since: datetime) -> Iterator[Any]:
+def _done(jobs: Jobs, since: datetime, hidden: Hidden) -> Iterator[Any]:
     """Yield the jobs that were made since then and did what they were to do."""
-    for job in jobs.listed(since):
+    for job in jobs.listed(since, hidden):
         if job.state == "DONE" and outcome(job) is Outcome.LOADED:
             yield job
 

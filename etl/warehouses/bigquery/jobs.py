@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from etl.checkpoint import Plan
@@ -26,6 +26,14 @@ from sinks.retry import Retry
 
 # google-cloud-bigquery has types for some of what is used here.
 Client = Any
+
+# BigQuery keeps jobs for six months (BigQuery documentation, "Managing jobs"), which have 181 days at least. Some days
+# before that nobody relies on it any more.
+REMEMBERED = timedelta(days=175)
+
+# What it takes to see the jobs of others (BigQuery documentation, "Access control"): roles/bigquery.jobUser shows an
+# account its own jobs alone, roles/bigquery.user those of others without what they do.
+SEES_ALL = "bigquery.jobs.listAll and bigquery.jobs.get (roles/bigquery.resourceViewer)"
 
 # How often one call submits a plan again after failures that pass; each counts against the table's daily quota.
 TRIES = 5
@@ -99,6 +107,38 @@ def explained(what: str, *, needs: str = "") -> Iterator[None]:
         raise WarehouseError(google_errors.explain(error, what, needs=needs)) from error
 
 
+def redacted(job: Any) -> bool:
+    """Say whether a job of a list is one of another account, of which BigQuery hides what it does.
+
+    Their configuration is missing, and their times are text (Access control, bigquery.jobs.list and listAll).
+    """
+    if job.job_type in ("load", "copy"):
+        return job.destination is None
+    return job.job_type == "unknown" or (job.job_type == "query" and not job.query)
+
+
+class Hidden:
+    """Why a list of jobs may lack some.
+
+    Attributes:
+        reasons: why, in words, each once; none: it is complete.
+    """
+
+    def __init__(self) -> None:
+        self.reasons: list[str] = []
+
+    def __bool__(self) -> bool:
+        return bool(self.reasons)
+
+    def __str__(self) -> str:
+        return "; ".join(self.reasons)
+
+    def add(self, reason: str) -> None:
+        """Add a reason."""
+        if reason not in self.reasons:
+            self.reasons.append(reason)
+
+
 class Jobs:
     """Jobs of one project and location, each request with a timeout and the one retry policy.
 
@@ -114,6 +154,7 @@ class Jobs:
         self, client: Client, *, project: str, location: str, retry: Retry, leaving: threading.Event
     ) -> None:
         self._client = client
+        self.project = project
         self.location = location
         self._where = {"project": project, "location": location}
         self._retry = retry
@@ -124,6 +165,25 @@ class Jobs:
         """What each request of the client is given: where, its timeout in seconds, and no retries of its own."""
         # The client writes the timeout into a header: a pair, which requests would take, is none there.
         return {**self._where, "retry": None, "timeout": self._retry.timeout[1]}
+
+    def check(self) -> None:
+        """Make sure that jobs may run in the project and location: by one that is only checked, and never runs.
+
+        Raises:
+            WarehouseError: they may not.
+        """
+        from google.cloud.bigquery import QueryJobConfig
+
+        config = QueryJobConfig(dry_run=True, use_query_cache=False)
+        with explained(
+            f"run jobs in the project {self.project}",
+            needs=f"bigquery.jobs.create (roles/bigquery.jobUser) on the project {self.project}, or set `project`",
+        ):
+            self._retry.call(
+                lambda: self._client.query("SELECT 1", job_config=config, job_retry=None, **self.options),
+                passing=passing,
+                sleep=self.sleep,
+            )
 
     def find(self, id: str, *, expected: bool = False) -> Any | None:
         """Look a job up.
@@ -142,15 +202,15 @@ class Jobs:
         def may_pass(error: BaseException) -> bool:
             return passing(error) or (expected and status_of(error) == 404)
 
-        with explained(f"look up job {id}", needs="bigquery.jobs.get (roles/bigquery.jobUser)"):
+        with explained(f"look up job {id}"):
             try:
-                return self._retry.call(
-                    lambda: self._client.get_job(id, **self.options), passing=may_pass, sleep=self.sleep
-                )
+                return self._retry.call(lambda: self._get(id), passing=may_pass, sleep=self.sleep)
             except Exception as error:
-                if status_of(error) == 404 and not expected:
+                if status_of(error) != 404:
+                    raise
+                if not expected:
                     return None
-                raise
+                raise self._not_shown(id, error) from error
 
     def insert(self, id: str, submit: Callable[[], Any], what: str) -> tuple[Any, bool]:
         """Have a job under `id`, no matter who submitted it.
@@ -172,7 +232,7 @@ class Jobs:
 
         def once() -> Any | None:
             nonlocal in_doubt
-            if in_doubt and (found := self._get(id)) is not None:
+            if in_doubt and (found := self._get_or_none(id)) is not None:
                 return found
             try:
                 return submit()
@@ -190,15 +250,19 @@ class Jobs:
             return job, True
         return self.find(id, expected=True), in_doubt
 
-    def listed(self, since: datetime) -> Iterator[Any]:
+    def listed(self, since: datetime, hidden: Hidden) -> Iterator[Any]:
         """Yield the jobs of the project, of all its users where that is permitted, newest first.
 
         Args:
             since: those that were made from then on.
+            hidden: is told when there may be others.
 
         Raises:
             WarehouseError: they cannot be listed.
         """
+        now = datetime.now(UTC)
+        if since < now - REMEMBERED:
+            hidden.add(f"jobs from before {now - REMEMBERED:%Y-%m-%d} are forgotten")
         token: str | None = None
         all_users = True
         while True:
@@ -223,18 +287,49 @@ class Jobs:
                     if status_of(error) != 403 or not all_users or token is not None:
                         raise
                     all_users = False
+                    hidden.add(self._others)
                     continue
-            yield from page
+            for job in page:
+                if redacted(job):
+                    hidden.add(self._others)
+                else:
+                    yield job
             if token is None:
                 return
 
-    def _get(self, id: str) -> Any | None:
+    @property
+    def _others(self) -> str:
+        return f"jobs of other accounts in the project {self.project} are hidden from this one"
+
+    def _get(self, id: str) -> Any:
+        """Ask for a job, once.
+
+        Raises:
+            WarehouseError: it is not shown to this account.
+        """
         try:
             return self._client.get_job(id, **self.options)
+        except Exception as error:
+            if status_of(error) == 403 and not passing(error) and reason_of(error) not in reasons.TOLD:
+                raise self._not_shown(id, error) from error
+            raise
+
+    def _get_or_none(self, id: str) -> Any | None:
+        try:
+            return self._get(id)
         except Exception as error:
             if status_of(error) == 404:
                 return None
             raise
+
+    def _not_shown(self, id: str, error: BaseException) -> WarehouseError:
+        # Its own jobs are shown to every account that may run any.
+        return WarehouseError(
+            f"BigQuery does not show job {id} of the project {self.project} to this account "
+            f"({google_errors.words(error)}): another account has submitted it, so that nothing goes on before what "
+            f"became of it is known. Let that account run this, or give this one {SEES_ALL} on the project "
+            f"{self.project}"
+        )
 
     def wait(self, job: Any) -> Any:
         """Wait until a job is done, however long it takes.

@@ -12,11 +12,12 @@ from etl.checkpoint import Plan
 from etl.columns import Columns
 from etl.errors import Fenced, LoadFailed, LoadMismatch, WarehouseError
 from etl.warehouses.base import Gate, Job
-from etl.warehouses.bigquery import errors, making
+from etl.warehouses.bigquery import errors, guard, making, marks
 from etl.warehouses.bigquery.adoption import adopt
 from etl.warehouses.bigquery.attempts import Task
 from etl.warehouses.bigquery.gate import RecordGate
 from etl.warehouses.bigquery.jobs import Jobs, job_id
+from etl.warehouses.bigquery.marks import Mark
 from etl.warehouses.bigquery.merge import ORDER, Merge
 from etl.warehouses.bigquery.merging import Merging
 from etl.warehouses.bigquery.refresh import Refreshing, new_name
@@ -50,6 +51,7 @@ class PlanLoad:
         merge: how rows replace each other; None: they are added.
         filled: whether something was loaded before: then there is a table, or it is lost.
         sending: how its parts come to a job.
+        former: a life of the job that has loaded nothing into the table that is still there; None: there is none.
     """
 
     jobs: Jobs
@@ -60,6 +62,7 @@ class PlanLoad:
     merge: Merge | None
     filled: bool
     sending: Sending
+    former: str | None = None
 
     def carry_out(self, submitting: Callable[[], None]) -> None:
         """Have it loaded; durable on return.
@@ -109,7 +112,9 @@ class PlanLoad:
         merging = self._merging
         if merging is None:
             return self._load_into(self._table, self._appended)
-        return merging.task(partial(self._stage, merging), lambda: self._made(self._table.look()))
+        return merging.task(
+            partial(self._stage, merging), lambda: self._made(self._table.look()), self._unseen
+        )
 
     def _load_into(
         self,
@@ -133,6 +138,8 @@ class PlanLoad:
             check=lambda found: adopt(found, plan, table.options, write),
             refused=refused,
             undone=undone,
+            overtaken=self._overtaken,
+            unseen=self._unseen,
         )
 
     def _appended(self) -> Any:
@@ -140,8 +147,13 @@ class PlanLoad:
         table, job = self._table, self.job
         found = table.look()
         first = found is None and not job.refresh and not self.filled
-        columns = self._known(found) if first else self._made(found)
-        return table.load_config(job, self.plan, columns, lay_out=first, create=first)
+        if not first:
+            columns = self._made(found)
+            return table.load_config(job, self.plan, columns, create=False)
+        mark = Mark.before(job, self.plan)
+        return table.load_config(
+            job, self.plan, self._known(found), lay_out=True, marks=marks.labels(job, mark)
+        )
 
     def _stage(self, merging: Merging) -> None:
         """Load the plan into its staging table, if it is not there."""
@@ -156,15 +168,32 @@ class PlanLoad:
         self._check_rows(task.carry_out(self.jobs, lambda: None))
 
     def _made(self, found: Any | None) -> Columns:
-        """Make the table, which `found` is, if there is none; return all columns that are known."""
+        """Make the table, which `found` is, if there is none, and mark it; return all columns that are known."""
         columns = self._known(found)
         if self.job.refresh:
+            # It is no other job's, and no other refresh's: its mark is its name.
             Refreshing.of(self.jobs, self.main, self.job).make(found, columns, filled=self.filled)
-        elif found is None and self.filled:
-            raise gone(self.main, self.job)
-        elif found is None:
-            making.create(self.main, columns)
+            return columns
+        mark = Mark.before(self.job, self.plan)
+        if found is None:
+            if self.filled:
+                raise gone(self.main, self.job)
+            found = making.create(self.main, columns, labels=marks.labels(self.job, mark))
+        guard.check_remembered(self.job, self.plan, found, self.main)
+        marks.write(self.main, self.job, mark, found=found, former=self.former)
         return columns
+
+    def _unseen(self) -> None:
+        if not self.job.refresh:
+            guard.check_remembered(self.job, self.plan, self.main.look(), self.main)
+
+    def _overtaken(self, load: Any) -> bool:
+        """Say whether a load that was to make the table failed because there was one by then."""
+        made = load.to_api_repr()["configuration"]["load"].get("destinationTableProperties")
+        if not made:
+            return False
+        found = self._table.look()
+        return found is not None and not made["labels"].items() <= (found.labels or {}).items()
 
     def _known(self, found: Any | None) -> Columns:
         return self._table.known(found, self.declared, self.job.columns)

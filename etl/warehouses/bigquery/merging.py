@@ -81,12 +81,13 @@ class Merging:
         found = self.staging.look()
         return found is None or found.num_rows != self.plan.records
 
-    def task(self, load: Callable[[], Any], make: Callable[[], Columns]) -> Task:
+    def task(self, load: Callable[[], Any], make: Callable[[], Columns], unseen: Callable[[], None]) -> Task:
         """Return what is to be done.
 
         Args:
             load: loads the plan into the staging table.
             make: makes the table, and returns all columns that are known.
+            unseen: as `Task` has it.
         """
 
         def prepare(id: str) -> Callable[[], Any]:
@@ -123,6 +124,7 @@ class Merging:
             prepare=prepare,
             check=lambda found: adopt_merge(found, self.plan, self._labels),
             refused=refused,
+            unseen=unseen,
             again=TRIES,  # who else changes the table at that moment makes a merge fail
         )
 

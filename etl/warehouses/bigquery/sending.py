@@ -86,13 +86,13 @@ class Sending:
 
     def _send_along(self, id: str, plan: Plan, table: TableOptions, config: Any) -> Any:
         resource = {
-            "jobReference": {"projectId": table.project, "jobId": id, "location": table.location},
+            "jobReference": {"projectId": self.jobs.project, "jobId": id, "location": table.location},
             "configuration": config.to_api_repr(),
         }
         resource["configuration"]["load"]["destinationTable"] = table.reference().to_api_repr()
         upload = JobUpload(
             self.client,
-            project=table.project,
+            project=self.jobs.project,
             resource=resource,
             blocks=self._until_left(sent_along([part.sealed for part in plan.parts], plan.format)),
             chunk_bytes=self.chunk_bytes,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from etl.checkpoint import Plan
 from etl.columns import Columns
@@ -38,7 +38,7 @@ class TableOptions:
     """Which table, where, and how it is made when it is missing.
 
     Attributes:
-        project: the project of the table, in which its jobs run too.
+        project: the project of the table.
         dataset: the dataset.
         table: the table's own name.
         location: where the dataset is.
@@ -137,13 +137,14 @@ class TableOptions:
         return TableReference(DatasetReference(self.project, self.dataset), self.table)
 
 
-def connect(options: TableOptions, deadline: float) -> Client:
+def connect(options: TableOptions, project: str, deadline: float) -> Client:
     """Make a client with the Application Default Credentials; sends no request to BigQuery.
 
     Where `BIGQUERY_EMULATOR_HOST` is set that server is used, without credentials.
 
     Args:
         options: the table.
+        project: the project in which jobs run.
         deadline: how long to look for credentials, in seconds: the metadata server of a virtual machine is asked last,
             and google.auth waits for it as it sees fit.
 
@@ -157,7 +158,7 @@ def connect(options: TableOptions, deadline: float) -> Client:
 
         emulator = bool(os.environ.get("BIGQUERY_EMULATOR_HOST"))
         return bigquery.Client(
-            options.project,
+            project,
             credentials=AnonymousCredentials() if emulator else None,  # type: ignore[no-untyped-call]
             location=options.location,
         )
@@ -318,6 +319,7 @@ class Table:
         columns: Columns,
         *,
         lay_out: bool = False,
+        marks: Mapping[str, str] | None = None,
         append: bool = True,
         create: bool = True,
     ) -> LoadJobConfig:
@@ -329,6 +331,8 @@ class Table:
             columns: all that are known: a load must list every column of its table, of which the checkpoint need not
                 have pinned all: others may have been added since.
             lay_out: whether the load makes the table, which then gets its partitions and clusters.
+            marks: the labels that the table gets then. The load fails if somebody else has made the table in the
+                meantime, and it has other ones.
             append: whether it adds to what the table holds, or replaces that.
             create: whether it may make the table.
 
@@ -365,6 +369,11 @@ class Table:
         if not lay_out:
             return config
         self.check_layout(columns, options.partition_by, options.cluster_by)
+        if marks:
+            # The client has no property for it.
+            resource = config.to_api_repr()
+            resource["load"]["destinationTableProperties"] = {"labels": dict(marks)}
+            config = cast("LoadJobConfig", bigquery.LoadJobConfig.from_api_repr(resource))
         if options.partition_by is not None:
             config.time_partitioning = bigquery.TimePartitioning(
                 type_=options.partition_type, field=options.partition_by

@@ -7,6 +7,7 @@ what goes beyond adding rows, `gate` what fits a column.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Sequence
 from functools import partial
@@ -24,12 +25,13 @@ from etl.partitions import fitting, together
 from etl.schemas import lookup
 from etl.warehouses.base import Audit, Gate, Job
 from etl.warehouses.bigquery import audit as audits
-from etl.warehouses.bigquery import limits
+from etl.warehouses.bigquery import guard, limits, marks, places
 from etl.warehouses.bigquery import staging as stagings
 from etl.warehouses.bigquery.gate import RecordGate
 from etl.warehouses.bigquery.jobs import Client, Jobs
 from etl.warehouses.bigquery.layout import Partitioning
 from etl.warehouses.bigquery.loads import PlanLoad, gone, table_of
+from etl.warehouses.bigquery.marks import Mark
 from etl.warehouses.bigquery.merge import Merge
 from etl.warehouses.bigquery.merge_gate import MergeGate
 from etl.warehouses.bigquery.partition_gate import PartitionGate
@@ -78,6 +80,7 @@ class BigQuery:
             else of the table stay, and columns are added only. `infer`: the table gets the columns that the records
             need, and loses what was said of the old ones; refused where that would drop policies.
         staging: where parts of file sinks are uploaded for their load: `gs://bucket/prefix`.
+        project: in which jobs run and are billed; None: the table's.
         daily_operations: how many jobs may change the table within 24 hours; BigQuery allows 1,500.
         deadline: how long a request is tried again, in seconds. A job itself may take as long as it likes.
         client: to be used in place of one of our own; it is not pickled.
@@ -102,6 +105,7 @@ class BigQuery:
         updated_at: str | None = None,
         schema_on_refresh: Literal["keep", "infer"] = "keep",
         staging: str | None = None,
+        project: str | None = None,
         daily_operations: int = 1400,
         deadline: float = 120.0,
         client: Client | None = None,
@@ -130,9 +134,11 @@ class BigQuery:
             updated_at=updated_at,
             schema_on_refresh=schema_on_refresh,
             staging=staging,
+            project=project,
             daily_operations=daily_operations,
             deadline=deadline,
         )
+        self._project = project or self._options.project
         self.table = table
         self.staging = staging
         self.disposition: str = disposition
@@ -148,6 +154,8 @@ class BigQuery:
         ]
         if updated_at is not None:
             effect.append(("updated_at", updated_at))
+        if self._project != self._options.project:
+            effect.append(("project", self._project))  # a job's id is taken in its project
         self.destination = f"bigquery://{path}?" + urlencode(effect)
         self._injected = google_clients.checked(client, "load_table_from_uri")
         self._client: Client | None = None
@@ -163,6 +171,8 @@ class BigQuery:
         self._partitioning: Partitioning | None = (
             None if partition_by is None else Partitioning(column=partition_by, unit=partition_type)
         )
+        # The life whose mark on the table may be replaced: what it loaded is gone.
+        self._former: str | None = None
         self._leaving = threading.Event()
 
     def __repr__(self) -> str:
@@ -192,9 +202,26 @@ class BigQuery:
         self._seen.clear()
         self._grown.clear()
         self._filled.clear()
+        self._former = None
         self._chunk_bytes = chunk_bytes(budget.limit)
-        self._client = self._injected or connect(self._options, self._retry.deadline)
-        self._main().check_dataset()
+        self._client = self._injected or connect(self._options, self._project, self._retry.deadline)
+        main = self._main()
+        main.check_dataset()
+        if self._project != self._options.project:
+            self._jobs().check()
+        if self.staging is not None:
+            self.check_place(self.staging)
+
+    def check_place(self, uri: str) -> None:
+        """Make sure that the dataset can be loaded from a bucket; see `ReadsPlaces`.
+
+        Raises:
+            WarehouseError: it cannot.
+        """
+        if found := re.match(r"gs://([^/]+)", uri):
+            options = self._options
+            dataset = f"{options.project}.{options.dataset}"
+            places.check_bucket(self._storage_client(), found[1], dataset, options.location, self._retry)
 
     def gate(self, job: Job, format: str) -> Gate:
         """Make the gate for one part; see `ChecksRecords`.
@@ -320,8 +347,11 @@ class BigQuery:
         self._refreshing(job).finish(self._submitting)
         self._seen.clear()
         self._grown.clear()
+        # A copy over a table need not bring labels along, nor leave those that are there.
+        if (found := self._main().look()) is not None:
+            marks.write(self._main(), job, Mark.now(job), found=found, anew=True)
 
-    def look_back(self, job: Job, *, loads: int) -> None:
+    def look_back(self, job: Job, *, adopt: bool = False) -> str | None:
         """Make sure that the table can be what the checkpoint says; see `LoadsByJobs`.
 
         Raises:
@@ -329,7 +359,7 @@ class BigQuery:
             ConfigError: a column of the key cannot be one.
         """
         if not job.refresh and self.disposition == "replace":
-            return  # whatever the table holds will be replaced
+            return None  # whatever the table holds will be replaced
         table = self._table(job)
         found = table.look()
         self._note(job, table, found)
@@ -337,19 +367,25 @@ class BigQuery:
         if self._merge is not None:
             self._merge.check(columns)
             self._merge.check_filter(None if found is None else Partitioning.of(found), self.table)
-        if loads:
+        if job.loads:
             if found is None:
                 raise self._refreshing(job).gone if job.refresh else gone(table, job)
             self._filled.add(job.refresh)
-            return
-        if job.refresh or self._merge is not None or found is None or not found.num_rows:
-            return
-        if former := audits.former_load(self._jobs(), table, found, job.pipeline, job.life):
-            raise WarehouseError(
-                f"{self.table} holds what job {job.pipeline!r} has loaded already ({former}), and its checkpoint knows "
-                "nothing of that: everything would be loaded twice. Put the checkpoint back, or delete the table, or "
-                "give the job another name; or replace what it holds: `etl run --full-refresh`"
-            )
+        if job.refresh or found is None:
+            return None
+        before = marks.read(found, job.pipeline)
+        doubt = None
+        # What is merged again from the beginning becomes what it was.
+        if job.loads or self._merge is None:
+            doubt = guard.doubt(job, found, table, self._jobs())
+        if doubt is not None and not adopt:
+            raise WarehouseError(doubt)
+        if doubt is not None or (before is None and found.num_rows):
+            # So that the next run need not be told, nor ask.
+            marks.write(table, job, Mark.now(job), found=found, adopted=doubt is not None)
+        elif before is not None and not before.is_of(job):
+            self._former = before.life
+        return doubt
 
     def leave(self) -> None:
         """Let a `load` or `settle` that waits raise `StillLoading`. From any thread; may be repeated until `open`."""
@@ -362,7 +398,7 @@ class BigQuery:
             WarehouseError: it cannot be read.
         """
         merged = self._merge is not None
-        return audits.audit(self._jobs(), self._table(job), job.pipeline, job.life, merged=merged)
+        return audits.audit(self._jobs(), self._table(job), job, merged=merged)
 
     def close(self) -> None:
         """Close the clients that were made here. May be repeated."""
@@ -381,7 +417,7 @@ class BigQuery:
     def _jobs(self) -> Jobs:
         return Jobs(
             self._connected(),
-            project=self._options.project,
+            project=self._project,
             location=self._options.location,
             retry=self._retry,
             leaving=self._leaving,
@@ -411,6 +447,7 @@ class BigQuery:
             merge=self._merge,
             filled=job.refresh in self._filled,
             sending=self._sending(jobs),
+            former=self._former,
         )
 
     def _sending(self, jobs: Jobs) -> Sending:
