@@ -334,12 +334,15 @@ def test_without_a_warehouse_the_files_are_frozen(job: Job, format: str) -> None
     assert job.run("freeze", format=format).rejects == 1
 
 
-def test_a_type_that_changes_fails_the_load_into_duckdb_and_is_no_null(job: Job) -> None:
+@pytest.mark.parametrize("policy", ["evolve", "freeze", "ignore"])
+def test_a_type_that_changes_is_no_drift_and_no_null(job: Job, policy: Drift) -> None:
     job.records = [*FIRST, {"id": "text"}]
-    for policy in ("evolve", "freeze", "ignore"):
-        with pytest.raises(SchemaMismatch, match='the value "text" of column id does not fit'):
-            job.run(policy)
-        assert [row["id"] for row in job.table()] == [1, 2]
+    with pytest.raises(SchemaMismatch, match='the value "text" of column id does not fit'):
+        job.run(policy, on_error="fail")
+    assert [row["id"] for row in job.table()] == [1, 2]
+    assert job.run(policy).rejects == 1
+    assert [row["id"] for row in job.table()] == [1, 2]
+    assert [letter["record"] for letter in job.letters()] == [{"id": "text"}]
 
 
 def bigquery(job: Job, servers: GoogleServers) -> str:
