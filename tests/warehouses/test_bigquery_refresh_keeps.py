@@ -118,6 +118,13 @@ class Made:
         """Return what BigQuery says of the table, but for what the rows are, and when."""
         found: dict[str, Any] = self.ask("GET", f"/{name}")
         volatile = ("etag", "lastModifiedTime")
+        # The marks of jobs that load into the table are theirs.
+        labels = {
+            key: value for key, value in found.get("labels", {}).items() if not key.startswith("etl_job_")
+        }
+        labels.pop("etl_marked", None)
+        found.pop("labels", None)
+        found |= {"labels": labels} if labels else {}
         return {
             **{
                 key: value
