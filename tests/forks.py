@@ -43,6 +43,9 @@ FORKS.set_forkserver_preload(
 # Lets any process of this user trace this one, where the kernel allows that to a parent alone (prctl(2), Yama).
 PR_SET_PTRACER, PR_SET_PTRACER_ANY = 0x59616D61, ctypes.c_ulong(-1)
 
+# How long a run may take: it takes less than one, and many more on a machine that others use, too.
+SECONDS = 600.0
+
 
 def run(
     target: Callable[..., object], *arguments: object, under: tuple[str, ...] = ()
@@ -66,6 +69,9 @@ def run(
         tracer = _attached(under, process.pid) if under else None
         here.send("go on")
         here.close()
+        process.join(SECONDS)
+        late = process.is_alive()
+        process.kill()
         process.join()
         if tracer is not None:
             tracer.communicate()
@@ -76,6 +82,7 @@ def run(
             (said / "stderr").read_text(),
         )
         process.close()
+    assert not late, f"{target.__qualname__} was not done after {SECONDS} s: {ended.stderr}"
     return ended
 
 
