@@ -13,6 +13,7 @@ from etl.job import Settings
 from etl.partitions import Touched
 from etl.records import Declared, DescribesFields, MakesTypes, Record, led_back
 from etl.shapes import Fields, Shapes, WideObjects
+from etl.snapshots import snapshot
 from etl.warehouses.base import (
     ChecksRecords,
     Gate,
@@ -78,6 +79,8 @@ class Admission:
             job.format.suspicion = suspicion
         described = job.warehouse is not None and own is None and not judged
         self._shapes = Shapes(wide, suspicion) if described else None
+        format_: object = job.format
+        self._gathered = judged or (isinstance(format_, formats.Gathers) and format_.gathers)
         self.tried: Part | None = None
 
     @property
@@ -128,10 +131,10 @@ class Admission:
         own: object = self._own
         if isinstance(own, SeesPartitions):
             records = _until_full(records, own, lambda: limited("partitions"))
-        if self._shapes is None:
-            return records
-        records = self._shapes.note(records)
-        return self._as_text(records) if self._job.format.name == "parquet" else records
+        if self._shapes is not None:
+            records = self._shapes.note(records)
+            records = self._as_text(records) if self._job.format.name == "parquet" else records
+        return map(snapshot, records) if self._gathered else records
 
     def _as_text(self, records: Iterator[Record]) -> Iterator[Record]:
         """Make text of the objects that are no columns, which Parquet has no other form for.

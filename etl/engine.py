@@ -310,7 +310,7 @@ class Engine:
         size = 0
         with closing(self._stages.run(self._reader)) as outputs:
             for record in admission.of(outputs, self._reader.end_slice):
-                taken.append(Taken(judging.kept(record), self._reader.number))
+                taken.append(Taken(record, self._reader.number))
                 size += judging.weight(record)
                 if size >= most:
                     self._reader.end_slice("bytes")

@@ -175,6 +175,14 @@ class LimitsLines(Protocol):
     """How long a line may be, with its end; None: as long as it likes."""
 
 
+@runtime_checkable
+class Gathers(Protocol):
+    """A format that gathers records, and writes several at once: what it is given must stay as it is until then."""
+
+    gathers: bool
+    """Whether it does."""
+
+
 class SchemaWidened(Exception):
     """A record does not fit the schema that the part was begun with; the format has the wider one now.
 

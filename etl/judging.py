@@ -12,7 +12,6 @@ beginning of the part that does not fit is searched for by halves: its last reco
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -38,7 +37,7 @@ T = TypeVar("T")
 
 
 class Taken(NamedTuple):
-    """A record that waits to be judged, and the number of the source's record that was taken last before it."""
+    """A snapshot of a record that waits to be judged, and the number of the source's record that was taken last."""
 
     record: Record
     number: int
@@ -221,14 +220,6 @@ def weight(record: Record) -> int:
         return len(orjson.dumps(record, formats.portable))
     except (TypeError, OverflowError):
         return UNKNOWN_BYTES
-
-
-def kept(record: Record) -> Record:
-    """Return a record that stays as it is: a transform may change the one that it yielded."""
-    try:
-        return copy.deepcopy(record)
-    except Exception:  # of what cannot be copied, nothing can be encoded
-        return record
 
 
 def tries(job: Settings) -> TriesParts | None:

@@ -26,10 +26,11 @@ class Parquet:
 
     The schema is inferred from the records and only ever widens: when a later record needs a wider one (a
     new column, a float among integers) after a row group is written, the part is begun again with it. A schema that
-    is expected is where it begins.
+    is expected is where it begins. Records are gathered by thousands: give it such as stay as they are (`Gathers`).
     """
 
     name = "parquet"
+    gathers = True
 
     def __init__(self) -> None:
         self._schema: pyarrow.Schema | None = None

@@ -34,6 +34,7 @@ from etl.records import (
     name_of,
     puller,
 )
+from etl.snapshots import snapshot
 from etl.takeover import Takeover, sink_errors
 from etl.transforms import Stages
 from etl.warehouses.base import KeepsLedger, LimitsSizes, Warehouse
@@ -332,7 +333,7 @@ class Pipeline:
         reader = Reader(self.source, Position(), unreadable)
         stages = Stages([limited, *self.transforms], self.on_error, lambda *_rejected: None)
         try:
-            records = list(islice(stages.run(reader), limit * 100))
+            records = list(map(snapshot, islice(stages.run(reader), limit * 100)))
             if reader.unavailable is not None:
                 raise reader.unavailable
             return records

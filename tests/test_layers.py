@@ -59,6 +59,7 @@ LAYERS = [
         "etl.formats",
         "etl.parquet",
         "etl.shapes",
+        "etl.snapshots",
         "etl.transforms",
         "etl.checkpoint",
         "etl.lease",
