@@ -433,3 +433,23 @@ def run(made: Made, warehouse: BigQuery, job: Job, records: list[dict[str, Any]]
     job = msgspec.structs.replace(job, columns=columns)
     warehouse.load(job, plan)
     warehouse.finish_refresh(job)
+
+
+def test_the_new_table_asks_for_no_filter_though_the_old_one_says_so_beside_its_partitions(
+    made: Made,
+) -> None:
+    # The older place of that option, which BigQuery fills as well.
+    partitions = {
+        "type": "DAY",
+        "field": "day",
+        "requirePartitionFilter": True,
+        "expirationMs": "864000000000",
+    }
+    made.make(requirePartitionFilter=True, timePartitioning=partitions)
+    before = made.resource()
+    made.loader.warehouse.begin_refresh(made.job)
+    new = made.resource(made.new())
+    assert not new.get("requirePartitionFilter")
+    assert new["timePartitioning"] == {"type": "DAY", "field": "day", "expirationMs": "864000000000"}
+    made.loader.warehouse.finish_refresh(made.job)
+    assert made.resource() == before

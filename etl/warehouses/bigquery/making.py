@@ -71,7 +71,7 @@ def create(
     if like is not None:
         new.encryption_configuration = like.encryption_configuration
     if laid_out and like is not None:
-        new.time_partitioning, new.range_partitioning = like.time_partitioning, like.range_partitioning
+        new.time_partitioning, new.range_partitioning = _unfiltered(like), like.range_partitioning
         new.clustering_fields = like.clustering_fields
         partitioning = like.time_partitioning or like.range_partitioning
         field = partitioning.field if partitioning else None
@@ -96,6 +96,20 @@ def create(
             return table.client.get_table(options.reference(), **table.request)
 
     return table.ask(f"make the table {options}", once, WRITE_TAGGED if any(protected(fields)) else WRITE)
+
+
+def _unfiltered(like: Any) -> Any | None:
+    """Return a table's partitions by time, without the filter that its queries must have; None: it has none.
+
+    BigQuery tells that option in two places (REST reference, TimePartitioning, requirePartitionFilter: deprecated).
+    """
+    from google.cloud import bigquery
+
+    if like.time_partitioning is None:
+        return None
+    resource = like.time_partitioning.to_api_repr()
+    resource.pop("requirePartitionFilter", None)
+    return bigquery.TimePartitioning.from_api_repr(resource)
 
 
 def widen(table: Table, columns: Columns) -> Any:

@@ -491,8 +491,9 @@ class BigQuery:
     def _note(self, job: Job, table: Table, found: Any | None) -> None:
         """Note what a table is when it is looked at; a new one is laid out as the one that it is to replace."""
         self._seen[job.refresh] = table.columns(found)
-        if found is not None:
-            self._partitioning = Partitioning.of(found)
+        like = self._main().look() if found is None and job.refresh else found
+        if like is not None:
+            self._partitioning = Partitioning.of(like)
 
     def _columns(self, job: Job) -> Columns:
         """Return all columns that are known: the table's, when it was first looked at, and after `open` only."""
