@@ -21,7 +21,7 @@ from etl.warehouses.base import Job
 from etl.warehouses.bigquery import BigQuery
 from etl.warehouses.bigquery.refresh import KEPT, new_name
 from tests.google import LOCATION, TIMEOUT, GoogleServers
-from tests.warehouses.bigquery_loader import COLUMNS, Loader, Paused, in_background, rows
+from tests.warehouses.bigquery_loader import COLUMNS, Loader, Paused, in_background, looking_up, rows
 
 OLD = [(n, f"name {n}") for n in range(7)]
 NEW = [(n, f"name {n}") for n in range(100, 103)]
@@ -149,6 +149,19 @@ def test_where_there_is_no_table_the_new_one_is_laid_out_as_the_options_say(load
     warehouse.begin_refresh(job)
     warehouse.load(job, fresh(loader))
     assert loader.client.get_table(new_table(loader, job)).clustering_fields == ["name"]
+
+
+@both_ways
+def test_partitions_of_a_table_that_somebody_made_are_counted_from_the_first_part_on(loader: Loader) -> None:
+    loader.client.query_and_wait(f"CREATE TABLE `{loader.table}` (id INT64, day DATE) PARTITION BY day")
+    job = msgspec.structs.replace(refresh(loader), columns=None)
+    loader.warehouse.begin_refresh(job)
+    gate = loader.warehouse.gate(job, "ndjson")
+    for day in ("2026-01-01", "2026-01-02"):
+        gate.admit({"id": 1, "day": day})
+    assert isinstance(gate, base.SeesPartitions)
+    assert gate.partitions.count == 2
+    assert loader.warehouse.daily_modifications
 
 
 @pytest.mark.parametrize("schema_on_refresh", ["infer"])
@@ -380,6 +393,16 @@ def test_a_new_table_that_is_gone_is_told_and_the_old_one_stays(loader: Loader) 
         loader.warehouse.load(job, fresh(loader, 200))
     with pytest.raises(WarehouseError, match="is gone"):
         loader.open().look_back(msgspec.structs.replace(job, loads=1))
+    assert loader.fetch() == OLD
+
+
+def test_a_new_table_that_is_gone_is_told_also_where_bigquery_has_forgotten_all_jobs(loader: Loader) -> None:
+    job = msgspec.structs.replace(begun(loader), loads=1)
+    loader.client.delete_table(new_table(loader, job))
+    with loader.proxy() as (proxy, warehouse):
+        proxy.at(1, Answer(404, times=99), of=looking_up)
+        with pytest.raises(WarehouseError, match=r"is gone, into which .* as it was\. Begin again"):
+            warehouse.finish_refresh(job)
     assert loader.fetch() == OLD
 
 

@@ -243,7 +243,8 @@ class Refreshing:
         client, options = self.table.client, self.table.options
         old, new = self.table.look(), self.new.look()
         if new is None:
-            if self.jobs.find(self._made) is not None:
+            # Ids are forgotten after six months; the checkpoint forgets nothing.
+            if self.job.loads or self.jobs.find(self._made) is not None:
                 raise self.gone
             # Where there is no table its id is used up all the same: somebody may come late, when there is one.
             sql = "SELECT 1" if old is None else f"TRUNCATE TABLE {options.quoted}"
