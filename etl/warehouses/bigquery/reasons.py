@@ -151,6 +151,9 @@ _EMPTY = re.compile(r"errors\[\] collection|giving up|see errors|error stream", 
 _EXACT = re.compile(r"position \d+|row \d+|Field: |File: |Value: ")
 _READING = re.compile(r"^Error while reading data, error message:\s*")
 
+# Where to look for those others, which has been done.
+_ELSEWHERE = re.compile(r"[^.]*\b(errors\[\] collection|error stream)[^.]*\.?", re.IGNORECASE)
+
 
 def outcome_of(reason: str) -> Outcome:
     """Say what became of a job that failed for a reason; one that is not known is for good."""
@@ -189,10 +192,12 @@ def message_of(job: Any) -> str:
     """
     errors = [*(job.errors or ()), job.error_result or {}]
     messages = [" ".join(str(error.get("message") or "").split()) for error in errors]
-    told = list(filter(None, (_READING.sub("", message) for message in messages)))
-    if not told:
+    told = [(_worth(each), _ELSEWHERE.sub("", _READING.sub("", each)).strip()) for each in messages]
+    if not any(text for _, text in told):
         return "BigQuery does not say why"
-    return max(told, key=_worth)[:500]  # the first of those that are worth the same
+    return max((each for each in told if each[1]), key=lambda each: each[0])[1][
+        :500
+    ]  # the first of the same worth
 
 
 def _worth(message: str) -> int:
