@@ -103,6 +103,19 @@ def test_disturbed_at_any_request_a_takeover_and_the_rest_of_the_job_get_through
     place.assert_named()
 
 
+@pytest.mark.parametrize("begin", range(1, APART + 1))
+def test_rate_limits_that_come_with_403_pass_at_any_request(place: Place, begin: int) -> None:
+    place.run_one_part()
+    faults = [Answer(403, reason="rateLimitExceeded") for _ in range(20)]
+    for number, each in enumerate(faults):
+        place.proxy.at(begin + number * APART, each)
+    place.run_quickly()
+    struck = sum(each.happened.is_set() for each in faults)
+    assert 6 <= struck < len(faults)
+    place.assert_exactly_once()
+    place.assert_named()
+
+
 # --- what may not be deleted ---
 
 

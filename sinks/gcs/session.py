@@ -317,11 +317,14 @@ def _encoded(crc: int) -> str:
 
 
 def _refusal(response: Any) -> Exception:
-    """Return the error that a status stands for, with what the server said and without the address."""
+    """Return the error that a status stands for, with the server's words and reasons and without the address."""
     from google.api_core.exceptions import from_http_status
 
-    said = response.text[:300]
-    with suppress(ValueError, KeyError, TypeError):
-        said = response.json()["error"]["message"]
-    refusal: Exception = from_http_status(response.status_code, said or response.reason)  # type: ignore[no-untyped-call]
+    said, errors = response.text[:300], ()
+    with suppress(ValueError, KeyError, TypeError, AttributeError):
+        found = response.json()["error"]
+        said, errors = found["message"], found.get("errors") or ()
+    refusal: Exception = from_http_status(  # type: ignore[no-untyped-call]
+        response.status_code, said or response.reason, errors=errors
+    )
     return refusal
