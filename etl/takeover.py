@@ -322,12 +322,17 @@ class Takeover:
             adopt: a person says that it does.
 
         Raises:
+            Fenced: another process has taken the job over, and loaded more.
             WarehouseError: it does not, or nobody can tell.
         """
         warehouse: object = self._job.warehouse
         if isinstance(warehouse, LoadsByJobs):
             document = lease.document
-            overruled = warehouse.look_back(Job.of(document, self._job.fingerprint), adopt=adopt)
+            try:
+                overruled = warehouse.look_back(Job.of(document, self._job.fingerprint), adopt=adopt)
+            except WarehouseError:
+                lease.check()  # a table that is further than the checkpoint may be a successor's work
+                raise
             if overruled is not None:
                 self._notice(
                     f"the table is taken as it is, as it was asked for, though {overruled}", expected=True

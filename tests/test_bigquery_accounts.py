@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -16,7 +16,8 @@ from click.testing import CliRunner
 import etl
 from etl import config
 from etl.cli import main
-from etl.errors import TransformError, WarehouseError
+from etl.errors import Fenced, TransformError, WarehouseError
+from etl.stores.local import LocalStore
 from etl.testing.fault_proxy import Answer, FaultProxy
 from tests.google import LOCATION, PROJECT, TIMEOUT, GoogleServers
 from tests.google_accounts import Account, Memory
@@ -312,6 +313,29 @@ def test_an_account_that_sees_all_jobs_needs_not_be_told(place: Place, roles: tu
         return
     with pytest.raises(WarehouseError, match="cannot be told"):  # and no TypeError: their times are text
         place.pipeline().run()
+
+
+def test_a_process_that_finds_the_table_loaded_further_by_its_successor_is_fenced(place: Place) -> None:
+    """It is told nothing of an older checkpoint, or of loading all of it again: the checkpoint is the successor's."""
+    place.account("account")
+
+    class Elsewhere(LocalStore):
+        def hold(self, *, wait: bool) -> AbstractContextManager[None]:
+            return nullcontext()
+
+    class Late(Elsewhere):
+        def swap(self, data: bytes, expected: str | None) -> str:
+            done = super().swap(data, expected)
+            place.pipeline(checkpoint=Elsewhere(place.path())).run()
+            return done
+
+    late = place.pipeline(
+        checkpoint=Late(place.path()),
+        sink={"type": "numbered_chunks", "path": str(place.directory / "late.ndjson")},
+    )
+    with pytest.raises(Fenced):
+        late.run()
+    assert place.numbers() == ALL
 
 
 def test_several_jobs_that_load_into_one_table_have_a_mark_each(place: Place) -> None:

@@ -24,6 +24,7 @@ from tests.warehouses.bigquery_loader import (
     COLUMNS,
     ID,
     Loader,
+    Paused,
     encoded,
     in_background,
     inserting,
@@ -185,6 +186,29 @@ def test_what_turns_out_to_be_loaded_is_known_to_the_gate(loader: Loader) -> Non
     loader.open().load(loader.job, plan)  # a job that was under way when the run began
     assert loader.warehouse.settle(job, plan) == 7
     assert [column.name for column in loader.warehouse.gate(job, "ndjson").columns] == ["id", "name"]
+
+
+def test_a_load_that_leaves_its_mark_while_the_table_is_looked_at_fences_nobody(loader: Loader) -> None:
+    """A process that was killed had sent the request, and the checkpoint knows of its plan."""
+    loader.client.query(f"CREATE TABLE `{loader.table}` AS SELECT 1 AS id, 'a' AS name").result()
+    plan = loader.plan()
+    job = msgspec.structs.replace(loader.job, plans=(plan.id,))
+    late = loader.open()
+    with in_background(late.look_back, job) as ended, Paused(late, "update_table") as paused:
+        paused.wait()
+        loader.warehouse.load(job, plan)
+    assert ended == [None]
+    assert late.load(job, plan) == 7
+    assert loader.count() == 8
+
+
+def test_a_mark_of_a_load_that_the_checkpoint_does_not_know_of_fences(loader: Loader) -> None:
+    loader.client.query(f"CREATE TABLE `{loader.table}` AS SELECT 1 AS id, 'a' AS name").result()
+    late = loader.open()
+    with in_background(late.look_back, loader.job) as ended, Paused(late, "update_table") as paused:
+        paused.wait()
+        loader.warehouse.load(loader.job, loader.plan())
+    assert [type(each) for each in ended] == [Fenced]
 
 
 def test_a_zombie_that_submits_first_is_seen_by_who_gives_up(loader: Loader) -> None:

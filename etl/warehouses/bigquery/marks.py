@@ -124,6 +124,11 @@ def labels(job: Job, mark: Mark) -> dict[str, str]:
     return {FROM_THE_BEGINNING: "1", name(job.pipeline): str(mark)}
 
 
+def furthest(job: Job) -> tuple[int, int]:
+    """Return the latest step that a mark can name which a job's checkpoint knows of."""
+    return job.rewinds, job.loads + len(job.plans)
+
+
 def write(
     table: Table,
     job: Job,
@@ -158,8 +163,10 @@ def write(
         if before is None or adopted:
             pass
         elif before.is_of(job):
-            if before.step > mark.step and anew:
-                return  # a process that comes late: since then it was loaded further
+            if before.step > mark.step and (anew or (not mark.plan and before.step <= furthest(job))):
+                # A process that comes late: since then it was loaded further. Or a load that the checkpoint knows of,
+                # begun by a process that was killed, has left its mark meanwhile.
+                return
             if before.step > mark.step:
                 raise Fenced(
                     f"{table.options} has been loaded further by another process of job {job.pipeline!r} (load "
@@ -209,7 +216,7 @@ def contradiction(job: Job, found: Any, table: Table, rows: int | None) -> str |
             f"of that: everything would be loaded twice. {BACK.capitalize()}, or delete the table and this "
             f"checkpoint; or give the job another name; {AGAIN}; {ADOPT}"
         )
-    if mark.step > (job.rewinds, job.loads + len(job.plans)):
+    if mark.step > furthest(job):
         return (
             f"{where} is further than the checkpoint of job {job.pipeline!r}, which knows of {job.loads:,} loads: an "
             f"older copy of it was put back, and what was loaded since would be loaded twice. {BACK.capitalize()}; "
