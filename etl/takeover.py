@@ -22,7 +22,7 @@ from etl.reader import Reader
 from etl.records import Mark, Position
 from etl.warehouses.base import Entry, HasIdentity, Job, KeepsLedger, LoadsByJobs
 from etl.words import differences
-from sinks import PartLost, Sink, SinkError
+from sinks import PartLost, SeesEpochs, Sink, SinkError
 
 
 class Takeover:
@@ -363,12 +363,29 @@ class Takeover:
     def recover(self, lease: Lease) -> None:
         """Make the sinks as the checkpoint says; where parts are lost, go back to what is loaded.
 
+        What later epochs wrote is a successor's, which must not be touched, or was lost with a checkpoint that was put
+        back from an older copy: its records are pulled again, so it must go. The swap to an epoch above them tells:
+        who writes parts has swapped before that.
+
         Raises:
+            Fenced: it is a successor's.
             SinkFailed: a sink cannot be brought back.
             CheckpointError: the checkpoint cannot be written.
             WarehouseError: it cannot be found out whether parts that are lost were loaded.
         """
         lease.check()  # what a successor wrote in the meantime must not be cleared away
+        self._recover_sinks(lease)
+        sinks = self._job.sink, self._job.rejects
+        latest = max((sink.latest_epoch() for sink in sinks if isinstance(sink, SeesEpochs)), default=0)
+        if latest >= (said := lease.document.epoch):  # nothing of its own is there yet
+            lease.write(replace(lease.document, epoch=latest + 1))
+            self._notice(
+                f"objects of epoch {latest} are there, the checkpoint said {said}: it was put back from an older copy; "
+                "what it does not know is cleared away, and pulled again"
+            )
+            self._recover_sinks(lease)
+
+    def _recover_sinks(self, lease: Lease) -> None:
         with sink_errors(self._job.pipeline):
             try:
                 if any(plan.abandoned for plan in lease.document.plans):

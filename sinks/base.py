@@ -251,6 +251,18 @@ class ReportsHygiene(Protocol):
 
 
 @runtime_checkable
+class SeesEpochs(Protocol):
+    """A sink whose parts tell in which epoch they were written; a second, optional protocol."""
+
+    def latest_epoch(self) -> int:
+        """Return the highest epoch of the parts that `recover` found last; 0: it found none. Asks nobody.
+
+        One that is higher than the job's is a successor's; or it was lost with a checkpoint that was put back from an
+        older copy, and its parts stay until the job's own epoch is higher.
+        """
+
+
+@runtime_checkable
 class Discards(Protocol):
     """A sink whose parts no other process can mistake for its own; a second, optional protocol."""
 

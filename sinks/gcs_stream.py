@@ -98,6 +98,7 @@ class GcsStream(InOrder):
         self._client = checked(client, "bucket")
         self._own: Client | None = None
         self._spare: list[bytearray] = []
+        self._latest = 0
         stem, dot, suffix = (pieces[-1] if pieces else "").partition(".")
         self._suffix = dot + suffix
         self._directory = "".join(f"{piece}/" for piece in [*pieces[:-1], stem] if piece)
@@ -135,6 +136,7 @@ class GcsStream(InOrder):
             first[each.epoch] = min(first.get(each.epoch, each.sequence), each.sequence)
             if each.stored.name in names:
                 found[each.stored.name] = each.stored
+        self._latest = max(first, default=0)
         self._check_sealed(sealed, found)
         self._abort_open()
         highest = last.sequence if last else 0
@@ -149,6 +151,10 @@ class GcsStream(InOrder):
                 stays.delete(each.stored)
         self._start(last)
         stays.tell(self.path)
+
+    def latest_epoch(self) -> int:
+        """Return the highest epoch that `recover` found; as `SeesEpochs.latest_epoch`."""
+        return self._latest
 
     def open_part(self, sequence: int, *, epoch: int = 0) -> Part:
         """Open part `sequence`; nothing is sent before a chunk is full, or the part is sealed.

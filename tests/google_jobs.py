@@ -126,6 +126,7 @@ class SmallPlans(BigQuery):
 
 
 STREAM: dict[str, Any] = {"type": "gcs_stream", "prefix": "parts/job.ndjson"}
+KEPT: dict[str, Any] = {**STREAM, "keep": True}
 
 
 def transform(records: Iterator[dict[str, Any]]) -> Iterator[Any]:
@@ -255,5 +256,19 @@ def assert_exactly_once(case: Case) -> None:
     root = case.servers.gcs.root / case.bucket
     letters = jobs.lines([root / name for name in objects(case, "etl/job-rejects/")])
     assert sorted(letter["record"]["number"] for letter in letters) == sorted(REJECTED)
-    assert objects(case, "parts/") == []
+    assert named(case, "etl/_manifest/job-rejects/") == objects(case, "etl/job-rejects/")
+    kept = objects(case, "parts/job/")
+    if case.sink.get("keep"):
+        rows = jobs.lines([root / name for name in kept])
+        assert sorted(row["number"] for row in rows) == sorted(EXPECTED)
+        assert named(case, "parts/_manifest/job/") == kept
+    else:
+        assert kept == []
     assert objects(case, "staging/") == []
+
+
+def named(case: Case, folder: str) -> list[str]:
+    """Return the names of the objects that a manifest names, sorted."""
+    root = case.servers.gcs.root / case.bucket
+    lines = jobs.lines([root / name for name in objects(case, folder)])
+    return sorted(line["uri"].removeprefix(f"gs://{case.bucket}/") for line in lines)

@@ -91,6 +91,44 @@ def test_what_was_written_before_there_were_manifests_is_named_by_the_next_run(p
     place.assert_exactly_once()
 
 
+# --- a checkpoint that was put back from an older copy ---
+
+
+@pytest.mark.parametrize(("copied", "runs"), [(1, 2), (1, 3), (2, 3), (1, 4), (2, 4), (3, 4)])
+def test_with_an_older_checkpoint_what_later_runs_wrote_is_pulled_again_and_named_once(
+    place: Place, copied: int, runs: int
+) -> None:
+    copies = {}
+    for run in range(1, runs + 1):
+        place.run(source=Some(10 * run))
+        copies[run] = (place.gcs.root / BUCKET / "etl/job.json").read_bytes()
+    place.client.bucket(BUCKET).blob("etl/job.json").upload_from_string(copies[copied])
+    place.run()
+    place.assert_exactly_once()
+    place.assert_named()
+    (notice,) = place.notices
+    assert f"objects of epoch {runs} are there, the checkpoint said {copied + 1}: it was put back" in notice
+
+
+def test_who_finds_objects_of_a_later_epoch_and_is_fenced_leaves_them(place: Place) -> None:
+    """The successor swapped and wrote after the process had looked at the checkpoint, and before it listed."""
+    place.run_one_part()
+    struck: list[int] = []
+
+    class Late(Elsewhere):
+        def read(self) -> tuple[bytes, str] | None:
+            found = super().read()
+            struck.append(1)
+            if len(struck) == 2:  # the look before what is left behind is cleared away
+                place.run()
+            return found
+
+    with pytest.raises(Fenced):
+        place.run(checkpoint=Late(f"gs://{BUCKET}/etl/job.json"))
+    place.assert_exactly_once()
+    place.assert_named()
+
+
 # --- cut off, as if killed, at each request ---
 
 

@@ -27,6 +27,7 @@ CHUNKS = {"type": "numbered_chunks", "path": "out/job.ndjson", "keep": False}
 
 JOBS = {
     "gcs_stream": {},
+    "gcs_stream_kept": {"sink": google_jobs.KEPT},
     "file_sink_without_staging": {"sink": CHUNKS},
     "file_sink_with_staging": {"sink": CHUNKS, "staging": True},
 }
@@ -36,6 +37,7 @@ JOBS = {
 KILLED = [
     ("gcs_stream", "before"),
     ("gcs_stream", "after"),
+    ("gcs_stream_kept", "after"),
     pytest.param("file_sink_without_staging", "before", marks=disks.needs_root),
     pytest.param("file_sink_without_staging", "after", marks=disks.needs_root),
     pytest.param("file_sink_with_staging", "after", marks=disks.needs_root),
@@ -44,6 +46,7 @@ KILLED = [
 STOPPED = [
     ("gcs_stream", "before"),
     ("gcs_stream", "after"),
+    ("gcs_stream_kept", "before"),
     pytest.param("file_sink_without_staging", "after", marks=disks.needs_root),
 ]
 
