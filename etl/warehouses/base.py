@@ -132,6 +132,9 @@ class KeepsLedger(Protocol):
         """Return how far the warehouse is with a job, in its refresh if it has one; None: nothing of it is loaded.
 
         Of a refresh that has taken the table's place: how far it is with the table, and that this is so.
+
+        Raises:
+            WarehouseError: the ledger cannot be read, or is lost, and the table holds what may be the job's.
         """
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING
 
-from etl.warehouses.duckdb.ledger import exists
+from etl.warehouses.duckdb import ledger
 
 if TYPE_CHECKING:
     import duckdb
@@ -20,13 +20,17 @@ QUALIFIED = f"main.{NAME}"
 
 def read(connection: duckdb.DuckDBPyConnection) -> str:
     """Return the id of a database; empty: it has none."""
-    if not exists(connection, "main", NAME):
+    if not ledger.exists(connection, "main", NAME):
         return ""
     found = connection.execute(f"SELECT id FROM {QUALIFIED}").fetchone()  # noqa: S608
     return str(found[0]) if found else ""
 
 
 def draw(connection: duckdb.DuckDBPyConnection) -> None:
-    """Give a database an id; in a transaction, or before anybody else can have it open."""
+    """Give a database an id, and a ledger; in a transaction, or before anybody else can have it open.
+
+    So a database that has an id and no ledger has lost it.
+    """
+    connection.execute(ledger.CREATE)
     connection.execute(f"CREATE TABLE IF NOT EXISTS {QUALIFIED} (id VARCHAR NOT NULL)")
     connection.execute(f"INSERT INTO {QUALIFIED} VALUES (?)", [secrets.token_hex(8)])  # noqa: S608

@@ -16,7 +16,7 @@ from etl.checkpoint import Part, Plan
 from etl.errors import ConfigError, Fenced, RefreshLost, SchemaMismatch, WarehouseError
 from etl.memory import Budget
 from etl.warehouses.base import Audit, Entry, Job
-from etl.warehouses.duckdb import constraints, identity, misfits
+from etl.warehouses.duckdb import constraints, identity, lost, misfits
 from etl.warehouses.duckdb import file as duckdb_file
 from etl.warehouses.duckdb.exchange import Exchange, stripped
 from etl.warehouses.duckdb.forms import is_view
@@ -314,6 +314,8 @@ class Session:
         found = target.newest(job.pipeline) if target else None
         self._left.note(job, found[1].loads if found else 0)
         if found is None:
+            if not job.refresh and self._merge is None:  # what is merged may be merged again
+                lost.see_that_it_is_not(self._connection, self._main.table, self._main.ledger, job)
             return None
         return msgspec.structs.replace(found[1], refreshed=bool(job.refresh) and target is self._main)
 
