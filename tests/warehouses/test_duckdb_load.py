@@ -135,7 +135,9 @@ def test_a_plan_of_several_parts_is_loaded_wholly_or_not_at_all(loader):
     parts = [loader.part([{"a": 1}]), loader.part([{"a": "x"}])]
     with pytest.raises(SchemaMismatch, match="part 2 "):
         loader.warehouse.load(loader.job, loader.plan(*parts))
-    assert loader.sql("SELECT table_name FROM duckdb_tables()") == [("_etl_database",)]
+    tables = loader.sql("SELECT table_name FROM duckdb_tables() ORDER BY 1")
+    assert tables == [("_etl_database",), ("_etl_loads",)]
+    assert loader.sql("SELECT * FROM _etl_loads") == []
 
 
 def test_a_plan_behind_the_ledger_is_refused(loader):
