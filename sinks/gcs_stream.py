@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from sinks.base import Data, SealedPart
-from sinks.errors import NotDeleted, PartLost
+from sinks.errors import NotDeleted, PartLost, SinkError
 from sinks.gcs.client import connect
 from sinks.gcs.manifest import Manifest
 from sinks.gcs.objects import Objects, StoredObject
+from sinks.gcs.staying import Staying
 from sinks.gcs.upload import CHUNK_BYTES, CHUNK_UNIT, Upload, check_chunk_bytes
 from sinks.google_clients import checked
 from sinks.parts import InOrder, Part
@@ -26,9 +27,6 @@ SHARE_OF_A_CHUNK = 32
 
 # An object's name has at most 1,024 bytes (Cloud Storage documentation, "Object names"); 64 are the sink's own.
 PREFIX_BYTES = 960
-
-# After so many refusals nothing more is deleted: it is the account that may not, and each costs a request.
-MOST_REFUSED = 10
 
 
 class GcsStream(InOrder):
@@ -140,9 +138,9 @@ class GcsStream(InOrder):
         self._check_sealed(sealed, found)
         self._abort_open()
         highest = last.sequence if last else 0
-        stays = _Staying(self._objects)
+        stays = Staying(self._objects)
         if self.keep:
-            stays.note(lambda: self._manifest.cut(highest, epoch=epoch))  # before what it names is deleted
+            self._withdraw(highest, epoch)  # before what it names is deleted
         for each in self._ours() if first else ():
             if each.epoch > epoch or each.stored.name in names:
                 continue
@@ -262,6 +260,23 @@ class GcsStream(InOrder):
 
         return Manifest(self._objects, self._directory, epoch_of)
 
+    def _withdraw(self, last: int, epoch: int) -> None:
+        """Tell readers of no part any more whose number is greater than `last`.
+
+        What may not be taken back is no reason to leave it: what is pulled again would be read twice.
+
+        Raises:
+            SinkError: they cannot be told.
+        """
+        try:
+            self._manifest.cut(last, epoch=epoch)
+        except NotDeleted as error:
+            raise SinkError(
+                f"readers of {self.path} are told of parts after number {last}, which do not count any more, and that "
+                f"cannot be taken back: {error}. Put the newest checkpoint back if an older one is there; or let the "
+                "manifest be changed, or give the job another prefix, and run again"
+            ) from error
+
     def _ours(self) -> Iterator[_Named]:
         """Yield the objects that are named as ours are."""
         for stored in self._objects.under(self._directory):
@@ -313,43 +328,6 @@ class GcsStream(InOrder):
             user_project=self.user_project,
         )
         return again, ()
-
-
-class _Staying:
-    """Deletes objects, and counts those that it cannot delete."""
-
-    def __init__(self, objects: Objects) -> None:
-        self._objects = objects
-        self._kept = 0
-        self._refused = 0
-        self._error: NotDeleted | None = None
-
-    def note(self, delete: Callable[[], object]) -> None:
-        """Call what deletes something, and count it if that cannot be deleted."""
-        try:
-            delete()
-        except NotDeleted as error:
-            self._kept += 1
-            self._refused += 1
-            self._error = error
-
-    def delete(self, stored: StoredObject) -> None:
-        if stored.kept or self._refused >= MOST_REFUSED:
-            self._kept += 1
-            return
-        self.note(lambda: self._objects.delete(stored.name, stored.generation))
-
-    def tell(self, path: str) -> None:
-        """Raise if anything stays.
-
-        Raises:
-            NotDeleted: something does.
-        """
-        if self._kept:
-            why = f": {self._error}" if self._error else ", which a retention policy or a hold keeps"
-            raise NotDeleted(
-                f"{self._kept:,} objects of {path} that are not needed any more stay{why}"
-            ) from self._error
 
 
 class _Named(NamedTuple):

@@ -16,8 +16,8 @@ from etl.errors import CheckpointError, SinkFailed
 from etl.stores.gcs import GcsStore
 from etl.testing.fault_proxy import Answer, Damage, Drop, Fault, Head, Truncate
 from sinks import GcsStream, NotDeleted, SinkError
-from sinks.gcs_stream import MOST_REFUSED
-from tests.gcs_jobs import BUCKET, Place, made_place
+from sinks.gcs.staying import MOST_REFUSED
+from tests.gcs_jobs import BUCKET, Place, Some, made_place
 
 
 @pytest.fixture
@@ -149,7 +149,6 @@ def hold_all(place: Place, hold: bool) -> None:
 
 KEEPING: dict[str, Callable[[Place, bool], None]] = {
     "hold": hold_all,
-    "default hold": lambda place, on: place.gcs.configure(BUCKET, {"defaultEventBasedHold": on}),
     "permission": lambda place, on: (
         place.proxy.at(1, Answer(403, times=10**6), of=is_deleted)
         if on
@@ -176,6 +175,32 @@ def test_what_a_killed_run_left_and_may_not_be_deleted_is_told_once_and_cleared_
     place.run()
     assert place.notices == []
     place.assert_exactly_once()
+
+
+@pytest.mark.parametrize("kind", ["hold", "retention"])
+def test_names_that_may_not_be_taken_back_are_told_before_anything_is_pulled_again(
+    place: Place, tmp_path: Path, kind: str
+) -> None:
+    checkpoint = tmp_path / "job.json"  # a bucket that keeps its objects takes none
+    place.run(checkpoint=str(checkpoint), source=Some(20))
+    copy = checkpoint.read_bytes()
+    place.run(checkpoint=str(checkpoint))
+    checkpoint.write_bytes(copy)
+    if kind == "hold":
+        hold_all(place, True)
+    else:
+        place.gcs.configure(BUCKET, {"retentionPolicy": {"retentionPeriod": 86400}})
+    before = place.gcs.objects(BUCKET)
+    with pytest.raises(SinkFailed, match="told of parts after number 2, .* cannot be taken back"):
+        place.run(checkpoint=str(checkpoint))
+    assert place.gcs.objects(BUCKET) == before
+    if kind == "hold":
+        hold_all(place, False)
+    else:
+        place.gcs.configure(BUCKET, {"retentionPolicy": None})
+    place.run(checkpoint=str(checkpoint))
+    parts = [name for name in place.gcs.objects(BUCKET) if name.startswith("out/job/")]
+    assert sorted(place.named("out/_manifest/job")) == sorted(parts)
 
 
 def test_what_the_listing_says_is_held_is_not_asked_for(place: Place) -> None:
