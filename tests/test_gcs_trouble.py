@@ -191,7 +191,7 @@ def test_names_that_may_not_be_taken_back_are_told_before_anything_is_pulled_aga
     else:
         place.gcs.configure(BUCKET, {"retentionPolicy": {"retentionPeriod": 86400}})
     before = place.gcs.objects(BUCKET)
-    with pytest.raises(SinkFailed, match="told of parts after number 2, .* cannot be taken back"):
+    with pytest.raises(SinkFailed, match=r"told of parts after number 2, .* cannot be taken back"):
         place.run(checkpoint=str(checkpoint))
     assert place.gcs.objects(BUCKET) == before
     if kind == "hold":
