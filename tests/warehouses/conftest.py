@@ -83,7 +83,7 @@ class Loader:
                 pass
             session = warehouse._session
             assert session is not None
-            return session._connection.execute(query).fetchall()
+            return session._database.connection.execute(query).fetchall()
 
     def types(self, table: str = "t") -> dict[str, str]:
         return {name: kind for name, kind, *_ in self.sql(f"DESCRIBE {table}")}

@@ -262,7 +262,8 @@ def test_nothing_is_drawn_on_standard_output_however_long_a_load_takes(tmp_path)
     script = (
         "import sys; from etl.memory import budget; from etl.warehouses import DuckDB; "
         "warehouse = DuckDB(sys.argv[1], table='t'); warehouse.open(budget()); "
-        "print(*warehouse._session._connection.execute(\"SELECT current_setting('enable_progress_bar')\").fetchone())"
+        "connection = warehouse._session._database.connection; "
+        "print(*connection.execute(\"SELECT current_setting('enable_progress_bar')\").fetchone())"
     )
     command = [sys.executable, "-c", script, str(tmp_path / "warehouse.duckdb")]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "False\n"
