@@ -351,6 +351,20 @@ def test_several_jobs_that_load_into_one_table_have_a_mark_each(place: Place) ->
     assert place.numbers() == sorted(ALL * 3)
 
 
+def test_a_refresh_of_one_job_stops_the_others_whose_rows_are_gone_with_it(place: Place) -> None:
+    place.account("a")
+    for name in ("one", "other"):
+        place.pipeline(name).run()
+    place.pipeline("one").run(full_refresh=True)
+    assert place.numbers() == ALL
+    for _ in range(2):
+        with pytest.raises(WarehouseError, match=r"bears no mark of that.*delete the checkpoint alone"):
+            place.pipeline("other").run()
+    place.lose_checkpoint()
+    place.pipeline("other").run()
+    assert place.numbers() == sorted(ALL * 2)
+
+
 def test_a_table_that_has_no_room_for_a_label_is_told_before_anything_is_loaded(place: Place) -> None:
     place.account("a")
     place.make()

@@ -27,6 +27,9 @@ OLD = [(n, f"name {n}") for n in range(7)]
 NEW = [(n, f"name {n}") for n in range(100, 103)]
 
 
+# The requests of an exchange are dealt out to so many tests, each of which ends in good time on a busy machine, too.
+SHARES = 3
+
 # The method of the client that submits the exchange, for each value of `schema_on_refresh`.
 EXCHANGES = {"keep": "query", "infer": "copy_table"}
 
@@ -195,15 +198,16 @@ def copying(head: Head) -> bool:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("share", range(SHARES))
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize(
     ("schema_on_refresh", "empty"), [("keep", False), ("keep", True), ("infer", False), ("infer", True)]
 )
 def test_killed_at_any_request_of_the_exchange_it_is_done_once(
-    loader: Loader, when: Any, empty: bool
+    loader: Loader, when: Any, empty: bool, share: int
 ) -> None:
     """As the process sees it: a request is refused for good, and it goes no further."""
-    for nth in itertools.count(1):
+    for nth in itertools.count(1 + share, SHARES):
         name = f"a{nth}"
         job = begun(loader, name, first=nth * 100)
         if empty:
@@ -412,6 +416,23 @@ def test_a_table_that_is_gone_in_the_middle_of_a_run_is_not_made_anew(loader: Lo
     with pytest.raises(WarehouseError, match="is gone, into which"):
         loader.warehouse.load(loader.job, fresh(loader))
     assert tables(loader) == []
+
+
+@pytest.mark.parametrize("how", ["made again", "refreshed by another job"])
+def test_a_table_that_lost_its_rows_in_the_middle_of_a_run_is_not_loaded_into(
+    loader: Loader, how: str
+) -> None:
+    loader.warehouse.load(loader.job, loader.plan())
+    if how == "made again":
+        loader.client.delete_table(loader.table)
+        loader.client.query_and_wait(f"CREATE TABLE `{loader.table}` (id INT64, name STRING)")
+    else:
+        other = msgspec.structs.replace(refresh(loader), pipeline="other", life="beef")
+        loader.warehouse.begin_refresh(other)
+        loader.warehouse.finish_refresh(other)
+    with pytest.raises(WarehouseError, match="bears no mark of that"):
+        loader.warehouse.load(msgspec.structs.replace(loader.job, loads=1), fresh(loader))
+    assert loader.count() == 0
 
 
 def test_a_plan_that_was_given_up_is_not_loaded_into_a_refresh(loader: Loader) -> None:

@@ -76,12 +76,7 @@ def _unmarked(job: Job, found: Any, table: Table, jobs: Jobs) -> str | None:
             f"twice. {BACK.capitalize()}; {AGAIN}; {ADOPT}"
         )
     why = f", and {hidden}" if hidden else ""
-    return (
-        f"job {job.pipeline!r} has loaded {job.loads:,} times into {table.options}, by its checkpoint, and the table "
-        f"bears no mark of that{why}: it is perhaps another one, made after the first was deleted. Put the table back "
-        f"(BigQuery keeps a deleted one for some days), or delete table and checkpoint, to load everything again; "
-        f"{AGAIN}; {ADOPT}"
-    )
+    return marks.missing(job, table, why)
 
 
 def _coming(job: Job, mark: Mark, table: Table, jobs: Jobs) -> str | None:

@@ -32,6 +32,9 @@ MOST_LABELS = 64
 # The label of a table all of whose loads by this library have left their marks.
 FROM_THE_BEGINNING = "etl_marked"
 
+# What the labels of jobs begin with.
+JOB = "etl_job_"
+
 # So many digits of a plan's id are in a mark: all of it would not fit into a label's 63 characters.
 DIGITS = 12
 
@@ -97,7 +100,7 @@ class Mark:
 
 def name(pipeline: str) -> str:
     """Return the key of a job's label: a key cannot hold every name of a job as it is."""
-    return f"etl_job_{hashlib.blake2b(pipeline.encode(), digest_size=6).hexdigest()}"
+    return f"{JOB}{hashlib.blake2b(pipeline.encode(), digest_size=6).hexdigest()}"
 
 
 def read(found: Any, pipeline: str) -> Mark | None:
@@ -137,6 +140,7 @@ def write(
     found: Any | None = None,
     former: str | None = None,
     adopted: bool = False,
+    unmarked: bool = False,
     anew: bool = False,
 ) -> None:
     """Have a mark on a table; durable on return. May be repeated.
@@ -148,18 +152,21 @@ def write(
         found: the table as it was found last; None: it is to be looked at.
         former: a life of the job whose mark may be replaced: what it loaded is gone.
         adopted: a person has said that the table is right as it is, so that whatever mark it bears is replaced.
-        anew: what the table held before is gone: it is marked from the beginning, and the mark of another life is
-            replaced.
+        unmarked: it may bear none although the job has loaded into it: that was looked into.
+        anew: what the table held before is gone: it is marked from the beginning, the mark of another life is
+            replaced, and those of other jobs are taken away, whose rows are gone, too.
 
     Raises:
         Fenced: another life of the job, or a later process of this one, has left its mark.
-        WarehouseError: it cannot be written.
+        WarehouseError: it cannot be written; or the table bears none, and is another one than the job has loaded into.
     """
     latest = [found] if found is not None else []
 
     def once() -> None:
         now = latest.pop() if latest else table.client.get_table(table.options.reference(), **table.request)
         before = read(now, job.pipeline)
+        if before is None and job.loads and not (adopted or unmarked or anew):
+            raise WarehouseError(missing(job, table))
         if before is None or adopted:
             pass
         elif before.is_of(job):
@@ -180,10 +187,12 @@ def write(
                 f"{name(job.pipeline)}: {before}); this one stops. Give one of both another name, or let both have one "
                 "checkpoint"
             )
-        wanted = {**(now.labels or {}), name(job.pipeline): str(mark)}
+        wanted: dict[str, str | None] = {**(now.labels or {}), name(job.pipeline): str(mark)}
         if anew:
+            others = (each for each in wanted if each.startswith(JOB) and each != name(job.pipeline))
+            wanted |= dict.fromkeys(others)  # null takes a label away
             wanted[FROM_THE_BEGINNING] = "1"
-        if len(wanted) > MOST_LABELS:
+        if sum(value is not None for value in wanted.values()) > MOST_LABELS:
             raise WarehouseError(
                 f"{table.options} has {len(now.labels):,} labels, and BigQuery allows {MOST_LABELS}: job "
                 f"{job.pipeline!r} cannot note there what it loads. Remove labels that nobody needs (`bq update "
@@ -193,6 +202,23 @@ def write(
         table.client.update_table(now, ["labels"], **table.request)  # only if nobody changed it since
 
     table.ask(f"note in a label of {table.options} what is loaded", once, WRITE, besides={412})
+
+
+def missing(job: Job, table: Table, why: str = "") -> str:
+    """Say that a table bears no mark although the job has loaded into it, and what to do.
+
+    Args:
+        job: whose table it is.
+        table: the table.
+        why: why nothing else tells of those loads, to be read after "no mark of that"; empty: nothing does.
+    """
+    return (
+        f"job {job.pipeline!r} has loaded {job.loads:,} times into {table.options}, by its checkpoint, and the table "
+        f"bears no mark of that{why}: it is perhaps another one, made after the first was deleted, or another job's "
+        "refresh has taken the place of all rows. Put the table back (BigQuery keeps a deleted one for some days), or "
+        "delete table and checkpoint, to load everything again; after the refresh of another job delete the checkpoint "
+        f"alone; {AGAIN}; {ADOPT}"
+    )
 
 
 def contradiction(job: Job, found: Any, table: Table, rows: int | None) -> str | None:

@@ -380,9 +380,10 @@ class BigQuery:
             doubt = guard.doubt(job, found, table, self._jobs())
         if doubt is not None and not adopt:
             raise WarehouseError(doubt)
-        if doubt is not None or (before is None and found.num_rows):
+        if doubt is not None or (before is None and (job.loads or found.num_rows)):
             # So that the next run need not be told, nor ask.
-            marks.write(table, job, Mark.now(job), found=found, adopted=doubt is not None)
+            now = Mark.now(job)
+            marks.write(table, job, now, found=found, adopted=doubt is not None, unmarked=True)
         elif before is not None and not before.is_of(job):
             self._former = before.life
         return doubt
