@@ -18,7 +18,7 @@ from etl.errors import Fenced, WarehouseError
 from etl.testing.fault_proxy import Answer, Drop, Head
 from etl.warehouses import base
 from etl.warehouses.base import Job
-from etl.warehouses.bigquery import BigQuery
+from etl.warehouses.bigquery import BigQuery, marks
 from etl.warehouses.bigquery.refresh import KEPT, new_name
 from tests.google import LOCATION, TIMEOUT, GoogleServers
 from tests.warehouses.bigquery_loader import COLUMNS, Loader, Paused, in_background, looking_up, rows
@@ -293,6 +293,17 @@ def test_a_zombie_that_comes_after_a_later_refresh_changes_nothing(
     assert ended == [None]
     assert loader.fetch() == [(n, f"name {n}") for n in range(500, 503)]
     assert (zombie.operations, successor.operations) == (0, 2)
+
+
+def test_a_zombie_that_ends_a_refresh_again_leaves_the_marks_of_jobs_that_have_loaded_since(
+    loader: Loader,
+) -> None:
+    job = msgspec.structs.replace(begun(loader), rewinds=1, loads=1)
+    loader.warehouse.finish_refresh(job)
+    other = msgspec.structs.replace(loader.job, pipeline="other", life="beef")
+    loader.warehouse.load(other, fresh(loader, 200))
+    loader.open().finish_refresh(job)
+    assert {marks.name("job"), marks.name("other")} <= set(loader.client.get_table(loader.table).labels)
 
 
 @both_ways

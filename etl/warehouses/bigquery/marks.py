@@ -179,8 +179,8 @@ def write(
                     f"{table.options} has been loaded further by another process of job {job.pipeline!r} (load "
                     f"{before.load:,}, this one is at {mark.load:,}), which has taken the job over; this one stops"
                 )
-            if (before.step, before.plan) == (mark.step, mark.plan) and not anew:
-                return
+            if (before.step, before.plan) == (mark.step, mark.plan):
+                return  # a refresh is a step of its own, so that this is no mark from before it
         elif not anew and before.life != former:
             raise Fenced(
                 f"another process loads job {job.pipeline!r} into {table.options} from a checkpoint of its own (label "
