@@ -1,46 +1,58 @@
 """Whether Arrow's type for some values holds each of them: it cuts a clock off, or a zone, without a word.
 
 pyarrow gives a list the type that its first values have, and makes what fits of the others: of a date and a datetime
-two dates, of a naive datetime and one with a zone two naive ones, of bytes and text bytes, of 1.5 and True two floats;
-a time loses its zone.
+two dates, of a naive datetime and one with a zone two naive ones, of bytes and text bytes, of 1.5 and True two floats,
+of a date and 5 the fifth day after 1970-01-01; a time loses its zone. In a list that begins with text, bytes are text.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime, time
+from datetime import date, datetime, time
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pyarrow
 
 
-def are_one_kind(type_: pyarrow.DataType, values: Iterable[Any]) -> bool:
-    """Say whether values are of one kind, where their Arrow type does not tell: no other type has to be looked at."""
+def are_one_kind(type_: pyarrow.DataType, values: Iterable[Any], *, listed: bool = False) -> bool:
+    """Say whether values are of one kind, where their Arrow type does not tell: no other type has to be looked at.
+
+    Args:
+        type_: what Arrow made of the values.
+        values: the values.
+        listed: whether they are within a list.
+    """
     from pyarrow import types
 
+    if not _must_be_looked_at(type_, listed):
+        return True
     if types.is_struct(type_):
         objects = [value for value in values if isinstance(value, Mapping)]
         return all(
-            are_one_kind(field.type, [value.get(field.name) for value in objects])
+            are_one_kind(field.type, [value.get(field.name) for value in objects], listed=listed)
             for field in type_
-            if _must_be_looked_at(field.type)
+            if _must_be_looked_at(field.type, listed)
         )
-    if not _must_be_looked_at(type_):
-        return True
-    if types.is_list(type_) or types.is_large_list(type_) or types.is_fixed_size_list(type_):
+    if _is_list(type_):
         lists = (value for value in values if isinstance(value, (list, tuple)))
-        return are_one_kind(type_.value_type, [item for value in lists for item in value])
+        return are_one_kind(type_.value_type, list(chain.from_iterable(lists)), listed=True)
+    kinds = set(map(type, values))
     if types.is_floating(type_):
-        return bool not in set(map(type, values))
+        return bool not in kinds
+    if types.is_string(type_):
+        return kinds.isdisjoint((bytes, bytearray, memoryview))
     present = [value for value in values if value is not None]
     if types.is_date(type_):
-        return not any(isinstance(value, datetime) for value in present)
+        return all(isinstance(value, date) and not isinstance(value, datetime) for value in present)
     if types.is_time(type_):
-        return not any(isinstance(value, time) and value.tzinfo is not None for value in present)
+        return all(isinstance(value, time) and value.tzinfo is None for value in present)
     if types.is_timestamp(type_):
-        zoned = {value.tzinfo is not None for value in present if isinstance(value, datetime)}
-        return zoned <= {type_.tz is not None}
+        has_zone = type_.tz is not None
+        return all(
+            isinstance(value, datetime) and (value.tzinfo is not None) is has_zone for value in present
+        )
     return not any(isinstance(value, str) for value in present)
 
 
@@ -63,15 +75,40 @@ def are_several_kinds(one: pyarrow.DataType, other: pyarrow.DataType) -> bool:
     )
 
 
-def _must_be_looked_at(type_: pyarrow.DataType) -> bool:
+def has_empty_name(fields: Iterable[pyarrow.Field]) -> bool:
+    """Say whether a field, or one within it, has no name: DuckDB calls it `C0`, or makes a tuple of its object."""
+    return any(
+        not field.name or has_empty_name(field.type.field(number) for number in range(field.type.num_fields))
+        for field in fields
+    )
+
+
+def widest_decimal(type_: pyarrow.DataType) -> int:
+    """Return how many digits the decimals within a type have at most; 0: there are none."""
+    from pyarrow import types
+
+    if types.is_decimal(type_):
+        return int(type_.precision)
+    return max((widest_decimal(type_.field(number).type) for number in range(type_.num_fields)), default=0)
+
+
+def _must_be_looked_at(type_: pyarrow.DataType, listed: bool) -> bool:
     from pyarrow import types
 
     if type_.num_fields:
-        return any(_must_be_looked_at(type_.field(number).type) for number in range(type_.num_fields))
+        listed = listed or _is_list(type_)
+        return any(_must_be_looked_at(type_.field(number).type, listed) for number in range(type_.num_fields))
     return bool(
         types.is_floating(type_)
         or types.is_temporal(type_)
         or types.is_binary(type_)
         or types.is_large_binary(type_)
         or types.is_fixed_size_binary(type_)
+        or (listed and types.is_string(type_))
     )
+
+
+def _is_list(type_: pyarrow.DataType) -> bool:
+    from pyarrow import types
+
+    return bool(types.is_list(type_) or types.is_large_list(type_) or types.is_fixed_size_list(type_))

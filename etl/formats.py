@@ -21,8 +21,9 @@ keys that are no strings, sets, others refused: the record cannot be encoded
 
 Parquet (`etl.parquet`) keeps NaN, bytes, Decimal, date and time types as they are; integers past 64 bits and UUIDs
 become strings, an empty object becomes null. Values of several kinds in one field are refused, as a date, then a
-datetime. It has no durations (parquet-format, LogicalTypes.md; what Arrow calls one is a plain number there): timedelta
-is a string, too.
+datetime or a number; so are fields without a name, and decimals that together need more than 38 digits, of which
+readers make others. It has no durations (parquet-format, LogicalTypes.md; what Arrow calls one is a plain number
+there): timedelta is a string, too.
 """
 
 from __future__ import annotations
@@ -354,6 +355,8 @@ def portable(value: Any) -> Any:
         return interval(value)
     if isinstance(value, Mapping):
         return dict(value)
+    if isinstance(value, float):  # of a class of its own, as numpy's
+        return float(value) if math.isfinite(value) else number_word(value)
     raise TypeError(
         f"{type(value).__name__} has no form in JSON: turn it into a string, number, list or dict"
     )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import enum
 import uuid
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, time, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from etl.arrow_kinds import are_one_kind, are_several_kinds
+from etl.arrow_kinds import are_one_kind, are_several_kinds, has_empty_name, widest_decimal
 from etl.arrow_types import arrow_type, is_exact_time, typed, with_times
 from etl.field_types import FieldTypes, interval, is_of, no_types
 from etl.formats import BATCH_BYTES, Refuse, SchemaWidened, Write, in_minutes, number_word
@@ -16,6 +17,9 @@ from etl.records import Record, describe
 
 if TYPE_CHECKING:
     import pyarrow
+
+# More than that are decimals of 256 bits, of which DuckDB makes floats.
+MOST_DIGITS = 38
 
 # BigQuery and DuckDB read Parquet by row groups in parallel; below 16 MiB they are too small to pay.
 ROW_GROUP_BYTES = 16 * 1024 * 1024
@@ -173,6 +177,9 @@ class Parquet:
         import pyarrow as arrow
 
         array = arrow.array(records)
+        names: set[Any] = set().union(*records)
+        if bytes in map(type, names):  # the same as text to Arrow
+            return self._by_column(records)
         if not all(
             _has_form(field.type) and are_one_kind(field.type, [record.get(field.name) for record in records])
             for field in array.type
@@ -222,6 +229,8 @@ class Parquet:
         if types:
             found = [typed(field, types[field.name]) if field.name in types else field for field in found]
         schema = _unified(self._schema, found)
+        if self._expected is None:
+            _check_readable(schema, types)
         if self._kept is not None:
             _check_kept(schema, self._kept)
             return
@@ -241,7 +250,7 @@ def _fits(record: Record, type_: pyarrow.DataType, refuse: Refuse) -> bool:
 
 
 def parquet_ready(value: Any) -> Any:
-    """Return `value` as Arrow can take it: long integers and UUIDs as strings, empty objects as null.
+    """Return `value` as Arrow can take it: long integers and UUIDs as strings, enums as values, empty objects as null.
 
     A Decimal that is NaN or an infinity is a float: Parquet's decimals have none (parquet-format, LogicalTypes.md).
     A datetime whose offset has seconds is in UTC.
@@ -255,6 +264,8 @@ def parquet_ready(value: Any) -> Any:
         return float(number_word(value))
     if isinstance(value, uuid.UUID):
         return str(value)
+    if isinstance(value, enum.Enum):
+        return parquet_ready(value.value)
     if isinstance(value, timedelta):
         return interval(value)
     if isinstance(value, datetime):
@@ -303,6 +314,25 @@ def _unified(schema: pyarrow.Schema | None, fields: Iterable[pyarrow.Field]) -> 
             if at >= 0 and are_several_kinds(schema.field(at).type, field.type):
                 raise TypeError(f"{field.name!r} was {schema.field(at).type}, and here is {field.type}")
     return found if schema is None else arrow.unify_schemas([schema, found], promote_options="permissive")
+
+
+def _check_readable(schema: pyarrow.Schema, types: FieldTypes) -> None:
+    """See that readers of Parquet find in columns what was written.
+
+    Raises:
+        TypeError: they would not; says which column, and what to do.
+    """
+    if has_empty_name(schema):
+        raise TypeError(
+            "a field has an empty name, and readers of Parquet give it another one: give it a name in a transform"
+        )
+    for field in schema:
+        digits = widest_decimal(field.type)
+        if digits > MOST_DIGITS and field.name not in types:
+            raise TypeError(
+                f"{field.name!r} would need decimals of {digits} digits, and readers of Parquet make floats of those "
+                f"with more than {MOST_DIGITS}: make text of them in a transform, or declare them with fewer digits"
+            )
 
 
 def _check_kept(schema: pyarrow.Schema, kept: pyarrow.Schema) -> None:

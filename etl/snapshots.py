@@ -51,6 +51,8 @@ def _settled(value: Any) -> Any:
         return [item if item.__class__ in _UNCHANGING else _settled(item) for item in value]
     if isinstance(value, (bytearray, memoryview)):
         return bytes(value)
+    if isinstance(value, set):  # which no format takes: Arrow would make a list of it, in any order
+        return frozenset(value)
     if isinstance(value, Mapping):
         return _settled(dict(value))
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
