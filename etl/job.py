@@ -13,6 +13,9 @@ from etl.records import Transform
 from etl.warehouses.base import Warehouse
 from sinks import Sink
 
+# Below this a part is not cut smaller: a checkpoint and a load for each would cost more than they carry.
+SMALLEST_PART = 64 * 1024
+
 # What becomes of fields that the table has no column for.
 Drift = Literal["evolve", "freeze", "ignore"]
 # What becomes of records that cannot be read, transformed, encoded or loaded.

@@ -6,7 +6,7 @@ import secrets
 from contextlib import AbstractContextManager
 from typing import Protocol, runtime_checkable
 
-from etl.checkpoint import Checkpoint, decode, replace
+from etl.checkpoint import Checkpoint, decode, encode, replace
 from etl.errors import Fenced
 from sinks.base import Sink
 
@@ -99,7 +99,7 @@ class Lease:
         """
         document = replace(document, write_nonce=secrets.token_hex(8))
         try:
-            self._version = self._store.swap(document.encode(), self._version)
+            self._version = self._store.swap(encode(document), self._version)
         except Conflict:
             self._version = self._recognise(document)
         self.document = document

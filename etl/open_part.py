@@ -6,8 +6,7 @@ import time
 from contextlib import AbstractContextManager
 
 from etl import progress
-from etl.checkpoint import SMALLEST_PART
-from etl.job import Counts, Settings
+from etl.job import SMALLEST_PART, Counts, Settings
 from etl.loading import Loading
 from etl.reader import Reader
 from etl.rejects import Rejects

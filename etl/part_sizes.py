@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import suppress
 
 from etl import progress
-from etl.checkpoint import SMALLEST_PART, replace
+from etl.checkpoint import replace
 from etl.errors import NoSpace
-from etl.job import Counts, Settings
+from etl.job import SMALLEST_PART, Counts, Settings
 from etl.lease import Lease
 from etl.loading import Loading
 from etl.words import size

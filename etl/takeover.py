@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 
 from etl import moves, progress, refreshes
-from etl.checkpoint import SMALLEST_PART, Checkpoint, Owner, State, decode, replace
+from etl.checkpoint import Checkpoint, Owner, State, decode, replace
 from etl.clearing import Clearing
 from etl.errors import (
     ConfigError,
@@ -16,7 +16,7 @@ from etl.errors import (
     SinkFailed,
     WarehouseError,
 )
-from etl.job import Settings
+from etl.job import SMALLEST_PART, Settings
 from etl.lease import Lease, Store
 from etl.reader import Reader
 from etl.records import Mark, Position

@@ -11,7 +11,7 @@ import duckdb
 import pytest
 
 import etl
-from etl.checkpoint import replace
+from etl.checkpoint import encode, replace
 from etl.errors import EtlError, Fenced
 from etl.stores.gcs import GcsStore
 from etl.testing.fault_proxy import Answer, Drop
@@ -82,7 +82,7 @@ def test_what_was_written_before_there_were_manifests_is_named_by_the_next_run(p
     assert document is not None
     document = replace(document, unpublished_parts=None, unpublished_rejects=None)
     bucket = place.client.bucket(BUCKET)
-    bucket.blob("etl/job.json").upload_from_string(document.encode())
+    bucket.blob("etl/job.json").upload_from_string(encode(document))
     for name in place.gcs.objects(BUCKET):
         if "_manifest/" in name:
             bucket.blob(name).delete()
