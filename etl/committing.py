@@ -156,10 +156,18 @@ class Committing:
         """Keep the schema of the first part, which all others get, on whichever machine they are written."""
         if not isinstance(self._job.format, formats.KeepsSchema):
             return document
-        if untold := self._job.format.untold:
-            message = (
-                f"the first part has no value in {', '.join(map(repr, untold))}: that is text in all parts, and other "
-                "values are refused"
-            )
+        untold, widened = (
+            ", ".join(map(repr, names)) for names in (self._job.format.untold, self._job.format.widened)
+        )
+        told = [
+            f"the first part has no value in {untold}: that is text in all parts, and other values are refused"
+            if untold
+            else "",
+            f"the first record lacks {widened}, or has an integer where others have fractions: the columns hold all "
+            "records of the first part, and later parts get the same"
+            if widened
+            else "",
+        ]
+        if message := "; ".join(filter(None, told)):
             self._emit(progress.Notice(pipeline=self._job.pipeline, message=message))
         return replace(document, parts_schema=self._job.format.kept())

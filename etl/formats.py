@@ -134,7 +134,9 @@ class KeepsSchema(Protocol):
     """A format with types of its own, of which all parts of an output can have the same."""
 
     untold: Collection[str]
-    """The columns of the last part that held no value, which are text in it."""
+    """The columns of the first part that held no value, which are text in it."""
+    widened: Collection[str]
+    """The columns of the first part that are not as its first record has them, which lacks them, or has integers."""
 
     def keep(self, schema: bytes | None) -> None:
         """Write all parts from now on with one schema: records that need another one are refused by name.

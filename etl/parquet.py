@@ -43,6 +43,8 @@ class Parquet:
         self._kept: pyarrow.Schema | None = None
         self._keeps = False
         self.untold: Collection[str] = ()
+        self.widened: Collection[str] = ()
+        self._first: Record | None = None
         self._types: Callable[[], FieldTypes] = no_types
         self._text: Collection[str] = ()
         self._rows = 100  # then as many as fit the batch: the size of a record is known after the first
@@ -95,6 +97,7 @@ class Parquet:
             assert schema is not None
             if self._keeps and self._kept is None:
                 self.untold = [field.name for field in schema if _holds_null(field.type)]
+                self.widened = [field.name for field in schema if _is_wider(field, self._first or {})]
                 schema = _valued(schema)
             if writer is None:
                 writer = arrow.parquet.ParquetWriter(output, schema, compression="zstd")
@@ -144,6 +147,8 @@ class Parquet:
         """Make an array of the records that fit, and widen the schema to hold it."""
         import pyarrow as arrow
 
+        if self._first is None:
+            self._first = records[0]
         for make in (self._inferred, self._by_column):
             try:
                 array = make(records)
@@ -362,6 +367,18 @@ def _holds_null(type_: pyarrow.DataType) -> bool:
 
     return arrow.types.is_null(type_) or any(
         _holds_null(type_.field(number).type) for number in range(type_.num_fields)
+    )
+
+
+def _is_wider(field: pyarrow.Field, first: Record) -> bool:
+    """Say whether a column is not as the first record has it: that lacks it, or has an integer where floats are."""
+    import pyarrow as arrow
+
+    if field.name not in first:
+        return True
+    value = first[field.name]
+    return type(value) is int and not (
+        arrow.types.is_integer(field.type) or arrow.types.is_string(field.type)
     )
 
 

@@ -149,3 +149,25 @@ def test_the_schema_stands_in_the_checkpoint_so_that_another_machine_writes_the_
 def test_a_column_without_a_value_is_text_and_that_is_told(output):
     output.run({"a": 1, "n": None, "l": []})
     assert any("no value in 'n', 'l': that is text in all parts" in notice for notice in output.notices)
+
+
+# Of records in the first part: the columns that are told as wider than the first record.
+WIDER: dict[str, tuple[list[dict[str, Any]], str | None]] = {
+    "a fraction": ([{"v": 1}, {"v": 2.5}], "'v'"),
+    "a decimal": ([{"v": 1}, {"v": Decimal("2.5")}], "'v'"),
+    "a fraction in another batch": ([*[{"v": 1}] * 150, {"v": 2.5}], "'v'"),
+    "new columns": ([{"v": 1}, {"v": 2, "w": 1}, {"x": 1}], "'w', 'x'"),
+    "a large integer": ([{"v": 1}, {"v": 2**62}], None),
+    "fewer columns": ([{"v": 1.5, "w": 1}, {"v": 2}], None),
+    "a large integer alone": ([{"v": 2**70}], None),
+}
+
+
+@pytest.mark.parametrize("case", WIDER)
+def test_columns_that_are_wider_than_the_first_record_are_told_once(output, case):
+    records, names = WIDER[case]
+    output.run(*records, part_records=len(records))
+    output.run(records[-1])
+    told = [notice for notice in output.notices if "the first record lacks" in notice]
+    assert len(told) == (names is not None)
+    assert names is None or f"lacks {names}, or" in told[0]
