@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import closing
@@ -142,6 +143,30 @@ def test_what_is_staged_and_gets_lost_on_its_way_is_sent_again(
             place.clear(plan)
     assert len(uris) == 2
     assert sum(seen.method == "PUT" for seen in proxy.log) == 3
+
+
+def test_where_the_requester_pays_for_the_staging_bucket_each_request_says_who(
+    loader: Loader, staging: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loader.servers.gcs.configure(loader.bucket, {"billing": {"requesterPays": True}})
+    plan = loader.plan(local=True)
+    with FaultProxy(loader.servers.gcs.url) as proxy:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", proxy.url)
+        assert (
+            pickle.loads(pickle.dumps(loader.open(staging=staging, user_project="mine"))).user_project
+            == "mine"
+        )
+        assert loader.open(staging=staging, user_project="mine").load(loader.job, plan) == 7
+    assert {seen.method for seen in proxy.log} == {"GET", "POST", "PUT", "DELETE"}
+    assert all("userProject=mine" in seen.path for seen in proxy.log)
+
+
+def test_where_the_requester_pays_for_the_staging_bucket_and_nobody_is_named_the_error_says_how(
+    loader: Loader, staging: str
+) -> None:
+    loader.servers.gcs.configure(loader.bucket, {"billing": {"requesterPays": True}})
+    with pytest.raises(WarehouseError, match=r'name the one that pays: user_project = "my-project"'):
+        loader.open(staging=staging).load(loader.job, loader.plan(local=True))
 
 
 def test_what_is_staged_and_is_something_else_is_replaced(loader: Loader, staging: str) -> None:

@@ -20,12 +20,11 @@ OUTSIDE = frozenset({"europe-west2", "europe-west6"})
 MULTI_REGIONS = frozenset({"us", "eu", "asia"})
 
 
-def check_bucket(storage: Any, name: str, dataset: str, location: str, retry: Retry) -> None:
+def check_bucket(bucket: Any, dataset: str, location: str, retry: Retry) -> None:
     """Make sure that a dataset can be loaded from a bucket, as far as this account may see where that is.
 
     Args:
-        storage: a client of Cloud Storage.
-        name: the bucket's.
+        bucket: the bucket, as the client of Cloud Storage has it.
         dataset: the dataset's, for messages.
         location: where the dataset is.
         retry: how long a request is tried again.
@@ -33,7 +32,6 @@ def check_bucket(storage: Any, name: str, dataset: str, location: str, retry: Re
     Raises:
         WarehouseError: it cannot be.
     """
-    bucket = storage.bucket(name)
     try:
         retry.call(lambda: bucket.reload(timeout=retry.timeout, retry=None), passing=passing)
     except Exception as error:
@@ -45,8 +43,8 @@ def check_bucket(storage: Any, name: str, dataset: str, location: str, retry: Re
     among = tuple(bucket.data_locations or ())
     if not reads(location, where, among):
         raise WarehouseError(
-            f"the bucket {name} is in {where}, and the dataset {dataset} in {location}: BigQuery loads from buckets in "
-            "the same place only; take a bucket there, or a dataset where the bucket is"
+            f"the bucket {bucket.name} is in {where}, and the dataset {dataset} in {location}: BigQuery loads from "
+            "buckets in the same place only; take a bucket there, or a dataset where the bucket is"
         )
 
 

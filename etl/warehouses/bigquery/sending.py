@@ -31,6 +31,7 @@ class Sending:
         retry: how long each request is tried again.
         storage: makes the client of the buckets, or returns it.
         staging: the bucket and prefix where parts of file sinks are staged; None: they are sent along.
+        user_project: the project that pays for requests to that bucket, where the requester does.
         chunk_bytes: what is sent with one request.
         leaving: once it is set, sending ends.
     """
@@ -40,6 +41,7 @@ class Sending:
     retry: Retry
     storage: Callable[[], Any]
     staging: tuple[str, str] | None
+    user_project: str | None
     chunk_bytes: int
     leaving: threading.Event
 
@@ -114,6 +116,7 @@ class Sending:
             prefix,
             retry=self.retry,
             chunk_bytes=self.chunk_bytes,
+            user_project=self.user_project,
             reading=self._until_left,
         )
 

@@ -69,6 +69,7 @@ class Staging:
         prefix: what names begin with; empty: nothing.
         retry: how long each request is tried again.
         chunk_bytes: what is sent with one request; two such chunks are in memory.
+        user_project: the project that pays for each request, where the requester does.
         reading: passes on the blocks of a part as they are read; what it raises ends the staging.
     """
 
@@ -80,6 +81,7 @@ class Staging:
         *,
         retry: Retry,
         chunk_bytes: int,
+        user_project: str | None = None,
         reading: Callable[[Iterator[bytes]], Iterator[bytes]],
     ) -> None:
         self._client = client
@@ -88,7 +90,8 @@ class Staging:
         self._retry = retry
         self._chunk_bytes = chunk_bytes
         self._reading = reading
-        self._objects = Objects(client, bucket, retry=retry)
+        self._user_project = user_project
+        self._objects = Objects(client, bucket, retry=retry, user_project=user_project)
 
     def put(self, plan: Plan) -> list[str]:
         """Stage the parts of a plan for which there is no job; return their URIs, in order. Durable on return.
@@ -160,6 +163,7 @@ class Staging:
                 metadata=facts,
                 retry=self._retry,
                 spare=spare,
+                user_project=self._user_project,
             ) as upload:
                 for block in self._reading(blocks(part)):
                     upload.write(block)

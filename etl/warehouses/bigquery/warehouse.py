@@ -80,6 +80,7 @@ class BigQuery:
             else of the table stay, and columns are added only. `infer`: the table gets the columns that the records
             need, and loses what was said of the old ones; refused where that would drop policies.
         staging: where parts of file sinks are uploaded for their load: `gs://bucket/prefix`.
+        user_project: the project that pays for requests to that bucket, where it lets the requester pay.
         project: in which jobs run and are billed; None: the table's.
         daily_operations: how many jobs may change the table within 24 hours; BigQuery allows 1,500.
         deadline: how long a request is tried again, in seconds. A job itself may take as long as it likes.
@@ -105,6 +106,7 @@ class BigQuery:
         updated_at: str | None = None,
         schema_on_refresh: Literal["keep", "infer"] = "keep",
         staging: str | None = None,
+        user_project: str | None = None,
         project: str | None = None,
         daily_operations: int = 1400,
         deadline: float = 120.0,
@@ -134,6 +136,7 @@ class BigQuery:
             updated_at=updated_at,
             schema_on_refresh=schema_on_refresh,
             staging=staging,
+            user_project=user_project,
             project=project,
             daily_operations=daily_operations,
             deadline=deadline,
@@ -141,6 +144,7 @@ class BigQuery:
         self._project = project or self._options.project
         self.table = table
         self.staging = staging
+        self.user_project = user_project
         self.disposition: str = disposition
         self.key = tuple(key)
         self.updated_at = updated_at
@@ -221,7 +225,8 @@ class BigQuery:
         if found := re.match(r"gs://([^/]+)", uri):
             options = self._options
             dataset = f"{options.project}.{options.dataset}"
-            places.check_bucket(self._storage_client(), found[1], dataset, options.location, self._retry)
+            bucket = self._storage_client().bucket(found[1], user_project=self.user_project)
+            places.check_bucket(bucket, dataset, options.location, self._retry)
 
     def gate(self, job: Job, format: str) -> Gate:
         """Make the gate for one part; see `ChecksRecords`.
@@ -458,6 +463,7 @@ class BigQuery:
             retry=self._retry,
             storage=self._storage_client,
             staging=self._staging,
+            user_project=self.user_project,
             chunk_bytes=self._chunk_bytes,
             leaving=self._leaving,
         )
