@@ -35,6 +35,9 @@ FROM_THE_BEGINNING = "etl_marked"
 # What the labels of jobs begin with.
 JOB = "etl_job_"
 
+# What stands for the life in the marks of jobs whose rows another job's refresh has replaced.
+REPLACED = "replaced"
+
 # So many digits of a plan's id are in a mark: all of it would not fit into a label's 63 characters.
 DIGITS = 12
 
@@ -154,7 +157,7 @@ def write(
         adopted: a person has said that the table is right as it is, so that whatever mark it bears is replaced.
         unmarked: it may bear none although the job has loaded into it: that was looked into.
         anew: what the table held before is gone: it is marked from the beginning, the mark of another life is
-            replaced, and those of other jobs are taken away, whose rows are gone, too.
+            replaced, and those of other jobs say that their rows are gone, too.
 
     Raises:
         Fenced: another life of the job, or a later process of this one, has left its mark.
@@ -181,18 +184,22 @@ def write(
                 )
             if (before.step, before.plan) == (mark.step, mark.plan):
                 return  # a refresh is a step of its own, so that this is no mark from before it
+        elif before.life == REPLACED and former != REPLACED and not anew:
+            raise WarehouseError(_replaced(job, table))
         elif not anew and before.life != former:
             raise Fenced(
                 f"another process loads job {job.pipeline!r} into {table.options} from a checkpoint of its own (label "
                 f"{name(job.pipeline)}: {before}); this one stops. Give one of both another name, or let both have one "
                 "checkpoint"
             )
-        wanted: dict[str, str | None] = {**(now.labels or {}), name(job.pipeline): str(mark)}
+        wanted: dict[str, str] = {**(now.labels or {}), name(job.pipeline): str(mark)}
         if anew:
-            others = (each for each in wanted if each.startswith(JOB) and each != name(job.pipeline))
-            wanted |= dict.fromkeys(others)  # null takes a label away
+            others = {
+                key: text for key, text in wanted.items() if key.startswith(JOB) and key != name(job.pipeline)
+            }
+            wanted |= {key: _FORM.sub(rf"{REPLACED}_\2_\3_\4_\5", text) for key, text in others.items()}
             wanted[FROM_THE_BEGINNING] = "1"
-        if sum(value is not None for value in wanted.values()) > MOST_LABELS:
+        if len(wanted) > MOST_LABELS:
             raise WarehouseError(
                 f"{table.options} has {len(now.labels):,} labels, and BigQuery allows {MOST_LABELS}: job "
                 f"{job.pipeline!r} cannot note there what it loads. Remove labels that nobody needs (`bq update "
@@ -214,10 +221,18 @@ def missing(job: Job, table: Table, why: str = "") -> str:
     """
     return (
         f"job {job.pipeline!r} has loaded {job.loads:,} times into {table.options}, by its checkpoint, and the table "
-        f"bears no mark of that{why}: it is perhaps another one, made after the first was deleted, or another job's "
-        "refresh has taken the place of all rows. Put the table back (BigQuery keeps a deleted one for some days), or "
-        "delete table and checkpoint, to load everything again; after the refresh of another job delete the checkpoint "
-        f"alone; {AGAIN}; {ADOPT}"
+        f"bears no mark of that{why}: it is perhaps another one, made after the first was deleted. Put the table back "
+        "(BigQuery keeps a deleted one for some days), or delete table and checkpoint, to load everything again; "
+        f"{AGAIN}; {ADOPT}"
+    )
+
+
+def _replaced(job: Job, table: Table) -> str:
+    return (
+        f"another job has refreshed {table.options}: its rows have taken the place of all others, those of job "
+        f"{job.pipeline!r} too, of which only a load that was under way then may be there. Load everything again: "
+        f"delete the rows that are there of it, if any, and its checkpoint, and say `etl run --adopt-table` once; then "
+        "give each of both jobs a table of its own"
     )
 
 
@@ -237,6 +252,8 @@ def contradiction(job: Job, found: Any, table: Table, rows: int | None) -> str |
     if not mark.is_of(job):
         if not job.loads and rows == 0:
             return None
+        if mark.life == REPLACED:
+            return _replaced(job, table)
         return (
             f"job {job.pipeline!r} has loaded into {where} with another checkpoint than this one, which knows nothing "
             f"of that: everything would be loaded twice. {BACK.capitalize()}, or delete the table and this "
