@@ -71,7 +71,7 @@ class Engine:
         )
         self._tries = judging.tries(settings)
         self._rejects = Rejects(
-            settings, state.totals.rejected, self._reader, may_judge=self._tries is not None
+            settings, lease, state.totals.rejected, self._reader, may_judge=self._tries is not None
         )
         self._open_part = OpenPart(settings, self._reader, self._loading, self._rejects, self.counts, emit)
         self._writing = Writing(settings, lease, self._reader, self._loading, self._rejects, self._open_part)

@@ -104,6 +104,15 @@ class Lease:
             self._version = self._recognise(document)
         self.document = document
 
+    def note_output(self) -> None:
+        """Note, before the first byte of the job is written, that what stands in its sinks may be its own.
+
+        Raises:
+            CheckpointError: as `write`; nothing may be written then.
+        """
+        if not self.document.wrote:
+            self.write(replace(self.document, wrote=True))
+
     def _recognise(self, document: Checkpoint) -> str:
         """Find out who wrote: this process, whose answer was lost, or another."""
         found = self._store.read()

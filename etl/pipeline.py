@@ -226,6 +226,7 @@ class Pipeline:
             clearing = Clearing(self.name, emit)
             takeover = Takeover(job, self.store, emit, clearing)
             lease = takeover.acquire(refresh=full_refresh)
+            left = lease.document.uncleared
             try:
                 try:
                     if self.warehouse is not None:
@@ -237,10 +238,12 @@ class Pipeline:
                 except CheckpointError:
                     raise
                 except Exception as error:
-                    # Nothing was written by this run: what the one before left is no worse for it.
+                    # Nothing was written by this run: what the one before left is no worse for it, unless parts were
+                    # given up, or found to be loaded, that are not cleared away yet.
                     try:
                         document = lease.document.failing(describe(error))
-                        lease.write(replace(document, clean=takeover.clean))
+                        clean = takeover.clean and document.uncleared == left
+                        lease.write(replace(document, clean=clean))
                     except CheckpointError as other:  # which must not hide the first
                         error.add_note(f"and while the run was being ended: {other}")
                     raise

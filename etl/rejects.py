@@ -8,6 +8,7 @@ from etl import formats
 from etl.dead_letters import DeadLetters
 from etl.errors import RecordError, SchemaMismatch
 from etl.job import Settings
+from etl.lease import Lease
 from etl.reader import Reader
 from etl.records import Record, Unreadable
 from sinks import SealedPart
@@ -23,13 +24,17 @@ class Rejects:
 
     Args:
         job: the job; its `on_error` decides.
+        lease: the checkpoint, which says that something may have been written.
         rejected: how many records the job has rejected so far, in earlier runs.
         reader: knows which record was taken last.
         may_judge: whether records that do not fit the table can be found one by one (see `etl.judging`).
     """
 
-    def __init__(self, job: Settings, rejected: int, reader: Reader, *, may_judge: bool) -> None:
+    def __init__(
+        self, job: Settings, lease: Lease, rejected: int, reader: Reader, *, may_judge: bool
+    ) -> None:
         self._job = job
+        self._lease = lease
         self._reader = reader
         self._may_judge = may_judge
         self.forget(rejected)
@@ -50,7 +55,7 @@ class Rejects:
 
     def raised(self, record: Any, reason: str, origin: str) -> None:
         """Refuse a record at which a transform raised, in a job that keeps dead letters."""
-        self._letters.add(record, reason, origin, self._reader.number)
+        self._add(record, reason, origin, self._reader.number)
 
     def unencodable(self, record: Record, reason: str) -> None:
         """Refuse a record that the format cannot encode.
@@ -70,12 +75,16 @@ class Rejects:
     def refuse_numbered(self, record: Any, reason: str, origin: str, number: int) -> None:
         """Refuse the record of this number, which others may have followed."""
         if self._job.on_error == "reject":
-            self._letters.add(record, reason, origin, number)
+            self._add(record, reason, origin, number)
             return
         raise RecordError(
             f"record {number} (position: {self._reader.position}): {reason}; the record: {_shown(record)}. "
             'Fix it and run again, or set on_error = "reject"'
         )
+
+    def _add(self, record: Any, reason: str, origin: str, number: int) -> None:
+        self._lease.note_output()
+        self._letters.add(record, reason, origin, number)
 
     # ------------------------------------------------------------------ the letters of the open part
 

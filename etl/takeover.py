@@ -22,7 +22,8 @@ from etl.reader import Reader
 from etl.records import Mark, Position
 from etl.warehouses.base import Entry, HasIdentity, Job, KeepsLedger, LoadsByJobs
 from etl.words import differences
-from sinks import PartLost, SeesEpochs, Sink, SinkError
+from sinks import PartLost, SealedPart, SeesEpochs, Sink, SinkError
+from sinks.base import OnThisMachine
 
 
 class Takeover:
@@ -78,9 +79,11 @@ class Takeover:
             before.pop("destination")
         self._compare(before, since, bool(document.outstanding))
         lease = Lease(self._store, document, found[1] if found else None)
-        for key, sink in (("parts", self._job.sink), ("rejects", self._job.rejects)):
-            # Once the job was acquired with a sink, what stands there is its own, sealed or not.
-            if not since.same(key):
+        for key, sink, last in (
+            ("parts", self._job.sink, document.state.tail),
+            ("rejects", self._job.rejects, document.state.dead_letters_tail),
+        ):
+            if not since.same(key) or not _may_be_its_own(document, sink, last):
                 self._check_free(sink, lease)
         size = min(self._job.part_bytes, document.part_bytes or self._job.part_bytes)
         if not document.clean:
@@ -153,7 +156,7 @@ class Takeover:
             lease.document = replace(document, warehouse=now)  # written with the next change
 
     def _check_free(self, sink: Sink, lease: Lease) -> None:
-        """Make sure that a sink that has nothing of this job yet finds nothing: that would be another job's."""
+        """Make sure that a sink that has nothing of this job finds nothing: that would be another job's."""
         with sink_errors(self._job.pipeline):
             if (path := sink.occupied_by()) is not None:
                 lease.check()  # since the checkpoint was read, another process may have begun the job
@@ -451,6 +454,25 @@ class Takeover:
 
     def _notice(self, message: str, *, expected: bool = False) -> None:
         self._emit(progress.Notice(pipeline=self._job.pipeline, message=message, expected=expected))
+
+
+def _may_be_its_own(document: Checkpoint, sink: Sink, last: SealedPart | None) -> bool:
+    """Say whether what stands where a sink writes may be the job's own; else `recover` must not clear it away.
+
+    A run that ended by itself left nothing but what it committed. One that was killed may have left more, once it had
+    written anything.
+
+    Args:
+        document: the checkpoint, as the run before left it.
+        sink: writes where it did then.
+        last: what the checkpoint knows as the last part there.
+    """
+    if document.outstanding or not isinstance(sink, OnThisMachine):
+        # A bucket may keep what was to be deleted.
+        return document.wrote or last is not None
+    if document.clean:
+        return last is not None and sink.lasting
+    return document.wrote or last is not None
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from etl.rejects import Rejects
 from etl.transforms import Stages
 from etl.warehouses.base import Job
 from sinks import PartWriter
+from sinks.base import Data
 
 # Between two looks at the clock while records are collected to be judged.
 JUDGED_AT_ONCE = 100
@@ -77,12 +78,17 @@ class Writing:
         """Write all records that are let in, batch by batch."""
         part_bytes = self._lease.document.part_bytes
         count = 0
+
+        def write(data: Data) -> None:
+            self._lease.note_output()
+            writer.write(data)
+
         batch_bytes = min(formats.BATCH_BYTES, part_bytes)
         # Closed here: a generator that an error leaves behind would end later, and take from the source then.
         with closing(self._stages.run(self._reader)) as outputs:
             admitted = admission.of(outputs, self._reader.end_slice)
             with closing(
-                self._job.format.encode(admitted, writer.write, self._rejects.unencodable, batch_bytes)
+                self._job.format.encode(admitted, write, self._rejects.unencodable, batch_bytes)
             ) as counts:
                 for count in counts:
                     if writer.bytes >= part_bytes:
@@ -114,5 +120,6 @@ class Writing:
         if tried is None:
             return 0
         admission.tried = tried.part
+        self._lease.note_output()
         writer.write(tried.data)
         return tried.part.records

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 from sinks.base import SealedPart
 from sinks.errors import SinkOccupied
-from sinks.local_files import OpenFile, locate, names, sync_directory, unlink, uri
+from sinks.local_files import OpenFile, explained, locate, names, sync_directory, unlink, uri
 from sinks.page_cache import Policy
 from sinks.parts import FilePart, LocalSink, Part, check, check_places
 
@@ -46,8 +47,12 @@ class ReusedFile(LocalSink):
         self._held: dict[Path, SealedPart] = {}
 
     def occupied_by(self) -> str | None:
-        """Return the path of a slot's file that exists, or None."""
-        return next((str(path) for path, _ in names(self.path.parent, self._slots)), None)
+        """Return the path of a slot's file that exists and is not empty, or None."""
+        for path, _ in names(self.path.parent, self._slots):
+            with explained("look at", path), suppress(FileNotFoundError):
+                if path.lstat().st_size:
+                    return str(path)
+        return None
 
     def recover(
         self,

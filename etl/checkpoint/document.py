@@ -55,6 +55,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         unpublished_parts: parts that count and that readers were not told of yet; None: the sink tells nobody.
         unpublished_rejects: the same of dead letters.
         succeeded: when a run last reached the source's end with all of it loaded, in seconds since 1970.
+        wrote: whether the job ever wrote to its sinks, so that what no document names may be its own.
         version: of this document's form.
     """
 
@@ -84,6 +85,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     modifications: tuple[tuple[int, int], ...] = ()
     ended: Ended | None = None
     succeeded: float | None = None
+    wrote: bool = False
     unpublished_parts: tuple[SealedPart, ...] | None = None
     unpublished_rejects: tuple[SealedPart, ...] | None = None
     version: int = VERSION
@@ -101,6 +103,11 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             and not (self.outstanding or self.loads or self.rewinds)
             and self.moved is None
         )
+
+    @property
+    def uncleared(self) -> tuple[tuple[int, ...], int]:
+        """What stands in the sink until it is cleared away: changed by giving parts up, or finding them loaded."""
+        return tuple(part.sequence for part in self.outstanding), self.rewinds
 
     def knows(self, part: SealedPart) -> bool:
         """Whether the document names the part: as the last one, as one that waits, or as one that is not told of."""
