@@ -24,6 +24,13 @@ MOST_DIGITS = 38
 # BigQuery and DuckDB read Parquet by row groups in parallel; below 16 MiB they are too small to pay.
 ROW_GROUP_BYTES = 16 * 1024 * 1024
 
+# How many records without a field wait for one that has some: a file of Parquet that has no columns has no rows.
+MOST_BARE = 10_000
+NO_FIELDS = (
+    "it has no fields, nor has any other record of its part so far, and Parquet keeps no rows without columns: write "
+    "ndjson, or leave such records out in a transform"
+)
+
 
 class Parquet:
     """Parquet (pyarrow, zstd), one file a part.
@@ -89,12 +96,20 @@ class Parquet:
         output = arrow.PythonFile(sink, mode="w")
         writer: pyarrow.parquet.ParquetWriter | None = None
         group: list[pyarrow.StructArray] = []
+        bare: list[Record] = []  # the records of the group, while none has a field
         held = count = 0
 
         def flush() -> None:
             nonlocal writer, held, count
             schema = self._schema
             assert schema is not None
+            if not schema:
+                count -= len(bare)
+                group.clear()
+                for record in bare:
+                    refuse(record, NO_FIELDS)
+                bare.clear()
+                return
             if self._keeps and self._kept is None:
                 self.untold = [field.name for field in schema if _holds_null(field.type)]
                 self.widened = [field.name for field in schema if _is_wider(field, self._first or {})]
@@ -117,10 +132,14 @@ class Parquet:
                 if not len(array):
                     continue
                 group.append(array)
+                if self._schema:
+                    bare.clear()
+                else:
+                    bare.extend(record for record in chunk if not record)
                 count += len(array)
                 held += array.nbytes
                 self._rows = min(10_000, max(1, batch_bytes * len(array) // max(1, array.nbytes)))
-                if held >= group_bytes:
+                if held >= group_bytes or len(bare) >= MOST_BARE:
                     flush()
                 yield count
             if group:
