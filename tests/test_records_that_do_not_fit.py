@@ -10,7 +10,7 @@ import duckdb
 import pytest
 
 import etl
-from etl.errors import TooManyRejects, WarehouseError
+from etl.errors import RecordError, TooManyRejects, WarehouseError
 from etl.memory import budget
 from etl.progress import Notice
 from etl.verification import compare
@@ -137,6 +137,38 @@ def test_what_only_a_trial_can_tell_is_found_by_halves(tmp_path, table, unfit):
     assert letter["number"] == 4
 
 
+TAKEN = {
+    "another key": (
+        "CREATE TABLE t (id INTEGER UNIQUE, k INTEGER UNIQUE)",
+        [{"id": 1, "k": 1}, {"id": 2, "k": 1}, {"id": 2, "k": 3}, {"id": 2, "k": 4}],
+        {2: "k = 1 came in an earlier record", 4: "id = 2 came in an earlier record"},
+    ),
+    "a foreign key": (
+        "CREATE TABLE o (id INTEGER PRIMARY KEY); INSERT INTO o VALUES (3); "
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, k INTEGER REFERENCES o (id))",
+        [{"id": 1, "k": 9}, {"id": 1, "k": 3}, {"id": 2, "k": None}, {"id": 4, "k": 5}],
+        {1: "k = 9 is not in o", 4: "k = 5 is not in o"},
+    ),
+    "a key of the table": (
+        "CREATE TABLE t (id INTEGER UNIQUE, k INTEGER UNIQUE); INSERT INTO t VALUES (7, 7)",
+        [{"id": 1, "k": 7}, {"id": 1, "k": 3}],
+        {1: "k = 7 is in the table already"},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", TAKEN)
+def test_a_record_that_is_refused_takes_no_key_from_those_after_it(tmp_path, case):
+    made, records, refused = TAKEN[case]
+    job = Job(tmp_path, made)
+    before = len(job.rows())
+    job.run(records)
+    letters = {letter["number"]: letter["reason"] for letter in job.letters()}
+    assert list(letters) == list(refused)
+    assert not [number for number, reason in refused.items() if reason not in letters[number]], letters
+    assert len(job.rows()) == before + len(records) - len(refused)
+
+
 def test_a_row_is_judged_by_the_table_as_the_parts_before_it_left_it(tmp_path):
     job = Job(tmp_path, "CREATE TABLE t (id INTEGER PRIMARY KEY)", part_records=3)
     job.run([{"id": number} for number in (1, 2, 2, 3, 1, 4, 5, 5, 6, 4)])
@@ -235,6 +267,18 @@ def test_what_is_wrong_with_the_database_makes_no_dead_letters(tmp_path):
     with pytest.raises(WarehouseError):
         job.run([{"id": 1}])
     assert job.letters() == []
+
+
+def test_records_without_fields_that_parquet_cannot_keep_are_dead_letters_or_end_the_run(tmp_path):
+    records = [{}, {}, {"id": 1}, {}]
+    job = Job(tmp_path, format="parquet", part_records=2)
+    result = job.run(records)
+    assert (job.rows(), result.records, result.rejects) == ([(1,), (None,)], 2, 2)
+    assert [(letter["number"], letter["record"]) for letter in job.letters()] == [(1, {}), (2, {})]
+    (tmp_path / "other").mkdir()
+    job = Job(tmp_path / "other", format="parquet", part_records=2, on_error="fail")
+    with pytest.raises(RecordError, match=r"record 2 .*no fields, nor has any other"):
+        job.run(records)
 
 
 def test_it_is_told_once_and_says_what_it_was_about(tmp_path):

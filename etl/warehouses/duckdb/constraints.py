@@ -2,24 +2,26 @@
 
 DuckDB says which constraint it was, and of a key that is there twice which one, but not which record. So the part is
 inserted into a temporary table without constraints, and these are asked of its rows. Of two records with the same key
-the one that comes later breaks it, and any record does whose key the table has. What cannot be told so (a foreign key,
-a unique index, a default that breaks a CHECK) is left to the caller, who can try fewer records.
+the one that comes later breaks it, unless the earlier one is refused itself, and any record does whose key the table
+has. What cannot be told so (a foreign key to the table itself, a unique index, a default that breaks a CHECK) is left
+to the caller, who can try fewer records.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from etl.warehouses.duckdb.opening import keep_order
 from etl.warehouses.duckdb.parts import PartReader
-from etl.warehouses.duckdb.table import Decisions, Table
-from etl.warehouses.duckdb.types import Columns, literal, quoted
+from etl.warehouses.duckdb.table import Constraint, Decisions, Table
+from etl.warehouses.duckdb.types import Columns, literal, lower, quoted
 
 if TYPE_CHECKING:
     import duckdb
 
 STAGED = "_etl_constrained"
+KEYS = ("PRIMARY KEY", "UNIQUE")
 SHOWN = 100  # characters of a value in a message
 
 
@@ -32,7 +34,9 @@ def broken(
     *,
     merged: bool,
 ) -> dict[int, str]:
-    """Return the numbers of the records that break a constraint, from 1 on, and what is wrong with each.
+    """Return the numbers of records that break a constraint, from 1 on, and what is wrong with each.
+
+    Others may break one, too, once these are left out.
 
     Call it in a transaction, which keeps the order of records, and which is rolled back.
 
@@ -52,52 +56,98 @@ def broken(
     )
     keep_order(connection, True)
     table.insert(part, found, columns, decisions, into=STAGED)
-    for which, reason in _conditions(table, held, merged=merged):
-        rows = connection.execute(
-            f"SELECT _etl_record, {reason} FROM (SELECT row_number() OVER () AS _etl_record, * FROM {STAGED}) AS new "  # noqa: S608
-            f"{which} ORDER BY _etl_record"
+
+    def rows(condition: Condition) -> list[tuple[int, str, int]]:
+        return connection.execute(
+            f"SELECT _etl_record, {condition.reason}, {condition.first} "  # noqa: S608
+            f"FROM (SELECT row_number() OVER () AS _etl_record, * FROM {STAGED}) AS new "
+            f"{condition.which} ORDER BY _etl_record"
         ).fetchall()
-        if rows:
-            return {int(record): str(text) for record, text in rows}
-    return {}
+
+    known = table.constraints()
+    for condition in _alone(table, known, held, merged=merged):
+        if refused := {record: reason for record, reason, _ in rows(condition)}:
+            return refused
+    twice = [row for condition in ([] if merged else _twice(known, held)) for row in rows(condition)]
+    in_question = {record for record, _, _ in twice}
+    return {record: reason for record, reason, first in sorted(twice) if first not in in_question}
 
 
-def _conditions(table: Table, held: Sequence[str], *, merged: bool) -> Iterator[tuple[str, str]]:
-    """Yield for each constraint which records break it, and what is to be said of them, as SQL.
+class Condition(NamedTuple):
+    """Which records break a constraint, as SQL.
 
-    Those that need nothing but the record come first: one that breaks them takes no key from others.
+    Attributes:
+        which: the clause that finds them.
+        reason: what is to be said of them.
+        first: the number of the record that is in their way; 0: none is.
     """
-    found = table.constraints()
+
+    which: str
+    reason: str
+    first: str = "0"
+
+
+def _alone(
+    table: Table, found: Sequence[Constraint], held: Sequence[str], *, merged: bool
+) -> Iterator[Condition]:
+    """Yield which records break a constraint whatever the other records are: they take no key from those."""
     for constraint in found:
         if constraint.kind == "NOT NULL":
             name = constraint.columns[0]
             if name in held or not constraint.has_default:
-                yield (
+                yield Condition(
                     f"WHERE new.{quoted(name)} IS NULL",
                     literal(f"column {name} is NOT NULL, and the record has no value"),
                 )
         elif constraint.kind == "CHECK" and constraint.expression:
             values = _values(constraint.columns)
-            yield (
+            yield Condition(
                 f"WHERE NOT coalesce(({constraint.expression}), true)",
                 f"{literal(f'it breaks the constraint {constraint.text}: ')} || {values}",
             )
-    for constraint in () if merged else found:
-        if constraint.kind not in ("PRIMARY KEY", "UNIQUE") or not set(constraint.columns) <= set(held):
+    for constraint in _held(found, held, "FOREIGN KEY"):
+        if lower(constraint.other) == lower(table.names[1]):
             continue
-        keys = [quoted(name) for name in constraint.columns]
-        some = " AND ".join(f"new.{key} IS NOT NULL" for key in keys)  # two nulls are not the same key
-        same = " AND ".join(f"old.{key} = new.{key}" for key in keys)
-        shown = f"{literal(f'{constraint.text}: ')} || {_values(constraint.columns)} || "
-        yield (
+        same = " AND ".join(
+            f"old.{quoted(there)} = new.{quoted(here)}"
+            for here, there in zip(constraint.columns, constraint.others, strict=True)
+        )
+        other = f"{quoted(table.names[0])}.{quoted(constraint.other)}"
+        yield Condition(
+            f"WHERE {_given(constraint)} AND NOT EXISTS (SELECT 1 FROM {other} AS old WHERE {same})",  # noqa: S608
+            f"{_shown(constraint)} || {literal(f' is not in {constraint.other}')}",
+        )
+    for constraint in () if merged else _held(found, held, *KEYS):
+        same = " AND ".join(f"old.{key} = new.{key}" for key in map(quoted, constraint.columns))
+        yield Condition(
             f"WHERE EXISTS (SELECT 1 FROM {table.sql} AS old WHERE {same})",  # noqa: S608
-            f"{shown} ' is in the table already'",
+            f"{_shown(constraint)} || ' is in the table already'",
         )
-        partition = ", ".join(f"new.{key}" for key in keys)
-        yield (
-            f"QUALIFY {some} AND row_number() OVER (PARTITION BY {partition} ORDER BY _etl_record) > 1",
-            f"{shown} ' came in an earlier record'",
+
+
+def _twice(found: Sequence[Constraint], held: Sequence[str]) -> Iterator[Condition]:
+    """Yield which records have a key that an earlier one has, which keeps it if it is not refused itself."""
+    for constraint in _held(found, held, *KEYS):
+        of_one_key = f"OVER (PARTITION BY {', '.join(f'new.{quoted(name)}' for name in constraint.columns)}"
+        yield Condition(
+            f"QUALIFY {_given(constraint)} AND row_number() {of_one_key} ORDER BY _etl_record) > 1",
+            f"{_shown(constraint)} || ' came in an earlier record'",
+            f"min(_etl_record) {of_one_key})",
         )
+
+
+def _held(found: Sequence[Constraint], held: Sequence[str], *kinds: str) -> list[Constraint]:
+    """Return the constraints of some kinds that are about nothing but columns that the part holds."""
+    return [each for each in found if each.kind in kinds and set(each.columns) <= set(held)]
+
+
+def _given(constraint: Constraint) -> str:
+    """Write the condition that no value is null: two nulls are not the same key."""
+    return " AND ".join(f"new.{quoted(name)} IS NOT NULL" for name in constraint.columns)
+
+
+def _shown(constraint: Constraint) -> str:
+    return f"{literal(f'{constraint.text}: ')} || {_values(constraint.columns)}"
 
 
 def _values(columns: Sequence[str]) -> str:

@@ -77,6 +77,8 @@ class Constraint:
         text: how SQL writes it.
         expression: the condition of a CHECK; else empty.
         has_default: whether its first column has a value where a record says nothing of it.
+        other: the table that a foreign key refers to; else empty.
+        others: the columns there.
     """
 
     kind: str
@@ -84,6 +86,8 @@ class Constraint:
     text: str
     expression: str
     has_default: bool
+    other: str
+    others: tuple[str, ...]
 
 
 class Table:
@@ -194,12 +198,16 @@ class Table:
             "SELECT constraint_type, constraint_column_names, constraint_text, coalesce(expression, ''), "
             "EXISTS (SELECT 1 FROM duckdb_columns() AS c WHERE c.table_oid = k.table_oid "
             "AND c.schema_oid = k.schema_oid AND c.database_oid = k.database_oid "
-            "AND c.column_name = constraint_column_names[1] AND c.column_default IS NOT NULL) "
+            "AND c.column_name = constraint_column_names[1] AND c.column_default IS NOT NULL), "
+            "coalesce(referenced_table, ''), coalesce(referenced_column_names, []) "
             "FROM duckdb_constraints() AS k WHERE database_name = current_database() AND lower(schema_name) = lower(?) "
             "AND lower(table_name) = lower(?) ORDER BY constraint_index",
             [self._schema, self._name],
         )
-        return [Constraint(kind, tuple(columns), *rest) for kind, columns, *rest in found.fetchall()]
+        return [
+            Constraint(kind, tuple(columns), text, expression, has_default, other, tuple(others))
+            for kind, columns, text, expression, has_default, other, others in found.fetchall()
+        ]
 
     def with_declared(self, columns: Columns) -> dict[str, Kind]:
         """Return `columns` as they are to be: with those that are declared, in the types that are declared.
