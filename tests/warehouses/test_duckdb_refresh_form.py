@@ -228,6 +228,15 @@ def test_a_table_in_another_schema_keeps_its_form(make):
     assert loader.sql('SELECT b FROM "Raw x"."T t" ORDER BY ALL') == [(1,), (None,)]
 
 
+@pytest.mark.parametrize("schema_on_refresh", ["keep", "infer"])
+@pytest.mark.parametrize("records", [[{"id": 1}], []])
+def test_a_table_keeps_the_case_of_its_name(make, schema_on_refresh, records):
+    loader = make('CREATE TABLE "TaBle" (id BIGINT)', table="table", schema_on_refresh=schema_on_refresh)
+    before = form(loader)
+    loader.refresh(*records)
+    assert form(loader) == before
+
+
 def test_a_column_of_json_takes_what_it_took(make):
     loader = make("CREATE TABLE t (a JSON NOT NULL)")
     loader.refresh({"a": {"b": 1}}, {"a": "text"}, {"a": [1, "x"]})

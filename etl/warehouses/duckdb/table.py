@@ -246,10 +246,20 @@ class Table:
 
     def take_place_of(self, other: Table) -> None:
         """Get the name of another table of the same schema, which is dropped; within a transaction."""
+        name = other._stored_name()
         other.drop()
-        self._connection.execute(f"ALTER TABLE {self.sql} RENAME TO {quoted(other._name)}")
+        self._connection.execute(f"ALTER TABLE {self.sql} RENAME TO {quoted(name)}")
         self._exists = False
         self._generated = None
+
+    def _stored_name(self) -> str:
+        """Return its name in the case in which the database has it, if it is there."""
+        found = self._connection.execute(
+            "SELECT table_name FROM duckdb_tables() WHERE database_name = current_database() "
+            "AND lower(schema_name) = lower(?) AND lower(table_name) = lower(?)",
+            [self._schema, self._name],
+        ).fetchone()
+        return str(found[0]) if found else self._name
 
     @contextmanager
     def written_anew(self, columns: Columns) -> Iterator[str]:
