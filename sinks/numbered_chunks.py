@@ -8,11 +8,12 @@ import re
 import secrets
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from sinks.base import SealedPart
-from sinks.errors import SinkOccupied
+from sinks.errors import PartLost, SinkOccupied
 from sinks.local_files import OpenFile, explained, names, sync_directory, unlink, uri
 from sinks.page_cache import Policy, transit
 from sinks.parts import FilePart, LocalSink, Part, check, check_places
@@ -54,7 +55,13 @@ class NumberedChunks(LocalSink):
         *,
         epoch: int = 0,  # noqa: ARG002 - it counts on shared storage alone
     ) -> None:
-        """Keep the chunks up to `last` (with `keep=False`: those in `sealed`), delete all others."""
+        """Keep the chunks up to `last` (with `keep=False`: those in `sealed`), delete all others.
+
+        Raises:
+            SinkOccupied: those after `last` are another job's: `last` is not what was sealed.
+            PartLost: a part of `sealed` is missing or damaged.
+            SinkError: anything else.
+        """
         check_places(sealed, [self._chunk(part.sequence) for part in sealed], self)
         for part in sealed:
             check(part, whole=True, in_transit=not self._durable)
@@ -64,6 +71,8 @@ class NumberedChunks(LocalSink):
         # Chunks are listed before temporary files, and deleted after them. So whatever a half-dead process
         # was about to name over a chunk listed here is gone before the chunk is, and its attempt fails.
         chunks = names(self.path.parent, self._chunks)
+        if self.keep and last and any(number > highest for _, number in chunks):
+            self._check_own(last)
         gone = [unlink(path) for path, _ in names(self.path.parent, self._open_chunks)]
         gone += [
             unlink(path) for path, number in chunks if number > highest or not (self.keep or number in wanted)
@@ -95,6 +104,22 @@ class NumberedChunks(LocalSink):
     def close(self) -> None:
         """Abort a part that is open still."""
         self._abort_open()
+
+    def _check_own(self, last: SealedPart) -> None:
+        """Make sure that chunks that are about to be deleted are not those of another job, begun here since.
+
+        Where the last one was moved away, there is nothing to compare.
+        """
+        path = self._chunk(last.sequence)
+        if not os.path.lexists(path):
+            return
+        try:
+            check(replace(last, uri=uri(path)), whole=True)
+        except PartLost as error:
+            raise SinkOccupied(
+                f"{path} is not what this job wrote, and what comes after it is not known to the job: another one "
+                "writes here. Move that away, or choose another path"
+            ) from error
 
     def _chunk(self, sequence: int) -> Path:
         return self.path.with_name(self._name(f"-{sequence:06d}"))

@@ -106,6 +106,17 @@ def test_a_job_whose_files_are_scratch_leaves_alone_what_another_one_wrote_after
         assert output(tmp_path) == written
 
 
+def test_chunks_of_another_job_are_left_alone_where_a_job_s_own_were_moved_away(tmp_path: Path) -> None:
+    job(tmp_path, "job", "numbered_chunks", Failing()).run()
+    (tmp_path / "out").rename(tmp_path / "kept")
+    written = others(tmp_path, "numbered_chunks")
+    assert len(written) == 3
+    for _ in range(2):
+        with pytest.raises(SinkFailed, match=r"job-000001.ndjson is not what this job wrote"):
+            job(tmp_path, "job", "numbered_chunks", Failing()).run()
+        assert output(tmp_path) == written
+
+
 @pytest.mark.parametrize("how", ["fails", "killed"])
 def test_dead_letters_of_another_job_are_left_alone_too(tmp_path: Path, how: str) -> None:
     letters = {"type": "numbered_chunks", "path": str(tmp_path / "out" / "letters.ndjson")}
