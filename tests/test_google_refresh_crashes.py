@@ -24,8 +24,8 @@ from tests.google_jobs import FENCED, NEW, Case, objects
 
 pytestmark = pytest.mark.slow
 
-# The requests of one job are dealt out to the test runner's processes.
-SHARES = 2
+# The requests of one job are dealt out to so many tests, each of which ends in good time on a busy machine, too.
+SHARES = 4
 
 # How far apart those requests are. Refreshes that are asked for differ from those of `replace` in how they begin and
 # end alone; all of them passed at every request, which takes two minutes more.
