@@ -12,9 +12,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from etl.warehouses.duckdb.growth import Decisions
 from etl.warehouses.duckdb.opening import keep_order
 from etl.warehouses.duckdb.parts import PartReader
-from etl.warehouses.duckdb.table import Constraint, Decisions, Table
+from etl.warehouses.duckdb.table import Constraint, Table
 from etl.warehouses.duckdb.types import Columns, literal, lower, quoted
 
 if TYPE_CHECKING:

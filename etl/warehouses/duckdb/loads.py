@@ -11,13 +11,14 @@ from etl.errors import Fenced, SchemaMismatch
 from etl.warehouses.base import Job
 from etl.warehouses.duckdb import constraints, misfits
 from etl.warehouses.duckdb.database import Database
+from etl.warehouses.duckdb.growth import Decisions
 from etl.warehouses.duckdb.ledger import Newest
 from etl.warehouses.duckdb.left import Left
 from etl.warehouses.duckdb.merge import Merge
 from etl.warehouses.duckdb.opening import in_order, said
 from etl.warehouses.duckdb.part_files import Held, Location, location
 from etl.warehouses.duckdb.parts import PartReader
-from etl.warehouses.duckdb.table import Decisions, Misfit
+from etl.warehouses.duckdb.table import Misfit
 from etl.warehouses.duckdb.targets import Target, Targets
 from etl.warehouses.duckdb.types import JSON, Columns
 

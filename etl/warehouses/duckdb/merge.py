@@ -21,9 +21,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from etl.errors import SchemaMismatch
+from etl.warehouses.duckdb.growth import Decisions
 from etl.warehouses.duckdb.opening import keep_order
 from etl.warehouses.duckdb.parts import PartReader
-from etl.warehouses.duckdb.table import Decisions, Table
+from etl.warehouses.duckdb.table import Table
 from etl.warehouses.duckdb.types import FLOATS, NULL, Columns, Kind, lower, quoted
 
 if TYPE_CHECKING:
