@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast
 from urllib.parse import quote, urlencode
 
 from etl.checkpoint import Part, Plan
@@ -24,6 +24,14 @@ from etl.errors import SchemaMismatch, WarehouseError
 from etl.memory import Budget
 from etl.schemas import lookup
 from etl.warehouses.base import Audit, Entry, Job
+from etl.warehouses.duckdb.arguments import (
+    Disposition,
+    SchemaOnRefresh,
+    checked_key,
+    checked_path,
+    checked_schema_on_refresh,
+    checked_table,
+)
 from etl.warehouses.duckdb.declaration import DUCKDB, Schema, declared, neutral, neutral_of
 from etl.warehouses.duckdb.idle import WhenIdle
 from etl.warehouses.duckdb.left import Left
@@ -35,10 +43,6 @@ from sinks.base import Whereabouts
 from sinks.errors import SinkError
 from sinks.local_files import make_directory, sync_directory
 from sinks.retry import Retry
-
-Disposition = Literal["append", "merge", "replace"]
-SchemaOnRefresh = Literal["keep", "infer"]
-
 
 LOG = logging.getLogger("etl.warehouses")
 
@@ -111,12 +115,12 @@ class DuckDB:
         schema_on_refresh: SchemaOnRefresh = "keep",
         deadline: float = 30.0,
     ) -> None:
-        self.path = Path(_checked_path(os.fspath(path))).absolute()
-        self._schema_name, self._table_name = _checked_table(table)
-        self.key = _checked_key(disposition, key, updated_at)
+        self.path = Path(checked_path(os.fspath(path))).absolute()
+        self._schema_name, self._table_name = checked_table(table)
+        self.key = checked_key(disposition, key, updated_at)
         self.disposition: str = disposition
         self.updated_at = updated_at
-        self.schema_on_refresh = _checked_schema_on_refresh(schema_on_refresh)
+        self.schema_on_refresh = checked_schema_on_refresh(schema_on_refresh)
         self._retry = Retry(deadline=deadline, longest_wait=2.0)
         self.table = table
         self.schema = declared(schema)
@@ -476,47 +480,3 @@ def _is_conflict(error: BaseException) -> bool:
     import duckdb
 
     return isinstance(error.__cause__, duckdb.TransactionException)
-
-
-def _checked_path(path: str) -> str:
-    if not Path(path).name or path.endswith("/") or path.startswith(":") or "://" in path or "\0" in path:
-        raise ValueError(f"path is {path!r}; it must name a file, such as 'flights.duckdb'")
-    return path
-
-
-def _checked_table(table: str) -> tuple[str, str]:
-    """Return a table's schema and its name."""
-    names = table.split(".")
-    schema, name = ("main", *names) if len(names) == 1 else names if len(names) == 2 else ("", "")
-    for each in (schema, name):
-        if not each or each != each.strip() or not each.isprintable() or '"' in each:
-            raise ValueError(
-                f"table is {table!r}; it must be 'table' or 'schema.table', without quotes: they are added"
-            )
-    if lower(name).startswith("_etl_"):
-        raise ValueError(f"table is {table!r}; names that start with _etl_ are kept for the ledger")
-    return schema, name
-
-
-def _checked_schema_on_refresh(schema_on_refresh: SchemaOnRefresh) -> SchemaOnRefresh:
-    if schema_on_refresh not in get_args(SchemaOnRefresh):
-        known = " or ".join(map(repr, get_args(SchemaOnRefresh)))
-        raise ValueError(f"schema_on_refresh is {schema_on_refresh!r}; it must be {known}")
-    return schema_on_refresh
-
-
-def _checked_key(disposition: str, key: Sequence[str], updated_at: str | None) -> tuple[str, ...]:
-    if disposition not in get_args(Disposition):
-        known = ", ".join(map(repr, get_args(Disposition)))
-        raise ValueError(f"disposition is {disposition!r}; DuckDB knows {known}")
-    if isinstance(key, str) or not all(isinstance(name, str) and name for name in key):
-        raise ValueError(f"key is {key!r}; it must be a list of columns, such as ['id']")
-    if disposition == "merge" and not key:
-        raise ValueError("disposition is 'merge', which needs a key: a list of columns, such as key = ['id']")
-    if disposition != "merge" and (key or updated_at is not None):
-        raise ValueError(f"key and updated_at are for the disposition 'merge'; it is {disposition!r}")
-    if len({lower(name) for name in key}) < len(key):
-        raise ValueError(f"key is {list(key)!r}; it names a column twice")
-    if updated_at is not None and (not updated_at or lower(updated_at) in map(lower, key)):
-        raise ValueError(f"updated_at is {updated_at!r}; it must be a column that is not in the key")
-    return tuple(key)
