@@ -73,7 +73,10 @@ class Ending:
 
         After `Fenced` nothing is touched but what this process made and nobody knows of, after any other trouble with
         the checkpoint it is not known, and who interrupts a run twice is in a hurry. A second error here must not hide
-        the first.
+        the first, unless it explains it.
+
+        Raises:
+            Fenced: another process has taken the job over, which is why the run failed: it met what that one did.
         """
         try:
             if isinstance(error, Fenced):
@@ -86,6 +89,8 @@ class Ending:
         except Exception as other:
             if isinstance(other, Fenced) and not isinstance(error, Fenced):
                 self._publishing.withdraw()
+                other.add_note(f"before that was known: {describe(error)}")
+                raise other from error
             error.add_note(f"and while the run was being ended: {describe(other)}")
             if not isinstance(other, CheckpointError):
                 with suppress(CheckpointError):
