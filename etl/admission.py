@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from math import isnan
 
 from etl import drift, formats
 from etl.checkpoint import Checkpoint, Part
 from etl.columns import Columns
+from etl.declared_gate import DeclaredGate, types_of
 from etl.field_types import FieldType, FieldTypes, no_types
 from etl.job import Settings
 from etl.partitions import Touched
@@ -68,9 +70,11 @@ class Admission:
             job.format.most_line_bytes = sizes.most_row_bytes(job.format.name) if sizes else None
         self._wide = wide
         self._known = known_types(job.source, job.transforms)
+        if job.schema:
+            self._known = partial(types_of, job.schema)
         if own is not None and isinstance(own, TakesFieldTypes):
             own.expect_types(self._known)
-        if own is None and isinstance(job.format, formats.TakesTypes):
+        if (own is None or job.schema) and isinstance(job.format, formats.TakesTypes):
             job.format.assume(self._known, wide.fields)
         if job.warehouse is None and isinstance(job.format, formats.KeepsSchema):
             job.format.keep(document.parts_schema)
@@ -271,9 +275,13 @@ def _until_full(
 def _gate(job: Settings, document: Checkpoint) -> Gate | None:
     """Make the gate of a part, where the warehouse knows which records it would refuse."""
     warehouse: object = job.warehouse
-    if not isinstance(warehouse, ChecksRecords):
+    gate: Gate
+    if job.schema:
+        gate = DeclaredGate(job.schema)
+    elif isinstance(warehouse, ChecksRecords):
+        gate = warehouse.gate(Job.of(document, job.fingerprint), job.format.name)
+    else:
         return None
-    gate = warehouse.gate(Job.of(document, job.fingerprint), job.format.name)
     if isinstance(job.format, formats.TakesSchema):
         job.format.expect(gate.arrow_schema())
     return gate

@@ -28,6 +28,9 @@
     sold = {type = "date", format = "%d.%m.%Y", null = ["", "n/a"]}
     amount = {type = "decimal", thousands = ".", decimal = ","}
 
+    [schema]                                # without a warehouse, of parts in Parquet: all columns and their types
+    price = "NUMERIC(10, 2)"                # or schema = "schema.json", as etl check --write-schema writes it
+
     [checkpoint]
     uri = "flights.checkpoint.json"         # default: <name>.checkpoint.json
 
@@ -95,6 +98,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     drift: Literal["evolve", "freeze", "ignore"] | None = None
     rename: dict[str, Any] | None = None
     drop: dict[str, Any] | None = None
+    schema: str | dict[str, Any] | list[dict[str, Any]] | None = None
     cast: dict[str, Any] | None = None
     memory: int | None = None
 
@@ -154,6 +158,7 @@ _LIMITS = (
     "max_rejects",
     "memory",
     "drift",
+    "schema",
 )
 
 

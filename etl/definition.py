@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from etl import formats, refreshes
+from etl.columns import Columns
+from etl.declared_gate import PARTS, types_of
 from etl.errors import ConfigError
 from etl.lease import KeepsDeadLetters, Store
 from etl.records import Declarations, Declared, TakesDeclared, led_back, nobody
+from etl.schemas import lookup
+from etl.schemas.declared import Schema, declared
 from etl.tables import show
 from etl.warehouses.base import Declares, ReadsPlaces, Warehouse
 from sinks import BigFile, Null, NumberedChunks, Sink
@@ -91,17 +96,43 @@ def one_of(key: str, value: Any, words: Sequence[str]) -> Any:
     return value
 
 
-def declare(source: object, transforms: Sequence[object], warehouse: object) -> None:
-    """Tell a source what becomes of its fields, where that is declared: by casts, and by the warehouse."""
+def schema_of(schema: Schema | None, *, warehouse: Warehouse | None, format: str) -> Columns:
+    """Return the columns that a job declares for parts that stay, where no warehouse has them.
+
+    Raises:
+        ConfigError: the schema is wrong, or there is nothing that it could be the schema of.
+    """
+    if schema is None:
+        return ()
+    if warehouse is not None:
+        raise ConfigError(
+            "schema: it is for parts without a warehouse; the table's columns go under [warehouse]"
+        )
+    if format != "parquet":
+        raise ConfigError(
+            f'schema: {format} has no columns; leave it out, or set format = "parquet" and keep the parts'
+        )
+    columns = declared(schema, PARTS)
+    types_of(columns)
+    return columns
+
+
+def declare(source: object, transforms: Sequence[object], warehouse: object, schema: Columns = ()) -> None:
+    """Tell a source what becomes of its fields, where that is declared: by casts, a warehouse, or the parts' schema."""
     if not isinstance(source, TakesDeclared):
         return
     found: Declarations = nobody
-    if isinstance(warehouse, Declares) and warehouse.declares:
+    of_column: Callable[[str], str | None] | None = None
+    if schema:
+        of_column = partial(lookup.type_of, columns=schema, dialect=PARTS)
+    elif isinstance(warehouse, Declares) and warehouse.declares:
         of_column = warehouse.declared
+    if of_column is not None:
+        type_of = of_column
 
-        def declared(field: str) -> Declared | None:
-            type_ = of_column(field)
+        def of_field(field: str) -> Declared | None:
+            type_ = type_of(field)
             return None if type_ is None else Declared(type=type_)
 
-        found = declared
+        found = of_field
     source.declare(led_back(found, transforms))

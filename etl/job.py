@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from etl import formats
 from etl.checkpoint import Totals
+from etl.columns import Columns
 from etl.governor import Governor
 from etl.records import Transform
 from etl.warehouses.base import Warehouse
@@ -24,7 +25,11 @@ OnError = Literal["fail", "reject"]
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What the engine needs of a job, resolved: instances in place of names, defaults filled in."""
+    """What the engine needs of a job, resolved: instances in place of names, defaults filled in.
+
+    Attributes:
+        schema: the declared columns of parts that stay, where there is no warehouse; empty: none are.
+    """
 
     pipeline: str
     source: Any
@@ -41,6 +46,7 @@ class Settings:
     part_records: int | None
     part_seconds: float | None
     governor: Governor
+    schema: Columns = ()
 
 
 @dataclass(kw_only=True)

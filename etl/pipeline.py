@@ -34,6 +34,7 @@ from etl.records import (
     name_of,
     puller,
 )
+from etl.schemas.declared import Schema
 from etl.snapshots import snapshot
 from etl.takeover import Takeover, sink_errors
 from etl.transforms import Stages
@@ -92,6 +93,8 @@ class Pipeline:
         part_bytes: cut a part when it has this many bytes; less where the memory limit asks for it.
         part_records: cut a part when it has this many records; None: no such limit.
         part_seconds: cut a part when it is this old, in seconds; None or 0: no such limit.
+        schema: the columns of parts in Parquet that stay, where there is no warehouse; all of them, in the forms that a
+            warehouse's `schema` has. None: the first part decides.
         drift: what becomes of fields that the table has no column for: `evolve` adds nullable columns, `freeze` refuses
             the record, as `on_error` says, `ignore` leaves the fields out and counts them. What the table has is what
             is declared, else what is there, else what the first part holds.
@@ -120,6 +123,7 @@ class Pipeline:
         part_bytes: int = 64 * 1024 * 1024,
         part_records: int | None = None,
         part_seconds: float | None = 300.0,
+        schema: Schema | None = None,
         drift: Drift = "evolve",
         on_error: OnError = "fail",
         max_rejects: int | None = None,
@@ -177,6 +181,7 @@ class Pipeline:
         definition.check_combination(
             name, sink=self.sink, warehouse=self.warehouse, rejects=self.rejects, format=self.format
         )
+        self.schema = definition.schema_of(schema, warehouse=self.warehouse, format=self.format)
 
     def run(
         self,
@@ -247,7 +252,7 @@ class Pipeline:
                     except CheckpointError as other:  # which must not hide the first
                         error.add_note(f"and while the run was being ended: {other}")
                     raise
-                definition.declare(self.source, self.transforms, self.warehouse)
+                definition.declare(self.source, self.transforms, self.warehouse, self.schema)
                 document = lease.document
                 self._engine = engine = Engine(job, lease, emit, clearing)
                 emit(
@@ -332,7 +337,7 @@ class Pipeline:
                     reader.end_slice("sample")
                 yield record
 
-        definition.declare(self.source, self.transforms, self.warehouse)
+        definition.declare(self.source, self.transforms, self.warehouse, self.schema)
         reader = Reader(self.source, Position(), unreadable)
         stages = Stages([limited, *self.transforms], self.on_error, lambda *_rejected: None)
         try:
@@ -412,6 +417,7 @@ class Pipeline:
             part_records=self.part_records,
             part_seconds=self.part_seconds,
             governor=governor,
+            schema=self.schema,
         )
 
     def _close(self) -> None:

@@ -110,4 +110,4 @@ def test_where_such_records_are_rejected_it_is_told(folder: Path, warehouse: str
     assert result.exit_code == 0
     assert "warning: record 2: the key of the table is id" in result.output
     assert "it becomes a dead letter" in result.output
-    assert "and 2 more records without a key" in result.output
+    assert "and 2 more records are refused, too" in result.output

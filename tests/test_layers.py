@@ -46,7 +46,7 @@ LAYERS = [
     {"etl.part_sizes", "etl.open_part"},
     {"etl.loading"},
     {"etl.refreshes", "etl.admission", "etl.judging"},
-    {"etl.drift"},
+    {"etl.drift", "etl.declared_gate"},
     {"etl.undoing"},
     {"etl.rejects"},
     {"etl.job", "etl.housekeeping", "etl.clearing", "etl.publishing", "etl.interrupts", "etl.own_output"},

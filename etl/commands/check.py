@@ -137,7 +137,7 @@ def _tell_refused(refused: list[str], on_error: str) -> None:
     for reason in refused[:SHOWN]:
         say(f"warning: {reason}; it {become}", err=True)
     if (more := len(refused) - SHOWN) > 0:
-        say(f"warning: and {count(more, 'more record')} without a key", err=True)
+        say(f"warning: and {count(more, 'more record')} are refused, too", err=True)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Which columns the first records of a job need: found out by what decides in a run, so that the two never disagree.
 
 A warehouse with a gate is asked by its gate. A DuckDB file is asked by a load into an empty one. Without a warehouse
-the columns are learned as JSON has them.
+the columns are learned as JSON has them, but for those that parts in Parquet declare.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from etl import drift
 from etl.admission import known_types, lacks_key
 from etl.columns import Columns
+from etl.declared_gate import DeclaredGate
 from etl.errors import EtlError
 from etl.field_types import FieldTypes
 from etl.formats import SchemaWidened
@@ -58,7 +59,9 @@ def infer(definition: Definition, pipeline: Pipeline, records: list[Record]) -> 
     refused: list[str] = []
     if isinstance(warehouse, MergesByKey):
         records, refused = _with_key(records, warehouse.key)
-    if isinstance(warehouse, ChecksRecords):
+    if pipeline.schema:
+        found, refused = _by_schema(pipeline.schema, records)
+    elif isinstance(warehouse, ChecksRecords):
         found = _by_gate(warehouse.gate(_job(pipeline), pipeline.format), pipeline, records)
     elif definition.warehouse is not None and definition.warehouse.get("type") == "duckdb":
         found = _by_trial(definition.warehouse, pipeline, records)
@@ -72,6 +75,17 @@ def _with_key(records: list[Record], key: Sequence[str]) -> tuple[list[Record], 
     judged = [(record, lacks_key(record, key)) for record in records]
     refused = [f"record {number}: {reason}" for number, (_, reason) in enumerate(judged, 1) if reason]
     return [record for record, reason in judged if not reason], refused
+
+
+def _by_schema(schema: Columns, records: list[Record]) -> tuple[Inferred, list[str]]:
+    """Return the declared columns of parts that stay, and why records do not fit them."""
+    gate, refused = DeclaredGate(schema), []
+    for number, record in enumerate(records, 1):
+        try:
+            gate.admit(record)
+        except Misfit as misfit:
+            refused.append(f"record {number}: {misfit}")
+    return Inferred(schema, {}, []), refused
 
 
 def _job(pipeline: Pipeline) -> Job:
