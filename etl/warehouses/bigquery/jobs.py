@@ -310,7 +310,8 @@ class Jobs:
         try:
             return self._client.get_job(id, **self.options)
         except Exception as error:
-            if status_of(error) == 403 and not passing(error) and reason_of(error) not in reasons.TOLD:
+            refused = status_of(error) == 403 and not passing(error) and reason_of(error) not in reasons.TOLD
+            if refused and reasons.special_step(google_errors.words(error)) is None:
                 raise self._not_shown(id, error) from error
             raise
 
