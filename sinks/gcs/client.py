@@ -23,10 +23,10 @@ def connect(deadline: float = 120.0) -> Client:
     Raises:
         SinkError: there are no credentials, or they were not found by then.
     """
+    # Here, and not in the thread that looks for credentials: a process that ends while it imports these is aborted.
+    from google.cloud import storage
 
     def make() -> Client:
-        from google.cloud import storage
-
         return _without_traces(storage.Client(project=None))
 
     return made(make, service="Cloud Storage", emulator="STORAGE_EMULATOR_HOST", deadline=deadline)

@@ -151,11 +151,11 @@ def connect(options: TableOptions, project: str, deadline: float) -> Client:
     Raises:
         WarehouseError: there are none, or they were not found by then.
     """
+    # Here, and not in the thread that looks for credentials: see `sinks.gcs.client.connect`.
+    from google.auth.credentials import AnonymousCredentials
+    from google.cloud import bigquery
 
     def make() -> Client:
-        from google.auth.credentials import AnonymousCredentials
-        from google.cloud import bigquery
-
         emulator = bool(os.environ.get("BIGQUERY_EMULATOR_HOST"))
         return bigquery.Client(
             project,
