@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +22,8 @@ from sinks.gcs import connect
 from sinks.retry import Retry
 from tests.google import storage_alone
 
-BUCKET = "parts"
+# A bucket of each worker's own: on one machine, a checkpoint of one name is locked for one process at a time.
+BUCKET = f"parts-{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}"
 RECORDS = 40
 REJECTED = {3, 4, 17, 25, 39}
 

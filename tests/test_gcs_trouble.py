@@ -46,7 +46,7 @@ def test_a_session_that_is_lost_costs_its_part_alone(place: Place, nth: int, sta
     place.assert_exactly_once()
     assert place.gcs.sessions() == 0
     assert len(place.notices) == (when == "before")  # after: the object was made
-    assert all("is pulled again: cannot write gs://parts/" in notice for notice in place.notices)
+    assert all(f"is pulled again: cannot write gs://{BUCKET}/" in notice for notice in place.notices)
 
 
 def test_the_job_has_as_many_sessions_as_are_lost_in_turn(place: Place) -> None:
@@ -82,6 +82,18 @@ def test_parts_that_are_lost_now_and_then_do_not_add_up(place: Place) -> None:
 APART = 6
 
 
+def assert_gets_through(place: Place, begin: int, fault: Callable[[], Fault]) -> None:
+    """Run the rest of a job, disturbed at every so many requests from one on."""
+    faults = [fault() for _ in range(20)]
+    for number, each in enumerate(faults):
+        place.proxy.at(begin + number * APART, each)
+    place.run_quickly()
+    struck = sum(each.happened.is_set() for each in faults)
+    assert 6 <= struck < len(faults)
+    place.assert_exactly_once()
+    place.assert_named()
+
+
 @pytest.mark.parametrize(
     "fault",
     [lambda: Damage(1), lambda: Truncate(2), lambda: Drop("after")],
@@ -93,27 +105,13 @@ def test_disturbed_at_any_request_a_takeover_and_the_rest_of_the_job_get_through
 ) -> None:
     place.run_one_part()
     add_strangers(3)
-    faults = [fault() for _ in range(20)]
-    for number, each in enumerate(faults):
-        place.proxy.at(begin + number * APART, each)
-    place.run_quickly()
-    struck = sum(each.happened.is_set() for each in faults)
-    assert 6 <= struck < len(faults)
-    place.assert_exactly_once()
-    place.assert_named()
+    assert_gets_through(place, begin, fault)
 
 
 @pytest.mark.parametrize("begin", range(1, APART + 1))
 def test_rate_limits_that_come_with_403_pass_at_any_request(place: Place, begin: int) -> None:
     place.run_one_part()
-    faults = [Answer(403, reason="rateLimitExceeded") for _ in range(20)]
-    for number, each in enumerate(faults):
-        place.proxy.at(begin + number * APART, each)
-    place.run_quickly()
-    struck = sum(each.happened.is_set() for each in faults)
-    assert 6 <= struck < len(faults)
-    place.assert_exactly_once()
-    place.assert_named()
+    assert_gets_through(place, begin, lambda: Answer(403, reason="rateLimitExceeded"))
 
 
 # --- what may not be deleted ---
@@ -167,7 +165,7 @@ def test_what_a_killed_run_left_and_may_not_be_deleted_is_told_once_and_cleared_
         place.notices.clear()
         assert place.run().stopped is None
         (notice,) = place.notices
-        assert "3 objects of gs://parts/out/job.ndjson that are not needed any more stay" in notice
+        assert f"3 objects of gs://{BUCKET}/out/job.ndjson that are not needed any more stay" in notice
         assert "The job goes on, and a later run deletes what may be deleted by then" in notice
         assert set(left) <= set(place.gcs.objects(BUCKET))
     KEEPING[kind](place, False)
@@ -235,7 +233,7 @@ def test_a_part_that_failed_and_may_not_be_deleted_is_no_part(place: Place, hold
         part.seal()
     part.abort()
     assert part.sealed is None
-    with pytest.raises(NotDeleted, match="1 objects of gs://parts/other"):
+    with pytest.raises(NotDeleted, match=f"1 objects of gs://{BUCKET}/other"):
         sink.recover([], None, epoch=1)
     sink.open_part(2, epoch=1).abort()  # it may be used
 
