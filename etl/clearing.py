@@ -17,7 +17,7 @@ MOST_REFUSED = 10
 
 
 class Clearing:
-    """What a run does to be rid of objects and files, whoever asks for it.
+    """Releases and removes what a run no longer needs; all parts of a run use the same one.
 
     Args:
         pipeline: the job's name.

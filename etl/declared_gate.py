@@ -7,6 +7,7 @@ what a column's type does not hold as it is does not fit.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date, datetime, time
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -14,24 +15,18 @@ from typing import TYPE_CHECKING, Any
 from etl.arrow_types import arrow_type
 from etl.casts import Uncastable, cast_for
 from etl.columns import Column, Columns
+from etl.drift import EXACT
 from etl.errors import ConfigError
 from etl.field_types import FieldType, FieldTypes
 from etl.records import Record, kind_of
-from etl.schemas.dialect import Dialect
-from etl.schemas.types import shown
+from etl.schemas.numbers import digits_after, without_zeros
+from etl.schemas.types import digits, shown
 from etl.warehouses.base import Misfit
 
 if TYPE_CHECKING:
     import pyarrow
 
-PARTS = Dialect(
-    warehouse="Parquet",
-    folded=lambda name: name,
-    valid=lambda name: name,
-    wrong_with_name=lambda name: None if name else "a name must not be empty: DuckDB reads it as another one",
-    may_be_made=lambda _name: False,
-    most_levels=64,
-)
+PARTS = replace(EXACT, warehouse="Parquet", most_levels=64)
 
 # How many digits DuckDB reads; more would be floats.
 _MOST_DIGITS = 38
@@ -100,13 +95,13 @@ def _type_of(column: Column, where: str) -> FieldType:
     if column.type == "RECORD":
         type_ = FieldType(name="record", fields=types_of(column.fields, where))
     elif column.type in ("NUMERIC", "BIGNUMERIC"):
-        precision, scale = _digits(column)
-        if precision > _MOST_DIGITS:
+        before, after = digits(column)
+        if before + after > _MOST_DIGITS:
             raise ConfigError(
                 f"{where}: {shown(column)} has more than {_MOST_DIGITS} digits, of which DuckDB makes floats: declare "
                 'fewer, such as "NUMERIC(38, 9)", or STRING'
             )
-        type_ = FieldType(name="decimal", precision=precision, scale=scale)
+        type_ = FieldType(name="decimal", precision=before + after, scale=after)
     elif column.type in _PLAIN and column.timestamp_precision is None:
         type_ = _PLAIN[column.type]
     else:
@@ -114,12 +109,6 @@ def _type_of(column: Column, where: str) -> FieldType:
             f"{where}: Parquet has no {shown(column)}: declare it as STRING, and write text in a transform"
         )
     return FieldType(name="list", element=type_) if column.mode == "REPEATED" else type_
-
-
-def _digits(column: Column) -> tuple[int, int]:
-    if column.precision is None:
-        return (38, 9) if column.type == "NUMERIC" else (76, 38)
-    return column.precision, column.scale or 0
 
 
 def _arrow_fields(columns: Columns) -> list[pyarrow.Field]:
@@ -214,13 +203,9 @@ def _decimal(value: Any, column: Column) -> Any:
         value = Decimal(repr(value))
     if not isinstance(value, Decimal) or not value.is_finite():
         return None
-    precision, scale = _digits(column)
-    _sign, digits, exponent = value.as_tuple()
-    assert isinstance(exponent, int)
-    text = "".join(map(str, digits)).lstrip("0")
-    exponent += len(text) - len(text.rstrip("0"))
-    text = text.rstrip("0")
-    fits = not text or (exponent >= -scale and len(text) + exponent <= precision - scale)
+    before, after = digits(column)
+    exact = without_zeros(value)
+    fits = not exact or (exact.adjusted() < before and digits_after(exact) <= after)
     return value if fits else None
 
 

@@ -2,7 +2,7 @@
 
 Where a process that was fenced may write beside its successor, what lies in a place does not tell what was committed.
 So a sink may name it (`sinks.Publishes`). What is to be named stands in the checkpoint, from the swap that commits it
-(or that says that it is loaded) until it is named; whoever goes on with the job goes on with that, too.
+(or that says that it is loaded) until it is named; the next run goes on with that, too.
 """
 
 from __future__ import annotations

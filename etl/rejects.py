@@ -1,4 +1,4 @@
-"""Records that are refused, by whoever refuses them: each becomes a dead letter of the open part, or ends the run."""
+"""Refused records: each becomes a dead letter of the open part, or ends the run, as `on_error` says."""
 
 from __future__ import annotations
 

@@ -144,7 +144,7 @@ def write(
     former: str | None = None,
     adopted: bool = False,
     unmarked: bool = False,
-    anew: bool = False,
+    emptied: bool = False,
 ) -> None:
     """Have a mark on a table; durable on return. May be repeated.
 
@@ -156,7 +156,7 @@ def write(
         former: a life of the job whose mark may be replaced: what it loaded is gone.
         adopted: a person has said that the table is right as it is, so that whatever mark it bears is replaced.
         unmarked: it may bear none although the job has loaded into it: that was looked into.
-        anew: what the table held before is gone: it is marked from the beginning, the mark of another life is
+        emptied: what the table held before is gone: it is marked from the beginning, the mark of another life is
             replaced, and those of other jobs say that their rows are gone, too.
 
     Raises:
@@ -168,12 +168,12 @@ def write(
     def once() -> None:
         now = latest.pop() if latest else table.client.get_table(table.options.reference(), **table.request)
         before = read(now, job.pipeline)
-        if before is None and job.loads and not (adopted or unmarked or anew):
+        if before is None and job.loads and not (adopted or unmarked or emptied):
             raise WarehouseError(missing(job, table))
         if before is None or adopted:
             pass
         elif before.is_of(job):
-            if before.step > mark.step and (anew or (not mark.plan and before.step <= furthest(job))):
+            if before.step > mark.step and (emptied or (not mark.plan and before.step <= furthest(job))):
                 # A process that comes late: since then it was loaded further. Or a load that the checkpoint knows of,
                 # begun by a process that was killed, has left its mark meanwhile.
                 return
@@ -184,16 +184,16 @@ def write(
                 )
             if (before.step, before.plan) == (mark.step, mark.plan):
                 return  # a refresh is a step of its own, so that this is no mark from before it
-        elif before.life == REPLACED and former != REPLACED and not anew:
+        elif before.life == REPLACED and former != REPLACED and not emptied:
             raise WarehouseError(_replaced(job, table))
-        elif not anew and before.life != former:
+        elif not emptied and before.life != former:
             raise Fenced(
                 f"another process loads job {job.pipeline!r} into {table.options} from a checkpoint of its own (label "
                 f"{name(job.pipeline)}: {before}); this one stops. Give one of both another name, or let both have one "
                 "checkpoint"
             )
         wanted: dict[str, str] = {**(now.labels or {}), name(job.pipeline): str(mark)}
-        if anew:
+        if emptied:
             others = {
                 key: text for key, text in wanted.items() if key.startswith(JOB) and key != name(job.pipeline)
             }

@@ -35,7 +35,7 @@ def check_bucket(bucket: Any, dataset: str, location: str, retry: Retry) -> None
     try:
         retry.call(lambda: bucket.reload(timeout=retry.timeout, retry=None), passing=passing)
     except Exception as error:
-        # The role Storage Object User may not look at buckets; whoever writes into this one will tell.
+        # The role Storage Object User may not look at buckets; the first upload will tell.
         if not google_errors.known(error):
             raise
         return

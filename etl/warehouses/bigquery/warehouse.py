@@ -354,7 +354,7 @@ class BigQuery:
         self._grown.clear()
         # A copy over a table need not bring labels along, nor leave those that are there.
         if (found := self._main().look()) is not None:
-            marks.write(self._main(), job, Mark.now(job), found=found, anew=True)
+            marks.write(self._main(), job, Mark.now(job), found=found, emptied=True)
 
     def look_back(self, job: Job, *, adopt: bool = False) -> str | None:
         """Make sure that the table can be what the checkpoint says; see `LoadsByJobs`.
