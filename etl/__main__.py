@@ -1,5 +1,29 @@
-"""`python -m etl`: the same as the console script `etl`."""
+"""The process `etl`, and `python -m etl`, which is the same.
 
-from etl.cli import main
+To import the rest takes some tenths of a second, in which a signal must not end the process by itself: so that is cared for
+before anything is imported. (Before this line stands the interpreter's own start, in which nothing can be done.)
+"""
 
-main(prog_name="etl")
+import atexit
+
+from etl import interrupts
+
+AGAIN = 75  # etl.commands.AGAIN, which is not to be imported yet
+
+
+def main() -> None:
+    """Run the command line; from the first line to the last, a signal ends the process with a code that is right."""
+    interrupts.leave_at_once(AGAIN, "nothing was begun; run it again")
+    atexit.register(interrupts.ignore)  # the first one to be registered is the last one to be called
+
+    from etl.cli import main as command_line
+
+    try:
+        command_line(prog_name="etl")
+    except SystemExit as ended:
+        interrupts.leave_at_once(ended.code if isinstance(ended.code, int) else bool(ended.code), "")
+        raise
+
+
+if __name__ == "__main__":
+    main()

@@ -6,6 +6,7 @@ Each command is a module of `etl.commands`, imported when it is called.
 from __future__ import annotations
 
 import importlib
+from contextlib import suppress
 
 import click
 
@@ -35,7 +36,8 @@ class Commands(click.Group):
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
         except KeyboardInterrupt:
-            click.echo("interrupted", err=True)
+            with suppress(OSError):  # the terminal may be gone
+                click.echo("interrupted", err=True)
             ctx.exit(AGAIN)
         except (Exception, SystemExit) as error:  # the last place where it can be told in words
             ctx.exit(tell(ctx, error))
@@ -47,7 +49,7 @@ class Commands(click.Group):
     epilog="""\b
 Exit codes:
    0  done: all of the source is taken and loaded
-  75  stopped early (SIGTERM, SIGINT), in order: run it again, it goes on from there
+  75  stopped early (SIGTERM, SIGINT, SIGHUP), in order: run it again, it goes on from there
   73  another process has the job, or has taken it over; this one touched nothing more
    2  the job file, or the command line, is wrong; nothing was touched
    1  failed; what is committed stays: fix the cause and run it again""",

@@ -6,6 +6,7 @@ for the next line. Only then is the control group read.
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import sys
@@ -13,9 +14,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self, cast
 
 from etl import memory
 from etl.escaping import printable, printable_json
@@ -163,6 +165,32 @@ class JsonLines(logging.Formatter):
         return printable_json(json.dumps(line, ensure_ascii=False, default=str))
 
 
+class _Terminal(io.TextIOBase):
+    """Standard error; when that is gone (its terminal was closed), what is written is dropped: no reason to fail."""
+
+    def __init__(self) -> None:
+        self._file = sys.stderr
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._file.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._file.flush()
+
+    def isatty(self) -> bool:
+        return self._file.isatty()
+
+    def fileno(self) -> int:
+        return self._file.fileno()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]  # a plain attribute in the base class
+        return self._file.encoding
+
+
 class LiveListener:
     """Keeps one line at the bottom of a terminal up to date, and prints important events above it.
 
@@ -179,7 +207,7 @@ class LiveListener:
         from rich.live import Live
 
         self._clock = clock
-        self._console = console or Console(stderr=True, highlight=False)
+        self._console = console or Console(file=cast("IO[str]", _Terminal()), highlight=False)
         self._meter = Meter(clock)
         self._lock = threading.Lock()
         self._limit: int | None = None

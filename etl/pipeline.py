@@ -178,6 +178,7 @@ class Pipeline:
         self.on_error: OnError = definition.one_of("on_error", on_error, get_args(OnError))
         self._engine: Engine | None = None
         self._stop_reason: str | None = None
+        self._has_job = False
         definition.check_combination(
             name, sink=self.sink, warehouse=self.warehouse, rejects=self.rejects, format=self.format
         )
@@ -206,25 +207,32 @@ class Pipeline:
                 is; load what the checkpoint does not have, whatever the table holds. The next run needs not be told.
             start: go on from this mark of the source in place of the checkpoint's position: what was loaded from
                 there before is loaded again. `Mark(None)` is its beginning.
-            handle_signals: on SIGTERM and SIGINT, cut the part that is open, commit and load it, and return
+            handle_signals: on SIGTERM, SIGINT and SIGHUP, cut the part that is open, commit and load it, and return
                 with `stopped` set; a second signal gives the open part up and ends the run once a load that is
-                under way has ended. Only in the main thread.
+                under way has ended. One that comes while another process is waited for ends that at once. Only in
+                the main thread.
             listeners: called with every event of `etl.progress`, on this thread.
 
         Raises:
             Fenced: another process has the job, or has taken it over.
             LoadFailed: a plan cannot be loaded as it is, now or in an earlier run: see `retry_failed`.
             EtlError: the run failed; what is committed stays, and the next run goes on from there.
-            KeyboardInterrupt: it was signalled twice; as after a crash, the next run goes on.
+            KeyboardInterrupt: it was signalled twice, or before it had the job; as after a crash, the next run goes on.
         """
         began = time.perf_counter()
         self._stop_reason = None
+        self._has_job = False
 
         def emit(event: progress.Event) -> None:
             for listener in listeners:
                 listener(event)
 
-        with self.store.hold(wait=wait), Gauge() as gauge:
+        with (
+            stopped_by_signals(self._signalled) if handle_signals else nullcontext(),
+            self.store.hold(wait=wait),
+            Gauge() as gauge,
+        ):
+            self._has_job = True
             budget = memory.budget(self.memory)
             job = self._settings(min(self.part_bytes, budget.part_bytes, self._most_bytes()), Governor(gauge))
             self._share(budget, job)
@@ -266,10 +274,7 @@ class Pipeline:
                     )
                 )
                 self._pass_stop_on(engine)
-                with (
-                    stopped_by_signals(engine.stop) if handle_signals else nullcontext(),
-                    sink_errors(self.name),
-                ):
+                with sink_errors(self.name):
                     engine.run(pull=pull)
             finally:
                 self._close()
@@ -313,6 +318,12 @@ class Pipeline:
         self._stop_reason = reason
         if (engine := self._engine) is not None:
             engine.stop(reason)
+
+    def _signalled(self, name: str) -> None:
+        """Stop in order, or at once while another process is waited for."""
+        if not self._has_job:
+            raise KeyboardInterrupt
+        self.stop(name)
 
     def _pass_stop_on(self, engine: Engine) -> None:
         """Stop an engine that was made after `stop` was called."""

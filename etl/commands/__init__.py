@@ -8,11 +8,13 @@ import sys
 import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 import click
 
 from etl.escaping import printable, printable_json
+from etl.interrupts import interrupted
 
 # 0 is what a command that returns exits with.
 # sysexits.h: EX_CANTCREAT is 73, "a (user specified) output file cannot be created": another process has the job;
@@ -48,6 +50,17 @@ def debug_option(function: Function) -> Function:
         help="Show the traceback of an error.",
     )
     return option(function)
+
+
+def interruptible(function: Function) -> Function:
+    """Let SIGTERM and SIGHUP do to a command what Ctrl-C does: it clears up, and exits with `AGAIN`."""
+
+    @wraps(function)
+    def called(*arguments: Any, **options: Any) -> Any:
+        with interrupted():
+            return function(*arguments, **options)
+
+    return cast("Function", called)
 
 
 def say(text: str, *, err: bool = False) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from etl.commands import debug_option, job_argument, lines, say
+from etl.commands import debug_option, interruptible, job_argument, lines, say
 
 if TYPE_CHECKING:
     from etl.columns import Columns
@@ -54,6 +54,7 @@ SHOWN_COLUMNS = 100
     help="Wait at most so long for a server that does not answer, whatever the job file says.",
 )
 @debug_option
+@interruptible
 def check(job: str, limit: int, schema: Path | None, deadline: float) -> None:
     """Check a job file, and take its first records through the transforms. Writes and loads nothing of the job.
 

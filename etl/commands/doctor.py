@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from etl.commands import FAILED, debug_option, say, say_json
+from etl.commands import FAILED, debug_option, interruptible, say, say_json
 
 if TYPE_CHECKING:
     from etl.advice import Advice
@@ -66,6 +66,7 @@ class Diagnosis:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object; sizes are in bytes.")
 @debug_option
 @click.pass_context
+@interruptible
 def doctor(context: click.Context, job: str | None, path: Path | None, *, as_json: bool) -> None:
     """Look at the memory, the processors and the disks that a job finds here, and say which sink to use.
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
 
-from etl.commands import FAILED, debug_option
+from etl.commands import FAILED, debug_option, interruptible
 from etl.lab.stream import LEAST_LINE_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from etl.lab.report import Outcome, Report
     from etl.lab.strategies import Strategy
@@ -74,6 +72,7 @@ experiment; 2 wrong command line; 75 stopped."""
 )
 @debug_option
 @click.pass_context
+@interruptible
 def lab(
     context: click.Context,
     *,
@@ -125,8 +124,7 @@ def lab(
             tell=_tell,
         )
         _warn_of_memory(directory)
-        with _stopped_in_order():
-            report = experiment.run()
+        report = experiment.run()
     _show(report, json_file)
     if picture is not None:
         drawing.draw(report, picture)
@@ -235,17 +233,3 @@ def _show(report: Report, json_file: str | None) -> None:
         raise LabError(
             f"--json {json_file} cannot be written: {error.strerror or error}; choose another file, or make room"
         ) from error
-
-
-@contextmanager
-def _stopped_in_order() -> Iterator[None]:
-    """Let SIGTERM do what Ctrl-C does: end the child, remove files and groups, then exit."""
-
-    def interrupt(*_: object) -> NoReturn:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -69,11 +69,11 @@ def run(
     """Run a job: from its checkpoint, or the beginning, to the end of its source.
 
     In a terminal one line shows how it goes, elsewhere a line of log comes every ten seconds.
-    SIGTERM and SIGINT (Ctrl-C) stop it in order: the open part is sealed and committed, and loaded where the
+    SIGTERM, SIGINT (Ctrl-C) and SIGHUP stop it in order: the open part is sealed and committed, and loaded where the
     warehouse is on this machine; a load in BigQuery goes on by itself. A second one stops it at once. Either way,
     running it again goes on without loss and without duplicates.
     """
-    from etl import config, display
+    from etl import config, display, interrupts
 
     context.meta["etl.log_format"] = log_format
     live = log_format is None and not quiet and is_terminal()
@@ -81,7 +81,7 @@ def run(
     pipeline = config.read(job).pipeline()
     listener: Any = display.LiveListener(time.monotonic) if live else None
     formatter = display.JsonLines() if log_format == "json" else display.TextLines(times=not live)
-    with listener or nullcontext():
+    with interrupts.noted(), listener or nullcontext():
         # Made in here, because the live display puts itself between this process and the terminal.
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(formatter)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from etl.commands import debug_option, job_argument, lines, say, say_json
+from etl.commands import debug_option, interruptible, job_argument, lines, say, say_json
 
 if TYPE_CHECKING:
     from etl.checkpoint import Checkpoint
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 @job_argument
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @debug_option
+@interruptible
 def status(job: str, *, as_json: bool) -> None:
     """Show how far a job is: what is sealed, planned and loaded. Reads the checkpoint, nothing else."""
     from etl import config

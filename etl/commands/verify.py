@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from etl.commands import FAILED, UNCOMPARED, debug_option, job_argument, lines, say, say_json
+from etl.commands import FAILED, UNCOMPARED, debug_option, interruptible, job_argument, lines, say, say_json
 
 if TYPE_CHECKING:
     from etl.checkpoint import Checkpoint
@@ -26,6 +26,7 @@ ATTEMPTS = 3
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @debug_option
 @click.pass_context
+@interruptible
 def verify(context: click.Context, job: str, *, as_json: bool) -> None:
     """Compare the checkpoint, the loads that the warehouse remembers, and the table. Changes nothing.
 
