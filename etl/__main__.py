@@ -1,7 +1,7 @@
 """The process `etl`, and `python -m etl`, which is the same.
 
-To import the rest takes some tenths of a second, in which a signal must not end the process by itself: so that is cared for
-before anything is imported. (Before this line stands the interpreter's own start, in which nothing can be done.)
+To import the rest takes some tenths of a second, in which a signal must not end the process by itself: so signals are
+handled before anything is imported. (Before that stands the interpreter's own start, in which nothing can be done.)
 """
 
 import atexit
