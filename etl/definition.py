@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 from etl import formats, refreshes
@@ -12,8 +11,8 @@ from etl.declared_gate import PARTS, types_of
 from etl.errors import ConfigError
 from etl.lease import KeepsDeadLetters, Store
 from etl.records import Declarations, Declared, TakesDeclared, led_back, nobody
-from etl.schemas import lookup
 from etl.schemas.declared import Schema, declared
+from etl.schemas.lookup import Lookup
 from etl.tables import show
 from etl.warehouses.base import Declares, ReadsPlaces, Warehouse
 from sinks import BigFile, Null, NumberedChunks, Sink
@@ -124,7 +123,7 @@ def declare(source: object, transforms: Sequence[object], warehouse: object, sch
     found: Declarations = nobody
     of_column: Callable[[str], str | None] | None = None
     if schema:
-        of_column = partial(lookup.type_of, columns=schema, dialect=PARTS)
+        of_column = Lookup(schema, PARTS).type_of
     elif isinstance(warehouse, Declares) and warehouse.declares:
         of_column = warehouse.declared
     if of_column is not None:

@@ -37,14 +37,16 @@ def rename(names: Mapping[str, str]) -> Transform:
         ConfigError: a name is no text, or empty.
     """
     within: dict[tuple[str, ...], dict[str, str]] = {}
-    changes: list[Change] = []
+    moves: list[tuple[tuple[str, ...], tuple[str, ...]]] = []
     for old, new in names.items():
         source, target = _path(old, f"rename.{old}"), _path(new, f"rename.{old}")
         if source[:-1] == target[:-1]:
             within.setdefault(source[:-1], {})[source[-1]] = target[-1]
         else:
-            changes.append(_moving(source, target))
-    changes[:0] = [_literal_first(parent, renames, _renaming) for parent, renames in within.items()]
+            moves.append((source, target))
+    changes = [_literal_first(parent, renames, _renaming) for parent, renames in within.items()]
+    if moves:
+        changes.append(_moving(moves))
 
     def before(declared: Declarations) -> Declarations:
         return lambda field: declared(names.get(field, field))
@@ -67,9 +69,10 @@ def drop(fields: Sequence[str]) -> Transform:
     for index, name in enumerate(fields):
         path = _path(name, f"drop.fields[{index}]")
         within.setdefault(path[:-1], {})[path[-1]] = ""
+    dropped = frozenset(fields)
 
     def before(declared: Declarations) -> Declarations:
-        return lambda field: None if field in fields else declared(field)
+        return lambda field: None if field in dropped else declared(field)
 
     changes = [_literal_first(parent, names, _dropping) for parent, names in within.items()]
     return Reshaping("drop", changes, before)
@@ -217,47 +220,103 @@ def _casting(casts: Mapping[str, Cast], path: str) -> Change:
     return change
 
 
-def _moving(source: tuple[str, ...], target: tuple[str, ...]) -> Change:
-    """Make the change that takes a field from one object to another."""
-    old, new = ".".join(source), ".".join(target)
+def _moving(moves: Sequence[tuple[tuple[str, ...], tuple[str, ...]]]) -> Change:
+    """Make the change that takes fields from one object to another, each from where the one before left it.
 
-    def put(record: Record, path: tuple[str, ...], value: Any) -> Record:
-        head, *rest = path
-        there = record.get(head)
-        if not rest:
-            if head in record:
-                raise Misshapen(f"{old} would be {new}, and there is one already; rename or drop one of them")
-            return {**record, head: value}
-        if there is not None and there.__class__ is not dict:
-            raise Misshapen(f"{old} would be {new}, but {head} is no object, found {tables.show(there)}")
-        return {**record, head: put(there or {}, tuple(rest), value)}
+    A record may have as many moves as fields: each object is copied once, when it is first changed.
+    """
+    steps = [_Move(source, target) for source, target in moves]
 
-    def take(record: Record, path: tuple[str, ...]) -> tuple[Record, Any]:
-        head, *rest = path
-        if not rest:
-            return {name: value for name, value in record.items() if name != head}, record[head]
-        left, value = take(record[head], tuple(rest))
-        return {**record, head: left}, value
+    def change(record: Record) -> Record:
+        owned = _Owned(record)
+        for step in steps:
+            step.make(owned)
+        return owned.record
 
-    def has(value: Any, path: tuple[str, ...]) -> bool:
+    return change
+
+
+class _Owned:
+    """A record of which only copies are changed.
+
+    Attributes:
+        record: the record, or the copy of it.
+    """
+
+    def __init__(self, record: Record) -> None:
+        self.record = record
+        # by their ids; kept, so that no other object gets one of these
+        self._copies: dict[int, Record] = {}
+
+    def own(self, path: Sequence[str]) -> Record:
+        """Return the object at a path, that may be changed; one that is missing or null is made."""
+        if id(self.record) not in self._copies:
+            self.record = self._copied(self.record)
+        here = self.record
+        for name in path:
+            there: Record | None = here.get(name)
+            if there is None or id(there) not in self._copies:
+                there = here[name] = self._copied(there or {})
+            here = there
+        return here
+
+    def _copied(self, there: Record) -> Record:
+        copy = dict(there)
+        self._copies[id(copy)] = copy
+        return copy
+
+
+class _Move:
+    """Takes a field from one object to another.
+
+    Args:
+        source: the way to it.
+        target: the way to where it goes.
+    """
+
+    def __init__(self, source: tuple[str, ...], target: tuple[str, ...]) -> None:
+        self._source, self._target = source, target
+        self._old, self._new = ".".join(source), ".".join(target)
+
+    def make(self, owned: _Owned) -> None:
+        """Move the field, if the record has it."""
+        *above, name = (self._old,) if self._old in owned.record else self._source
+        if not self._is_there(owned.record, (*above, name)):
+            return
+        self._see_room(owned.record, (*above, name))
+        value = owned.own(above).pop(name)
+        *above, name = self._target
+        owned.own(above)[name] = value
+
+    def _is_there(self, value: Any, path: tuple[str, ...]) -> bool:
         if not path:
             return True
         if value.__class__ is list:
-            if any(has(item, path) for item in value):
+            if any(self._is_there(item, path) for item in value):
                 raise Misshapen(
-                    f"{old} is within a list, and cannot become {new}; flatten it with a transform"
+                    f"{self._old} is within a list, and cannot become {self._new}; flatten it with a transform"
                 )
             return False
-        return value.__class__ is dict and path[0] in value and has(value[path[0]], path[1:])
+        return value.__class__ is dict and path[0] in value and self._is_there(value[path[0]], path[1:])
 
-    def change(record: Record) -> Record:
-        path = (old,) if old in record else source
-        if not has(record, path):
-            return record
-        left, value = take(record, path)
-        return put(left, target, value)
-
-    return change
+    def _see_room(self, record: Record, moved: tuple[str, ...]) -> None:
+        """See that the field can go where it is to go, once it is not where it was."""
+        here: Any = record
+        for depth, name in enumerate(self._target):
+            gone = self._target[: depth + 1] == moved
+            if depth == len(self._target) - 1:
+                if name in here and not gone:
+                    raise Misshapen(
+                        f"{self._old} would be {self._new}, and there is one already; rename or drop one of them"
+                    )
+                return
+            here = None if gone else here.get(name)
+            if here is None:
+                return
+            if here.__class__ is not dict:
+                raise Misshapen(
+                    f"{self._old} would be {self._new}, but {name} is no object, found {tables.show(here)}"
+                )
 
 
 def _literal_first(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 
 from etl.errors import SourceError
@@ -30,6 +31,11 @@ def see_that_it_belongs(where: str, columns: Sequence[str], known: Collection[st
             f"{shown(known)}. {advice}Name the files that belong together in `paths` or `urls`, and load others by a "
             "job of their own"
         )
+
+
+def repeated(names: Sequence[str]) -> list[str]:
+    """Return the names that stand there more than once, sorted."""
+    return sorted(name for name, times in Counter(names).items() if times > 1)
 
 
 def shown(names: Collection[str]) -> str:

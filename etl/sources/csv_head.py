@@ -11,7 +11,7 @@ from typing import Any
 
 from etl.errors import SourceError
 from etl.sources import csv_columns, csv_comments, csv_dialect, csv_titles, encodings
-from etl.sources.belonging import see_that_it_belongs
+from etl.sources.belonging import repeated, see_that_it_belongs, shown
 from etl.sources.csv_columns import UNKNOWN
 from etl.sources.csv_dialect import named
 from etl.sources.csv_form import Form, count, split
@@ -254,9 +254,8 @@ def _names(header: list[str], place: Place) -> list[str]:
     advice = "name each column in the file's first line, once; or set header = [names], and skip_lines = 1"
     if "" in header:
         raise SourceError(f"{where}: column {header.index('') + 1} of the header has no name; {advice}")
-    twice = sorted({name for name in header if header.count(name) > 1})
-    if twice:
-        raise SourceError(f"{where}: the header names {', '.join(map(repr, twice))} more than once; {advice}")
+    if twice := repeated(header):
+        raise SourceError(f"{where}: the header names {shown(twice)} more than once; {advice}")
     return header
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import glob
 import logging
 import re
 from collections.abc import Sequence
@@ -81,6 +82,9 @@ class Choice:
 
     def __init__(self, patterns: Sequence[str] | None, archive: str) -> None:
         self._patterns = patterns
+        # An archive may have as many members as a job names: what is no glob is looked up.
+        self._names = frozenset(patterns or ())
+        self._globs = [pattern for pattern in patterns or () if glob.has_magic(pattern)]
         self._archive = archive
         self._taken = 0
         self._left: list[str] = []
@@ -128,9 +132,9 @@ class Choice:
             return not any(is_hidden(part) or part == "__MACOSX" for part in parts) and not _is_no_data(name)
         if _TAR.search(name):
             return True  # its own members are chosen
-        for pattern in self._patterns:
-            if pattern in (path, name):
-                return True
+        if path in self._names or name in self._names:
+            return True
+        for pattern in self._globs:
             if fnmatch.fnmatchcase(path, pattern) or fnmatch.fnmatchcase(name, pattern):
                 shown = not is_hidden(name) or pattern.rpartition("/")[2].startswith(("_", "."))
                 if shown and "__MACOSX" not in parts and not _is_no_data(name):

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from etl.errors import SourceError
 from etl.sources import office
-from etl.sources.belonging import see_that_it_belongs
+from etl.sources.belonging import repeated, see_that_it_belongs, shown
 from etl.sources.csv_columns import UNKNOWN
 from etl.sources.csv_options import Options
 from etl.sources.hidden import shortened
@@ -243,10 +243,8 @@ class _Table:
         if "" in names:
             letters = letters_of(self._columns[names.index("")][0])
             raise SourceError(f"{where}: column {letters} has values, and no name in the header; {advice}")
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise SourceError(
-                f"{where}: the header names {', '.join(map(repr, twice))} more than once; {advice}"
-            )
+        if twice := repeated(names):
+            raise SourceError(f"{where}: the header names {shown(twice)} more than once; {advice}")
         return names
 
     def _check_declared(self, names: list[str], place: Place) -> None:

@@ -22,7 +22,7 @@ from etl.columns import ColumnChange, Columns
 from etl.errors import WarehouseError
 from etl.memory import Budget
 from etl.partitions import fitting, together
-from etl.schemas import lookup
+from etl.schemas.lookup import Lookup
 from etl.warehouses.base import Audit, Gate, Job
 from etl.warehouses.bigquery import audit as audits
 from etl.warehouses.bigquery import guard, limits, marks, places
@@ -123,6 +123,7 @@ class BigQuery:
         self._staging = None if staging is None else stagings.checked(staging)
         self._retry = Retry(deadline=deadline)
         self._declared: Columns = declared(schema)
+        self._lookup = Lookup(self._declared, BIGQUERY)
         self._made = partial(
             BigQuery,
             table=table,
@@ -193,7 +194,7 @@ class BigQuery:
 
     def declared(self, field: str) -> str | None:
         """Return the type that the job declares for the column of a field; see `etl.warehouses.base.Declares`."""
-        return lookup.type_of(field, self._declared, BIGQUERY)
+        return self._lookup.type_of(field)
 
     def open(self, budget: Budget) -> None:
         """Make the client, and look at the dataset.

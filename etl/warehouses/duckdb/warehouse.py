@@ -22,7 +22,7 @@ from etl.checkpoint import Part, Plan
 from etl.columns import ColumnChange, Columns
 from etl.errors import SchemaMismatch, WarehouseError
 from etl.memory import Budget
-from etl.schemas import lookup
+from etl.schemas.lookup import Lookup
 from etl.warehouses.base import Audit, Entry, Job
 from etl.warehouses.duckdb.arguments import (
     Disposition,
@@ -164,11 +164,15 @@ class DuckDB:
 
     def declared(self, field: str) -> str | None:
         """Return the type that the job declares for the column of a field; see `etl.warehouses.base.Declares`."""
-        return lookup.type_of(field, self._declared, DUCKDB)
+        return self._lookup.type_of(field)
 
     @cached_property
     def _declared(self) -> Columns:
         return neutral_of(self.schema)
+
+    @cached_property
+    def _lookup(self) -> Lookup:
+        return Lookup(self._declared, DUCKDB)
 
     def open(self, budget: Budget) -> None:
         """Open the file, which no other process may have open.
