@@ -37,6 +37,7 @@ class BigFile(LocalSink):
         self._file: OpenFile | None = None
         self._ours = False  # whether this job made the file
         self._marks = re.compile(rf"\.{re.escape(self.path.name)}\.after-(\d+)-\d+-[0-9a-f]{{8}}")
+        self._after: tuple[Path, int] | None = None  # the mark that stands beside the file, and of which part
         self._end = 0  # the offset after the last sealed byte
 
     def occupied_by(self) -> str | None:
@@ -83,9 +84,12 @@ class BigFile(LocalSink):
         elif mark is not None and mark not in marks:
             OpenFile.create(mark).close()
             sync_directory(mark.parent)
+            marks.append(mark)
         for path in marks:
             if path != mark:
                 unlink(path)
+        # Known from here on: to list the directory at each release would take longer with each file in it.
+        self._after = (mark, last.sequence) if last and mark and mark in marks else None
         self._ours = self._ours or last is None
         self._end = end
         self._start(last)
@@ -115,9 +119,9 @@ class BigFile(LocalSink):
 
     def release(self, part: SealedPart) -> None:
         """Keep the part: the file is the result. What is released was committed, so no mark is needed."""
-        for path, sequence in names(self.path.parent, self._marks):
-            if sequence < part.sequence:
-                unlink(path)
+        if self._after is not None and self._after[1] < part.sequence:
+            unlink(self._after[0])
+            self._after = None
 
     def close(self) -> None:
         """Close the file, which drops its lock; remove it if this job made it and nothing is in it."""

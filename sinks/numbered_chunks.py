@@ -42,6 +42,7 @@ class NumberedChunks(LocalSink):
         self.lasting = keep
         number = r"-(\d{6}|[1-9]\d{6,})"
         self._chunks = re.compile(self._pattern(number))
+        self._held: int | None = None  # how many bytes its chunks take; None: nobody has asked yet
         self._open_chunks = re.compile(rf"\.{self._pattern(number)}\.[0-9a-f]{{16}}\.open")
 
     def occupied_by(self) -> str | None:
@@ -80,6 +81,7 @@ class NumberedChunks(LocalSink):
         if any(gone):
             # Should the job end without another part, nothing else would keep a stray chunk from coming back.
             sync_directory(self.path.parent)
+        self._held = None
         self._start(last)
 
     def open_part(self, sequence: int, *, epoch: int = 0) -> Part:  # noqa: ARG002
@@ -99,7 +101,8 @@ class NumberedChunks(LocalSink):
         if not self.keep:
             transit.leave(self._chunk(part.sequence))
             # Not synced: if the name comes back after a power cut, `recover` deletes it.
-            unlink(self._chunk(part.sequence))
+            if unlink(self._chunk(part.sequence)) and self._held is not None:
+                self._held -= part.bytes
 
     def close(self) -> None:
         """Abort a part that is open still."""
@@ -125,11 +128,17 @@ class NumberedChunks(LocalSink):
         return self.path.with_name(self._name(f"-{sequence:06d}"))
 
     def _held_bytes(self) -> int:
-        total = 0
-        for path, _ in names(self.path.parent, self._chunks):
-            with explained("look at", path), suppress(FileNotFoundError):
-                total += path.stat().st_size
-        return total
+        if self._held is None:  # looked up once: with each part it would take longer
+            self._held = 0
+            for path, _ in names(self.path.parent, self._chunks):
+                with explained("look at", path), suppress(FileNotFoundError):
+                    self._held += path.stat().st_size
+        return self._held
+
+    def _left(self, sealed: SealedPart | None) -> None:
+        super()._left(sealed)
+        if sealed and self._held is not None:
+            self._held += sealed.bytes
 
     def __reduce__(self) -> tuple[partial[NumberedChunks], tuple[()]]:
         return partial(NumberedChunks, self.path, keep=self.keep, policy=self.policy), ()
