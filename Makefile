@@ -8,7 +8,7 @@ READY := .venv/.ready
 BIGQUERY := .venv-bigquery/.ready
 FLIGHTS := demo/flights.csv.zip
 
-.PHONY: help demo demo-gcp test bigquery packages container-test lint bench bench-cache bench-gcs constraints clean
+.PHONY: help demo demo-gcp test bigquery packages container-test lint bench bench-cache bench-gcs soak constraints clean
 
 help:
 	@echo 'make demo         run the main job on real data: no account, no server'
@@ -20,6 +20,7 @@ help:
 	@echo 'make bench        print the speed and the memory of the main job against DuckDB alone'
 	@echo 'make bench-cache  show what written files leave in the page cache; as root, ten minutes'
 	@echo 'make bench-gcs    print the speed of gcs_stream against a bare upload, and its memory; two minutes'
+	@echo 'make soak         run jobs that are killed again and again, for a quarter of an hour'
 	@echo 'make constraints  look for newer versions of what the tests run with'
 	@echo 'make clean        remove .venv and what the demo wrote'
 
@@ -75,6 +76,10 @@ bench-cache: $(READY)
 
 bench-gcs: $(READY) bigquery
 	$(BIN)/python -m benchmarks.gcs_stream --markdown benchmarks/results/gcs_stream.md
+
+# SEED=number draws the same again.
+soak: $(READY)
+	$(BIN)/python -m tests.soak $(if $(SEED),--seed $(SEED))
 
 constraints: $(READY)
 	$(BIN)/python -m pip install --quiet --upgrade --upgrade-strategy eager -e '.[dev]'
