@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from etl.warehouses.duckdb.growth import Decisions
-from etl.warehouses.duckdb.opening import keep_order
 from etl.warehouses.duckdb.parts import PartReader
 from etl.warehouses.duckdb.table import Constraint, Table
 from etl.warehouses.duckdb.types import Columns, literal, lower, quoted
@@ -55,7 +54,6 @@ def broken(
     connection.execute(
         f"CREATE TEMP TABLE {STAGED} ({', '.join(f'{quoted(name)} {columns[name]}' for name in stored)})"
     )
-    keep_order(connection, True)
     table.insert(part, found, columns, decisions, into=STAGED)
 
     def rows(condition: Condition) -> list[tuple[int, str, int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, nullcontext, suppress
+from contextlib import ExitStack, suppress
 from typing import TypeVar
 
 from etl.checkpoint import Part, Plan
@@ -139,10 +139,7 @@ class Loads:
         decisions = Decisions()
         while True:
             try:
-                with (
-                    in_order(self._connection) if self._merge else nullcontext(),
-                    self._database.transaction(),
-                ):
+                with self._database.transaction():
                     rows = self._insert(target, parts, decisions, rewrite)
                     target.ledger.add(job, plan, rows, newest)
             except Misfit as misfit:
@@ -165,10 +162,7 @@ class Loads:
         decisions = Decisions()
         while True:
             try:
-                with (
-                    in_order(self._connection) if self._merge else nullcontext(),
-                    self._database.transaction(undone=True),
-                ):
+                with self._database.transaction(undone=True):
                     self._take(target, parts, decisions, rewrite=False)
             except Misfit as misfit:
                 check = misfit.check

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from etl.errors import SchemaMismatch
 from etl.warehouses.duckdb.growth import Decisions
-from etl.warehouses.duckdb.opening import keep_order
+from etl.warehouses.duckdb.opening import in_order
 from etl.warehouses.duckdb.parts import PartReader
 from etl.warehouses.duckdb.table import Table
 from etl.warehouses.duckdb.types import FLOATS, NULL, Columns, Kind, lower, quoted
@@ -88,9 +88,8 @@ class Merge:
         definitions = ", ".join(f"{staged} {columns[name]}" for name, staged in names.items())
         # Named c0, c1, …, so that no column is in the way of rowid, which tells the order.
         self._connection.execute(f"CREATE TEMP TABLE {STAGED} ({definitions})")
-        keep_order(self._connection, True)
-        rows = table.insert(part, found, columns, decisions, into=STAGED, names=names)
-        keep_order(self._connection, False)
+        with in_order(self._connection):
+            rows = table.insert(part, found, columns, decisions, into=STAGED, names=names)
         self._check_key(part, names)
         self._keep_one_of_each(names, columns)
         if rewrite:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -46,19 +48,28 @@ def said(error: Exception) -> str:
     )
 
 
-def is_held(error: BaseException) -> bool:
-    """Say whether a file cannot be opened because another process has it open (DuckDB, "Concurrency").
+def held_by(error: BaseException) -> str:
+    """Say who has a file open that cannot be opened for that (DuckDB, "Concurrency"); empty: it is something else.
 
-    DuckDB 2.0 has no class of its own for it: it is an IOException as any other.
+    DuckDB 2.0 has no class of its own for what another process does: it is an IOException as any other.
     """
     import duckdb
 
-    return isinstance(error, duckdb.IOException) and "lock" in str(error).lower()
+    if isinstance(error, duckdb.IOException) and "lock" in str(error).lower():
+        return "another process"
+    if isinstance(error, duckdb.ConnectionException) and "different configuration" in str(error):
+        return "this process, with other settings"
+    return ""
 
 
 def advice(error: Exception) -> str:
     """Say what to do about a file that cannot be opened."""
-    if is_held(error):
+    if held_by(error).startswith("this process"):
+        return (
+            "this process has it open with other settings: close that connection before the run, or raise `deadline`; "
+            "give jobs that run at once in one process the same `memory`"
+        )
+    if held_by(error):
         return (
             "a file that is open in one process, even for reading, cannot be written by another one: close it there, "
             "or raise `deadline`, and run again"
@@ -91,17 +102,37 @@ def drop_cache(path: Path) -> None:
                     os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
+# How many want the records of a database in order; of the databases that this process has open, by their paths.
+_in_order: Counter[str] = Counter()
+_counting = threading.Lock()
+
+
 @contextmanager
 def in_order(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """Read records in the order in which they stand in their part, while the context lasts; not in a transaction."""
-    keep_order(connection, True)
+    """Read records in the order in which they stand in their part, while the context lasts, which takes more memory.
+
+    The setting is one for all connections of this process to a database, so that jobs in several threads share it: the
+    last of them that wants the order gives it up.
+    """
+    row = connection.execute(
+        "SELECT path FROM duckdb_databases() WHERE database_name = current_database()"
+    ).fetchone()
+    database = str(row and row[0])
+    with _counting:
+        _keep_order(connection, True)
+        _in_order[database] += 1
     try:
         yield
     finally:
-        with suppress(Exception):  # after a fatal error, which is what must be seen
-            keep_order(connection, False)
+        with _counting:
+            _in_order[database] -= 1
+            if not _in_order[database]:
+                del _in_order[database]
+                with suppress(Exception):  # after a fatal error, which is what must be seen
+                    _keep_order(connection, False)
 
 
-def keep_order(connection: duckdb.DuckDBPyConnection, keep: bool) -> None:
-    """Say whether records are read in the order in which they stand in their part, which takes more memory."""
-    connection.execute(f"SET preserve_insertion_order = {str(keep).lower()}")
+def _keep_order(connection: duckdb.DuckDBPyConnection, keep: bool) -> None:
+    # By a connection of its own, which is not in a transaction that has failed.
+    with connection.cursor() as other:
+        other.execute(f"SET preserve_insertion_order = {str(keep).lower()}")

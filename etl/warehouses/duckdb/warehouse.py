@@ -35,7 +35,7 @@ from etl.warehouses.duckdb.arguments import (
 from etl.warehouses.duckdb.declaration import DUCKDB, Schema, declared, neutral, neutral_of
 from etl.warehouses.duckdb.idle import WhenIdle
 from etl.warehouses.duckdb.left import Left
-from etl.warehouses.duckdb.opening import drop_cache, free_space, is_held, said
+from etl.warehouses.duckdb.opening import drop_cache, free_space, held_by, said
 from etl.warehouses.duckdb.session import Session
 from etl.warehouses.duckdb.types import lower
 from sinks import page_cache
@@ -230,8 +230,12 @@ class DuckDB:
             SchemaMismatch: its records do not fit, and it cannot be told which of them.
             WarehouseError: anything else.
         """
-        with self._using("try a part") as session:
-            return session.try_part(job, format, part, data)
+
+        def try_part() -> dict[int, str]:
+            with self._using("try a part") as session:
+                return session.try_part(job, format, part, data)
+
+        return self._retry.call(try_part, passing=_is_conflict, what="try a part")
 
     def changes(self) -> tuple[ColumnChange, ...]:
         """Return what loads have done to the table's columns since it was last asked; see `TellsChanges`."""
@@ -272,8 +276,12 @@ class DuckDB:
             Fenced: a later one has taken its place.
             WarehouseError: it cannot be noted.
         """
-        with self._using("begin the refresh") as session:
-            session.begin_refresh(job)
+
+        def begin() -> None:
+            with self._using("begin the refresh") as session:
+                session.begin_refresh(job)
+
+        self._retry.call(begin, passing=_is_conflict, what="begin the refresh")
         self._settle()
 
     def finish_refresh(self, job: Job) -> None:
@@ -384,15 +392,17 @@ class DuckDB:
                     keep_schema=self.schema_on_refresh == "keep",
                 )
             except WarehouseError as error:
-                if error.__cause__ is None or not is_held(error.__cause__) or time.monotonic() >= until:
+                holder = held_by(error.__cause__) if error.__cause__ else ""
+                if holder and not told:
+                    told = True
+                    LOG.warning(
+                        "%s is open in %s: waiting until it is closed, for %.0f s at most",
+                        self.path,
+                        holder,
+                        self._retry.deadline,
+                    )
+                if not holder or time.monotonic() >= until:
                     raise
-            if not told:
-                told = True
-                LOG.warning(
-                    "%s is open in another process: waiting until it is closed, for %.0f s at most",
-                    self.path,
-                    self._retry.deadline,
-                )
             time.sleep(_LOOK_SECONDS)
 
     def _load(self, session: Session, job: Job, plan: Plan) -> int:
