@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 from collections.abc import Sequence
@@ -10,9 +9,11 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from sinks import locks
 from sinks.base import SealedPart
 from sinks.errors import PartLost, SinkError, SinkOccupied
 from sinks.local_files import OpenFile, explained, locate, names, sync_directory, unlink, uri
+from sinks.own_files import open_existing, see
 from sinks.page_cache import Policy
 from sinks.parts import FilePart, LocalSink, Part, check, check_places
 
@@ -69,6 +70,9 @@ class BigFile(LocalSink):
         check_places(sealed, [self.path] * len(sealed), self)
         file = self._file or self._open(create=False)
         marks = [path for path, _ in names(self.path.parent, self._marks)]
+        for path in marks:  # another user's would have the file cut
+            with explained("trust", path):
+                see(path)
         mark = self._mark(last) if last else None
         end = 0
         if file is not None:
@@ -166,8 +170,9 @@ class BigFile(LocalSink):
                 if not create:
                     return None
                 with suppress(SinkOccupied):  # somebody else created it in between
-                    file = OpenFile.create(self.path)
+                    OpenFile.create(self.path).close()
                     self._ours = True
+                    file = self._existing()
             if file is not None and self._lock(file):
                 self._file = file
                 return file
@@ -176,22 +181,19 @@ class BigFile(LocalSink):
     def _existing(self) -> OpenFile | None:
         with explained("open", self.path):
             try:
-                return OpenFile(os.open(self.path, os.O_RDWR | os.O_CLOEXEC), self.path)
+                return locks.opened(partial(open_existing, self.path, os.O_RDWR), self.path)
             except FileNotFoundError:
                 return None
 
     def _lock(self, file: OpenFile) -> bool:
         """Lock the file; return False if it lost its name in the meantime, and so protects nothing."""
-        try:
-            with explained("lock", self.path):
-                fcntl.flock(file.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except SinkError as error:
-            if not isinstance(error.__cause__, BlockingIOError):
-                raise
+        with explained("lock", self.path):
+            locked = locks.lock(file)
+        if not locked:
             raise SinkOccupied(
                 f"{self.path} is open in another process, or in another sink of this one: one job at a "
                 f"time; wait until it ends (`fuser {self.path}` names it), or choose another path"
-            ) from error.__cause__
+            )
         return file.in_place
 
     def _wrote(self, end: int) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from sinks.errors import SinkError, SinkFull, SinkOccupied
+from sinks.own_files import Planted, create_private, open_existing
 
 HINTS = {
     errno.EACCES: "let this user read and write there, or choose another path",
@@ -45,6 +46,11 @@ def explain(error: OSError, action: str, path: Path) -> SinkError:
     said = f"cannot {action} {path}: {error.strerror or error}"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return SinkFull(f"{said}; {_free(path)}: free some, write smaller parts, or choose another path")
+    if isinstance(error, Planted):
+        return SinkOccupied(
+            f"{said} ({error.filename}), and nothing of it was touched; remove it, or choose a path in a folder that "
+            "only this user writes to"
+        )
     if error.errno == errno.EEXIST:
         return SinkOccupied(f"{said}, and this sink did not write it; move it away, or choose another path")
     return SinkError(f"{said}; {HINTS.get(error.errno or 0, 'fix that and run again')}")
@@ -79,10 +85,14 @@ class OpenFile:
         self.path = path
 
     @classmethod
-    def create(cls, path: Path) -> OpenFile:
+    def create(cls, path: Path, *, private: bool = False) -> OpenFile:
         """Create the file, which must not exist, and the directories above it, for reading and writing.
 
         Its name is durable after a `sync_directory`.
+
+        Args:
+            path: nothing that stands there is opened or followed.
+            private: whether others may not read it; see `sinks.own_files.create_private`.
 
         Raises:
             SinkOccupied: something stands there.
@@ -90,7 +100,18 @@ class OpenFile:
         """
         make_directory(path.parent)
         with explained("create", path):
+            if private:
+                return cls(create_private(path), path)
             return cls(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), path)
+
+    @classmethod
+    def existing(cls, path: Path, flags: int = os.O_RDWR) -> OpenFile:
+        """Open the file that stands at `path`, unless it may be another user's trap.
+
+        Raises:
+            OSError: it is not there, or cannot be opened; see `sinks.own_files.open_existing`.
+        """
+        return cls(open_existing(path, flags), path)
 
     @property
     def size(self) -> int:

@@ -32,13 +32,23 @@ class NumberedChunks(LocalSink):
         keep: whether chunks outlive their release; if not, they are deleted then.
         policy: how the page cache is kept small: "auto" as suits the file system, "write_behind", "fdatasync",
             "direct", "uncached", or "keep": not at all.
+        private: whether others may not read the chunks (0600), whatever the umask lets them read; the group may where
+            the umask lets it write.
     """
 
     slots: int | None = None
 
-    def __init__(self, path: str | os.PathLike[str], *, keep: bool = True, policy: Policy = "auto") -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        keep: bool = True,
+        policy: Policy = "auto",
+        private: bool = False,
+    ) -> None:
         super().__init__(path, policy)
         self.keep = keep
+        self.private = private
         self.lasting = keep
         number = r"-(\d{6}|[1-9]\d{6,})"
         self._chunks = re.compile(self._pattern(number))
@@ -141,7 +151,9 @@ class NumberedChunks(LocalSink):
             self._held += sealed.bytes
 
     def __reduce__(self) -> tuple[partial[NumberedChunks], tuple[()]]:
-        return partial(NumberedChunks, self.path, keep=self.keep, policy=self.policy), ()
+        return partial(
+            NumberedChunks, self.path, keep=self.keep, policy=self.policy, private=self.private
+        ), ()
 
 
 class _Chunk(FilePart):
@@ -151,7 +163,7 @@ class _Chunk(FilePart):
         self._path = path
         self._temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.open")
         self._identity: tuple[int, ...] = ()
-        super().__init__(sink, sequence, OpenFile.create(self._temporary))
+        super().__init__(sink, sequence, OpenFile.create(self._temporary, private=sink.private))
 
     def _uri(self) -> str:
         return uri(self._path)
@@ -203,7 +215,7 @@ def _name(temporary: Path, path: Path) -> None:
         else:
             return
     # Without hard links: reserve the name by creating it, which one process alone can do, then replace it.
-    OpenFile.create(path).close()
+    OpenFile.create(path, private=True).close()
     try:
         with explained("rename", temporary):
             temporary.replace(path)

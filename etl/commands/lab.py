@@ -136,12 +136,17 @@ def lab(
 def _check_files(paths: Sequence[Path]) -> None:
     """Refuse files that cannot be made, or of which one would overwrite another, before minutes are spent."""
     from etl.errors import ConfigError
+    from sinks.own_files import see
 
     for path in paths:
         if not path.parent.is_dir():
             raise ConfigError(
                 f"{path} cannot be written: its directory does not exist; make it, or choose another"
             )
+        try:
+            see(path.absolute())
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be written: {error.strerror}; choose another file") from error
     if len({path.resolve() for path in paths}) < len(paths):
         raise ConfigError(
             f"{' and '.join(map(str, paths))}: these are not all different files; give each of --json, --picture and "

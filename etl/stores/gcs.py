@@ -28,6 +28,7 @@ from sinks import GcsStream, Sink, google_errors
 from sinks.errors import SinkError
 from sinks.gcs.client import connect
 from sinks.google_clients import checked
+from sinks.own_files import Planted, private_directory
 from sinks.retry import Retry
 
 if TYPE_CHECKING:
@@ -90,14 +91,17 @@ class GcsStore:
 
         Raises:
             Fenced: another process on this machine holds it.
+            CheckpointError: another user's directory stands where the lock would be.
         """
         with ExitStack() as stack:
-            try:
-                stack.enter_context(self._lock().hold(wait=wait))
-            except Fenced:
-                raise
-            except (CheckpointError, FileNotFoundError):
-                pass  # no lock can be made here
+            with suppress(FileNotFoundError):  # there is no directory for temporary files
+                lock = self._lock()
+                try:
+                    stack.enter_context(lock.hold(wait=wait))
+                except Fenced:
+                    raise
+                except CheckpointError:
+                    pass  # no lock can be made here
             yield
 
     def holder(self) -> str | None:
@@ -110,7 +114,18 @@ class GcsStore:
 
     def _lock(self) -> LocalStore:
         name = hashlib.blake2b(self.uri.encode(), digest_size=16).hexdigest()
-        lock = LocalStore(Path(tempfile.gettempdir()) / f"etl-sinks-{os.getuid()}" / name)
+        # One place for all of a user's processes: XDG_RUNTIME_DIR is not set in those of cron.
+        directory = Path(tempfile.gettempdir()).absolute() / f"etl-sinks-{os.geteuid()}"
+        try:
+            private_directory(directory)
+        except Planted as error:
+            raise CheckpointError(
+                f"cannot lock {self.uri} on this machine: {error.strerror} ({directory}); remove it, or set TMPDIR "
+                "to a directory that only this user writes to"
+            ) from error
+        except OSError:
+            pass  # read-only: then nothing is held
+        lock = LocalStore(directory / name)
         lock.uri = self.uri
         return lock
 

@@ -10,63 +10,81 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
+import socket
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from etl.checkpoint import Owner
 from etl.errors import CheckpointError, CheckpointFull, Fenced
 from etl.lease import Conflict
-from sinks import NumberedChunks, Sink
+from sinks import NumberedChunks, Sink, locks
 from sinks.base import Whereabouts
 from sinks.errors import SinkError
-from sinks.local_files import make_directory, sync_directory
-
-try:
-    import fcntl
-except ImportError:  # pragma: no cover - Windows has no flock: there the compare of each swap alone protects
-    fcntl = None  # type: ignore[assignment]  # the module is missing, which every use asks about
-
+from sinks.local_files import OpenFile, make_directory, sync_directory
+from sinks.own_files import (
+    Planted,
+    create_private,
+    open_existing,
+    open_private,
+    remove_left,
+    resolved,
+)
 
 # A process that only looks who holds the job (`holder`) has the lock for an instant: that is waited for.
 _TRIES, _TRY_SECONDS = 5, 0.02
+# How often somebody who waits for the job looks whether it is free, in seconds.
+_WAIT_SECONDS = 0.2
+# How long a swap waits for another one in the same folder, in seconds: one takes milliseconds.
+_SWAP_SECONDS = 60.0
+_OWNER = re.compile(r"process (\d+) on (\S+) since .*")
 
 
 class LocalStore:
     """Keep the checkpoint in the file `path`; its directory is made when it is first written.
 
-    Beside it, `.<name>.lock` stands while a run holds the job, and `.<name>.new` during a write.
+    Beside it, `.<name>.lock` stands while a run holds the job, and `.<name>.new` during a write. All three are this
+    user's alone (0600), or the group's too where the umask lets it write; a document that is there keeps its
+    permissions.
 
     Args:
         path: where the document lives.
+
+    Raises:
+        CheckpointError: a link that another user made, in a folder that others write to, leads there.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).absolute()
         self.uri = str(self.path)
         # Where symbolic links lead to: so that all who come by one of them have one lock, and none is written over.
-        self._file = Path(os.path.realpath(self.path))
+        try:
+            self._file = resolved(self.path)
+        except Planted as error:
+            raise self._failed("find the checkpoint", error) from error
+        except OSError:  # which the first use tells
+            self._file = self.path
         self._lock_path = self._file.with_name(f".{self._file.name}.lock")
         self._new_path = self._file.with_name(f".{self._file.name}.new")
 
     @contextmanager
     def hold(self, *, wait: bool) -> Iterator[None]:
-        """Hold the job by an flock(2), which the kernel drops with the process.
+        """Hold the job by an flock(2), which the kernel drops with the process; a child does not inherit it.
 
         Args:
             wait: wait for the process that holds it, rather than raise.
 
         Raises:
-            Fenced: another process holds it.
+            Fenced: another process holds it; or has it still, though the one that took it has ended.
             CheckpointError: the lock file cannot be made.
         """
         with self._locked(wait=wait) as holder:
             if holder is not None:
-                raise Fenced(
-                    f"the job is being run by {holder} ({self.uri}); nothing was touched. Wait for it to end "
-                    "(`etl run --wait` does so), or stop it first"
-                )
+                raise Fenced(holder)
             yield
 
     def holder(self) -> str | None:
@@ -76,19 +94,18 @@ class LocalStore:
             CheckpointError: the lock file cannot be opened.
         """
         try:
-            descriptor = os.open(self._lock_path, os.O_RDONLY | os.O_CLOEXEC)
+            file = locks.opened(partial(open_existing, self._lock_path, os.O_RDONLY), self._lock_path)
         except FileNotFoundError:
             return None
         except OSError as error:
             raise self._failed("look at the lock of the checkpoint", error) from error
         try:
-            if fcntl is not None:
-                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return self._holder()
+            if locks.lock(file):
+                return None
+            left = self._left_behind()
+            return self._owner() + (f", which has ended, but {left} still has its lock" if left else "")
         finally:
-            os.close(descriptor)
-        return None
+            file.close()
 
     def read(self) -> tuple[bytes, str] | None:
         """Return the document and a digest of it as its version, or None.
@@ -97,9 +114,12 @@ class LocalStore:
             CheckpointError: it cannot be read.
         """
         try:
-            data = self._file.read_bytes()
+            with os.fdopen(open_existing(self._file, os.O_RDONLY), "rb") as file:
+                data = file.read()
         except FileNotFoundError:
             return None
+        except Planted as error:
+            raise self._failed("read the checkpoint", error) from error
         except OSError as error:
             raise CheckpointError(
                 f"cannot read the checkpoint {self.uri}: {error.strerror}; it must be a file that this "
@@ -120,7 +140,7 @@ class LocalStore:
         """
         try:
             make_directory(self._file.parent)
-            with _directory_locked(self._file.parent):
+            with self._directory_locked():
                 found = self.read()
                 if (found[1] if found else None) != expected:
                     raise Conflict(f"{self.uri} is not at version {expected}")
@@ -133,7 +153,8 @@ class LocalStore:
 
     def _write_new(self, data: bytes) -> None:
         try:
-            descriptor = os.open(self._new_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+            remove_left(self._new_path)  # by a run that was killed while it wrote
+            descriptor = create_private(self._new_path, self._permissions())
             try:
                 with open(descriptor, "wb", closefd=False) as file:
                     file.write(data)
@@ -150,66 +171,113 @@ class LocalStore:
                 "stands. Free space there and run again"
             ) from error
 
+    def _permissions(self) -> int | None:
+        """Return those of the document, which its owner may have changed; None: there is none."""
+        try:
+            return stat.S_IMODE(self._file.stat().st_mode) & 0o666
+        except FileNotFoundError:
+            return None
+
     def whereabouts(self) -> Whereabouts:
         """Return where the document is; as `sinks.base.OnThisMachine`."""
         return Whereabouts("", (str(self._file),))
 
     def dead_letters(self, pipeline: str) -> Sink:
         """Return a sink for a job's dead letters beside the checkpoint."""
-        return NumberedChunks(self.path.with_name(f"{pipeline}-rejects.ndjson"))
+        return NumberedChunks(self.path.with_name(f"{pipeline}-rejects.ndjson"), private=True)
 
     @contextmanager
     def _locked(self, *, wait: bool) -> Iterator[str | None]:
-        """Yield None with the lock taken, or who holds it."""
-        descriptor = self._take(wait=wait)
-        if descriptor is None:
-            yield self._holder()
+        """Yield None with the lock taken, or why it cannot be."""
+        file = self._take(wait=wait)
+        if isinstance(file, str):
+            yield file
             return
         try:
             yield None
         finally:
-            # Unlinked while it is held: who waits for this inode finds that it is not the path's any more. One
-            # that is not the path's is not ours to unlink: another process holds the job by now.
-            with suppress(OSError):
-                if _is_at(descriptor, self._lock_path):
-                    self._lock_path.unlink()
-            os.close(descriptor)
+            # In a child that was forked meanwhile the file is closed: nothing of the job is its own.
+            if file.descriptor >= 0:
+                # Unlinked while it is held: who waits for this inode finds that it is not the path's any more. One
+                # that is not the path's is not ours to unlink: another process holds the job by now.
+                with suppress(OSError, SinkError):
+                    if file.in_place:
+                        self._lock_path.unlink()
+                file.close()
 
-    def _take(self, *, wait: bool) -> int | None:
-        tries = 1 if wait else _TRIES
+    def _take(self, *, wait: bool) -> OpenFile | str:
+        """Take the lock; return its file, or why it cannot be had."""
+        tries = _TRIES
         try:
             make_directory(self._file.parent)
             while True:
-                descriptor = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-                try:
-                    if fcntl is not None:
-                        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-                    if _is_at(descriptor, self._lock_path):
-                        with suppress(OSError):  # on a full disk nobody is told who holds it
-                            os.ftruncate(descriptor, 0)
-                            os.pwrite(descriptor, str(Owner.this_process()).encode(), 0)
-                        return descriptor
-                except BlockingIOError:
-                    os.close(descriptor)
-                    tries -= 1
+                file = locks.opened(partial(open_private, self._lock_path), self._lock_path)
+                if not locks.lock(file):
+                    file.close()
+                    left = self._left_behind()
+                    tries = _TRIES if wait and not left else tries - 1
                     if not tries:
-                        return None
-                    time.sleep(_TRY_SECONDS)
-                    continue
-                except BaseException:
-                    os.close(descriptor)
-                    raise
-                os.close(descriptor)
+                        return self._taken(left)
+                    time.sleep(_WAIT_SECONDS if wait else _TRY_SECONDS)
+                elif file.in_place:
+                    with suppress(OSError):  # on a full disk nobody is told who holds it
+                        os.ftruncate(file.descriptor, 0)
+                        os.pwrite(file.descriptor, str(Owner.this_process()).encode(), 0)
+                    return file
+                else:
+                    file.close()
         except (OSError, SinkError) as error:
             raise self._failed("lock the checkpoint", error) from error
 
-    def _holder(self) -> str:
-        with suppress(OSError):
-            if text := self._lock_path.read_text():
+    def _taken(self, left: str) -> str:
+        if left:
+            return (
+                f"the job was run by {self._owner()}, which has ended, but {left} still has its lock ({self.uri}): a "
+                "child that it left behind. Nothing was touched. End that process, and run again"
+            )
+        return (
+            f"the job is being run by {self._owner()} ({self.uri}); nothing was touched. Wait for it to end "
+            "(`etl run --wait` does so), or stop it first"
+        )
+
+    def _owner(self) -> str:
+        with suppress(OSError), os.fdopen(open_existing(self._lock_path, os.O_RDONLY), "rb") as file:
+            if text := file.read(1000).decode(errors="replace"):
                 return text
         return "another process"
 
+    def _left_behind(self) -> str:
+        """Name the process that has the lock though the one that took it has ended; empty: none such is seen."""
+        took = _OWNER.fullmatch(self._owner())
+        keepers = locks.keepers(self._lock_path)
+        if not keepers or took is None or took[2] != socket.gethostname() or int(took[1]) in keepers:
+            return ""
+        if locks.is_hidden(int(took[1])):
+            return ""
+        return f"process {keepers[0]} ({locks.command(keepers[0])})"
+
+    @contextmanager
+    def _directory_locked(self) -> Iterator[None]:
+        directory = self._file.parent
+        file = locks.opened(lambda: os.open(directory, os.O_RDONLY | os.O_CLOEXEC), directory)
+        try:
+            end = time.monotonic() + _SWAP_SECONDS
+            while not locks.lock(file):
+                if time.monotonic() > end:
+                    raise OSError(
+                        errno.EAGAIN, f"{directory} has been locked for a minute, by {_named(directory)}"
+                    )
+                time.sleep(_TRY_SECONDS)
+            yield
+        finally:
+            file.close()
+
     def _failed(self, what: str, error: Exception) -> CheckpointError:
+        if isinstance(error, Planted):
+            return CheckpointError(
+                f"cannot {what} {self.uri}: {error.strerror} ({error.filename}), and nothing of it was touched; "
+                "remove it, or give the checkpoint a folder that only this user writes to"
+            )
         reason = error.strerror if isinstance(error, OSError) else error
         return CheckpointError(
             f"cannot {what} {self.uri}: {reason}; its directory must be one that this user can write to"
@@ -220,19 +288,8 @@ def _version(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
-def _is_at(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
-
-
-@contextmanager
-def _directory_locked(path: Path) -> Iterator[None]:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        if fcntl is not None:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+def _named(path: Path) -> str:
+    return (
+        " and ".join(f"process {process} ({locks.command(process)})" for process in locks.keepers(path))
+        or "another user"
+    )

@@ -33,7 +33,7 @@ def open_for_reading(path: str | os.PathLike[str], start: int = 0, end: int | No
     where = Path(path).absolute()
     with explained("open", where):
         try:
-            file = OpenFile(os.open(where, os.O_RDONLY | os.O_CLOEXEC), where)
+            file = OpenFile.existing(where, os.O_RDONLY)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise PartLost(f"{where} is missing; put it back, or write its part again") from error
     size = file.size
@@ -185,7 +185,7 @@ def drop(path: str | os.PathLike[str]) -> None:
     """
     where = Path(path).absolute()
     with explained("write back", where):
-        file = OpenFile(os.open(where, os.O_RDONLY | os.O_CLOEXEC), where)
+        file = OpenFile.existing(where, os.O_RDONLY)
         # Only clean pages are dropped, hence the sync before.
         getattr(os, "fdatasync", os.fsync)(file.descriptor)
         transit.leave(file.descriptor)

@@ -16,6 +16,7 @@ from sinks.base import Data, Hygiene
 from sinks.checksum import flat
 from sinks.errors import SinkError
 from sinks.local_files import OpenFile, explained, make_directory, sync_directory
+from sinks.own_files import resolved
 from sinks.page_cache import kernel, transit
 from sinks.page_cache.choice import Choice, Policy, check_policy, choose, window
 from sinks.page_cache.kernel import Unsupported
@@ -66,7 +67,10 @@ def open_for_writing(
     path = Path(file).absolute()
     make_directory(path.parent)
     with explained("open", path):
-        opened = OpenFile(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666), path)
+        try:
+            opened = OpenFile.existing(path)
+        except FileNotFoundError:
+            opened = OpenFile.create(resolved(path))
     opened.truncate(position)
     return FileWriter(opened, position, policy=policy, memory=memory, without=without, owned=True)
 

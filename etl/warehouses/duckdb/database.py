@@ -57,6 +57,7 @@ class Database:
                 left.see_that_it_is_there(path)
             else:
                 duckdb_file.ensure(path)
+            duckdb_file.see(path)
             self.connection = duckdb.connect(str(path), config=settings(path, budget))
             self._opened = path.stat()
         except (duckdb.Error, OSError, SinkError) as error:

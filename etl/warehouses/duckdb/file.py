@@ -16,7 +16,22 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from etl.warehouses.duckdb import identity
+from sinks import own_files
 from sinks.local_files import sync_directory
+
+
+def see(path: Path) -> None:
+    """Make sure that none of the database's files was planted by another user: DuckDB replays the log that it finds.
+
+    Args:
+        path: of the database, with symbolic links resolved.
+
+    Raises:
+        sinks.own_files.Planted: one of them is another user's, in a folder that others write to.
+        OSError: one of them cannot be looked at.
+    """
+    for suffix in ("", ".wal", ".tmp"):
+        own_files.see(path.with_name(path.name + suffix), alone=bool(suffix))
 
 
 def ensure(path: Path) -> None:
@@ -31,6 +46,7 @@ def ensure(path: Path) -> None:
     """
     import duckdb
 
+    see(path)
     while not path.exists():
         new = path.with_name(f".{path.name}.{secrets.token_hex(8)}.new")
         # Gone in between, if another process tidied up: then it made the file, or is about to.

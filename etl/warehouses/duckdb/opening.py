@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from etl.memory import Budget
 from etl.records import describe
+from sinks.own_files import Planted
 
 if TYPE_CHECKING:
     import duckdb
@@ -64,6 +65,10 @@ def held_by(error: BaseException) -> str:
 
 def advice(error: Exception) -> str:
     """Say what to do about a file that cannot be opened."""
+    if isinstance(error, Planted):
+        return (
+            "nothing of it was touched; remove it, or give a path in a folder that only this user writes to"
+        )
     if held_by(error).startswith("this process"):
         return (
             "this process has it open with other settings: close that connection before the run, or raise `deadline`; "

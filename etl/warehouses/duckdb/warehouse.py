@@ -35,13 +35,14 @@ from etl.warehouses.duckdb.arguments import (
 from etl.warehouses.duckdb.declaration import DUCKDB, Schema, declared, neutral, neutral_of
 from etl.warehouses.duckdb.idle import WhenIdle
 from etl.warehouses.duckdb.left import Left
-from etl.warehouses.duckdb.opening import drop_cache, free_space, held_by, said
+from etl.warehouses.duckdb.opening import advice, drop_cache, free_space, held_by, said
 from etl.warehouses.duckdb.session import Session
 from etl.warehouses.duckdb.types import lower
 from sinks import page_cache
 from sinks.base import Whereabouts
 from sinks.errors import SinkError
 from sinks.local_files import make_directory, sync_directory
+from sinks.own_files import resolved
 from sinks.retry import Retry
 
 LOG = logging.getLogger("etl.warehouses")
@@ -381,7 +382,7 @@ class DuckDB:
         while True:
             try:
                 return Session(
-                    self._file,
+                    self._file(),
                     budget,
                     self._left,
                     schema=self._schema_name,
@@ -427,7 +428,7 @@ class DuckDB:
 
         DuckDB has a buffer pool of its own; what the kernel keeps besides is only a charge on the container.
         """
-        file = self._file
+        file = self._file()
         wal = file.with_name(file.name + ".wal")
         with suppress(SinkError):
             sync_directory(file.parent)
@@ -435,10 +436,16 @@ class DuckDB:
                 page_cache.drop(wal)
         drop_cache(file)
 
-    @property
     def _file(self) -> Path:
-        """The file, wherever symbolic links lead to: DuckDB keeps its log beside that."""
-        return Path(os.path.realpath(self.path))
+        """Return the file, wherever symbolic links lead to: DuckDB keeps its log beside that.
+
+        Raises:
+            WarehouseError: a link that another user made, in a folder that others write to, leads there.
+        """
+        try:
+            return resolved(self.path)
+        except OSError as error:
+            raise WarehouseError(f"cannot open {self.path}: {said(error)}; {advice(error)}") from error
 
     @contextmanager
     def _using(self, what: str) -> Iterator[Session]:
