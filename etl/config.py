@@ -57,7 +57,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from etl import registry, reshaping, tables
+from etl import registry, reshaping, secret_values, tables
 from etl.errors import ConfigError
 from etl.pipeline import Pipeline
 from etl.records import Transform, kind_of
@@ -79,6 +79,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         path: the file.
         written: the file's values before the environment was put into them: fit to be shown.
     """
+
+    def __repr__(self) -> str:
+        return f"Job(path={str(self.path)!r}, written={self.written!r})"
 
     path: Path
     written: dict[str, Any]
@@ -112,27 +115,31 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
             ConfigError: the definition is wrong.
         """
         try:
-            directory = str(self.path.parent.absolute())
-            if sys.path[:1] != [directory]:
-                sys.path.insert(0, directory)
-            transforms = [
-                load_function(target, f"transforms[{index}]") for index, target in enumerate(self.transforms)
-            ]
-            arguments: dict[str, Any] = {
-                "warehouse": self.warehouse,
-                "checkpoint": None if self.checkpoint is None else registry.store(self.checkpoint),
-                "rejects": self.rejects,
-                **{key: getattr(self, key) for key in _LIMITS},
-            }
-            return Pipeline(
-                self.name,
-                source=_source(self.source),
-                transforms=[*self.reshaping(), *transforms],
-                sink=self.sink,
-                **{key: value for key, value in arguments.items() if value is not None},
-            )
+            with secret_values.hidden_in_errors():
+                return self._built()
         except ConfigError as error:
             raise ConfigError(f"{self.path}: {error}") from error
+
+    def _built(self) -> Pipeline:
+        directory = str(self.path.parent.absolute())
+        if sys.path[:1] != [directory]:
+            sys.path.insert(0, directory)
+        transforms = [
+            load_function(target, f"transforms[{index}]") for index, target in enumerate(self.transforms)
+        ]
+        arguments: dict[str, Any] = {
+            "warehouse": self.warehouse,
+            "checkpoint": None if self.checkpoint is None else registry.store(self.checkpoint),
+            "rejects": self.rejects,
+            **{key: getattr(self, key) for key in _LIMITS},
+        }
+        return Pipeline(
+            self.name,
+            source=_source(self.source),
+            transforms=[*self.reshaping(), *transforms],
+            sink=self.sink,
+            **{key: value for key, value in arguments.items() if value is not None},
+        )
 
     def reshaping(self) -> Iterator[Transform]:
         """Yield the transforms that the tables `rename`, `drop` and `cast` stand for, in this order.
@@ -183,7 +190,8 @@ def read(path: str | os.PathLike[str]) -> Job:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: is not valid TOML: {error}") from error
     try:
-        return _decode(path, written)
+        with secret_values.hidden_in_errors():
+            return _decode(path, written)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
 
@@ -284,7 +292,7 @@ def _source(table: Mapping[str, Any]) -> Any:
 
 
 def _substitute(value: Any, where: str) -> Any:
-    """Put environment variables into every string below `value`."""
+    """Put environment variables into every string below `value`; they are secrets, or may be: `etl.secret_values`."""
     if isinstance(value, dict):
         return {key: _substitute(item, tables.join(where, key)) for key, item in value.items()}
     if isinstance(value, list):
@@ -292,17 +300,24 @@ def _substitute(value: Any, where: str) -> Any:
     if not isinstance(value, str) or "${" not in value:
         return value
 
-    def replacement(match: re.Match[str]) -> str:
-        name = match[1]
+    parts, taken, end = [], [], 0
+    for match in _VARIABLE.finditer(value):
+        parts.append(value[end : match.start()])
+        end = match.end()
         if match[0] == "$${":
-            return "${"
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name or ""):
+            parts.append("${")
+            continue
+        name = match[1] or ""
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
             raise ConfigError(
                 f"{where}: expected the name of an environment variable, ${{NAME}}, found {tables.show(value)}; "
                 "write $${ for a plain ${"
             )
         if name not in os.environ:
             raise ConfigError(f"{where}: the environment variable {name} is not set")
-        return os.environ[name]
-
-    return tables.FromEnvironment(_VARIABLE.sub(replacement, value))
+        taken.append((name, sum(map(len, parts))))
+        parts.append(os.environ[name])
+    text = "".join([*parts, value[end:]])
+    for name, start in taken:
+        secret_values.keep(os.environ[name], name, key=where, text=text, start=start)
+    return tables.FromEnvironment(text)

@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from etl import secret_values
 from etl.errors import TooManyRejects
 from etl.formats import portable, portable_numbers
 from sinks.base import PartWriter, SealedPart, Sink
@@ -54,7 +55,8 @@ class DeadLetters:
                 f"more than max_rejects = {self._limit} records were rejected; the last one is record {number}, "
                 f"by {origin}: {reason}. Fix the cause, or allow more"
             )
-        letter = {"number": number, "transform": origin, "reason": str(reason), "record": record}
+        reason = secret_values.hide(str(reason))
+        letter = {"number": number, "transform": origin, "reason": reason, "record": record}
         try:
             line = orjson.dumps(portable_numbers(letter), portable, orjson.OPT_APPEND_NEWLINE)
         except TypeError:

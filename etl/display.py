@@ -22,6 +22,7 @@ from typing import IO, TYPE_CHECKING, Any, Self, cast
 from etl import memory
 from etl.escaping import printable, printable_json
 from etl.progress import Event, MemoryPressed, Notice, PartSealed, PlanLoaded, Progress, RunStarted
+from etl.secret_values import hide
 from etl.words import duration, memory_words, progress_line, sentence
 from sinks import control_group
 
@@ -140,9 +141,13 @@ class TextLines(logging.Formatter):
     def __init__(self, *, times: bool) -> None:
         super().__init__("%(asctime)s %(message)s" if times else "%(message)s", "%Y-%m-%d %H:%M:%S")
 
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - the name is logging's
+        """Return a traceback without secrets."""
+        return hide(super().formatException(ei))
+
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name is logging's
         """Return the line without a traceback."""
-        record.message = printable(record.message)
+        record.message = printable(hide(record.message))
         if record.levelno >= logging.WARNING:
             record.message = f"{record.levelname.lower()}: {record.message}"
         return super().formatMessage(record)
@@ -162,7 +167,7 @@ class JsonLines(logging.Formatter):
         line = line | getattr(record, "event", {}) | line  # an event's own `message` is within the line's
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return printable_json(json.dumps(line, ensure_ascii=False, default=str))
+        return printable_json(hide(json.dumps(line, ensure_ascii=False, default=str)))
 
 
 class _Terminal(io.TextIOBase):
@@ -238,7 +243,7 @@ class LiveListener:
             self._meter.take(event)
         elif not isinstance(event, (PartSealed, PlanLoaded)):
             style = "yellow" if _warns(event) else ""
-            text = f"{event.pipeline}: {printable(sentence(event))}"
+            text = f"{event.pipeline}: {printable(hide(sentence(event)))}"
             self._console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
     def render(self) -> Text:

@@ -13,7 +13,7 @@ from functools import cached_property
 from itertools import islice
 from typing import Any, get_args
 
-from etl import definition, formats, memory, moves, progress, registry
+from etl import definition, formats, memory, moves, progress, registry, secret_values
 from etl.checkpoint import Checkpoint, decode, replace
 from etl.clearing import Clearing
 from etl.engine import Engine
@@ -23,6 +23,7 @@ from etl.interrupts import stopped_by_signals
 from etl.job import Drift, OnError, Settings
 from etl.lease import Store
 from etl.loading import HANDED_OVER
+from etl.masking import named_all
 from etl.reader import Reader
 from etl.records import (
     Mark,
@@ -224,11 +225,13 @@ class Pipeline:
         self._has_job = False
 
         def emit(event: progress.Event) -> None:
+            shown = progress.without_secrets(event)
             for listener in listeners:
-                listener(event)
+                listener(shown)
 
         with (
             stopped_by_signals(self._signalled) if handle_signals else nullcontext(),
+            secret_values.hidden_in_errors(),
             self.store.hold(wait=wait),
             Gauge() as gauge,
         ):
@@ -352,9 +355,10 @@ class Pipeline:
         reader = Reader(self.source, Position(), unreadable)
         stages = Stages([limited, *self.transforms], self.on_error, lambda *_rejected: None)
         try:
-            records = list(map(snapshot, islice(stages.run(reader), limit * 100)))
-            if reader.unavailable is not None:
-                raise reader.unavailable
+            with secret_values.hidden_in_errors():
+                records = list(map(snapshot, islice(stages.run(reader), limit * 100)))
+                if reader.unavailable is not None:
+                    raise reader.unavailable
             return records
         finally:
             reader.close()
@@ -372,8 +376,8 @@ class Pipeline:
     def fingerprint(self) -> dict[str, str]:
         """What of this definition gives the checkpoint its meaning.
 
-        Transforms are not in it: fixing one and going on is what a checkpoint is for. It also says where the files are
-        that it names, so that they are recognised when the job was moved.
+        Transforms are not in it: fixing one and going on is what a checkpoint is for; nor are secrets. It also says
+        where the files are that it names, so that they are recognised when the job was moved.
         """
         own = getattr(self.source, "fingerprint", None)
         parts = f"{definition.place_of(self.sink)} as {self.format}"
@@ -384,13 +388,14 @@ class Pipeline:
             "parts": self.sink,
             "rejects": self.rejects,
         }
-        return {
+        found = {
             "source": own() if callable(own) else name_of(self.source).rpartition(":")[2],
             "destination": self.warehouse.destination if self.warehouse else parts,
             "parts": parts,
             "rejects": definition.place_of(self.rejects),
             moves.PLACES: moves.noted(components, self.format),
         }
+        return named_all(found)
 
     def _share(self, budget: memory.Budget, job: Settings) -> None:
         """Tell the sinks what they may take.

@@ -6,8 +6,11 @@ quick, and what it raises ends the run.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+
+from etl import secret_values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,6 +196,15 @@ class RunEnded(Event):
     stopped: str | None
     cut_for_memory: int = 0
     ignored: int = 0
+
+
+def without_secrets(event: Event) -> Event:
+    """Return an event as it may be shown and logged; see `etl.secret_values`."""
+    if not secret_values.any_known():
+        return event
+    found = {field.name: getattr(event, field.name) for field in dataclasses.fields(event)}
+    shown = {name: secret_values.hide(value) for name, value in found.items() if isinstance(value, str)}
+    return dataclasses.replace(event, **shown)
 
 
 Listener = Callable[[Event], None]

@@ -20,6 +20,7 @@ from etl.errors import (
     SourceStopped,
     SourceUnavailable,
 )
+from etl.masking import filled, masked, masked_bytes
 from etl.records import (
     Leaves,
     Mark,
@@ -83,10 +84,10 @@ class Reader:
 
     @property
     def position(self) -> Position:
-        """The position after the record handed out last. Asked between slices only."""
+        """The position after the record handed out last, without secrets. Asked between slices only."""
         cursor = msgspec.json.decode(self._cursor)
         if self._since_mark and self._last is not None:
-            cursor = self._last.cursor_within()
+            cursor = masked(self._last.cursor_within())
         return Position(cursor=cursor, skip=self._since_mark, number=self._number)
 
     @property
@@ -134,7 +135,7 @@ class Reader:
         began_at = self._number
         try:
             if self._items is None:
-                cursor = (msgspec.json.decode(self._cursor),) if self._takes_cursor else ()
+                cursor = (filled(msgspec.json.decode(self._cursor)),) if self._takes_cursor else ()
                 self._items = iter(self._pull(*cursor))
                 self._skip()
             for item in self._items if self.cut is None else ():
@@ -202,7 +203,7 @@ class Reader:
                 f"{mark.cursor!r}; a cursor is made of strings, numbers, lists and dicts with strings as keys"
             )
         # Its bytes: a source may go on to change what it gave.
-        self._cursor = msgspec.json.encode(mark.cursor)
+        self._cursor = masked_bytes(msgspec.json.encode(mark.cursor))
         self._last = mark
         self._since_mark = 0
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
+from etl import secret_values
 from etl.field_types import FieldTypes
 
 # How much of a cursor a message shows, in characters.
@@ -269,7 +270,7 @@ def name_of(thing: Any) -> str:
 
 def describe(error: BaseException) -> str:
     """Say what kind of error it is and its message, in one line; those of this library need no kind."""
-    text = " ".join(str(error).split())
+    text = secret_values.hide(" ".join(str(error).split()))
     if text and type(error).__module__.partition(".")[0] == "etl":
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -18,6 +18,7 @@ from etl.errors import (
 )
 from etl.job import SMALLEST_PART, Settings
 from etl.lease import Lease, Store
+from etl.masking import given, named_all
 from etl.reader import Reader
 from etl.records import Mark, Position
 from etl.warehouses.base import Entry, HasIdentity, Job, KeepsLedger, LoadsByJobs
@@ -61,6 +62,8 @@ class Takeover:
         """
         found = self._store.read()
         document = decode(found[0], self._store.uri) if found else Checkpoint.new(self._job.pipeline)
+        # An older version kept secrets in it.
+        document = replace(document, fingerprint=named_all(document.fingerprint))
         self.clean = document.clean
         if document.pipeline != self._job.pipeline:
             raise DefinitionChanged(
@@ -252,7 +255,7 @@ class Takeover:
         self.recover(lease)
         if start is not None:
             before = lease.document.state.position
-            position = replace(before, cursor=start.cursor, skip=0)
+            position = replace(before, cursor=given(start.cursor), skip=0)
             lease.write(lease.document.moved_to(position))
             self._notice(
                 f"going on from {position}, as it was asked for; it stood at {before}", expected=True
@@ -272,7 +275,7 @@ class Takeover:
                 "of its parts wait to be loaded: run it once without --from"
             )
         # Once it is noted, each run would begin there.
-        probe = Reader(self._job.source, Position(cursor=start.cursor), lambda *_: None)
+        probe = Reader(self._job.source, Position(cursor=given(start.cursor)), lambda *_: None)
         with closing(probe.slice()) as records:
             next(records, None)
         probe.close()
@@ -295,8 +298,9 @@ class Takeover:
         entry = found or Entry(
             fingerprint=document.fingerprint if document.refresh else {}, state=base, loads=0
         )
-        since = moves.Moves(entry.fingerprint, self._job.fingerprint, "destination", document.former)
-        before = dict(entry.fingerprint)
+        noted = named_all(entry.fingerprint)
+        since = moves.Moves(noted, self._job.fingerprint, "destination", document.former)
+        before = dict(noted)
         if since.same_but_for_place("destination"):
             before.pop("destination", None)  # the ledger stands in it, wherever it is
         self._compare(before, since, outstanding=False)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from etl import secret_values
 from etl.checkpoint.values import Ended, Owner, Part, Plan, Refresh, State, Totals, replace
 from etl.columns import Columns
 from etl.records import Position
@@ -219,7 +220,8 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     def failed(self, plan: Plan, reason: str) -> Checkpoint:
         """Note that `plan` cannot be loaded as it is: nothing goes on before somebody says so."""
         plans = tuple(
-            replace(other, failure=reason) if other.id == plan.id else other for other in self.plans
+            replace(other, failure=secret_values.hide(reason)) if other.id == plan.id else other
+            for other in self.plans
         )
         return replace(self, plans=plans)
 
@@ -231,11 +233,16 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             stopped: what stopped the run before that.
         """
         now = time.time()
-        ended = Ended(at=now, how="finished" if finished else "stopped", reason="" if finished else stopped)
+        ended = Ended(
+            at=now,
+            how="finished" if finished else "stopped",
+            reason="" if finished else secret_values.hide(stopped),
+        )
         succeeded = now if finished else self.succeeded
         return replace(self, clean=True, finished=finished, ended=ended, succeeded=succeeded)
 
     def failing(self, reason: str) -> Checkpoint:
         """Note why the run ends that is under way; `clean` says whether it ends in order."""
+        reason = secret_values.hide(reason)
         text = reason if len(reason) <= MOST_REASON else reason[: MOST_REASON - 1] + "…"
         return replace(self, ended=Ended(at=time.time(), how="failed", reason=text))

@@ -15,6 +15,7 @@ import click
 
 from etl.escaping import printable, printable_json
 from etl.interrupts import interrupted
+from etl.secret_values import hide
 
 # 0 is what a command that returns exits with.
 # sysexits.h: EX_CANTCREAT is 73, "a (user specified) output file cannot be created": another process has the job;
@@ -64,13 +65,13 @@ def interruptible(function: Function) -> Function:
 
 
 def say(text: str, *, err: bool = False) -> None:
-    """Print lines for people; what came from outside is escaped where a terminal would obey it.
+    """Print lines for people, without secrets; what came from outside is escaped where a terminal would obey it.
 
     Args:
         text: one line or several.
         err: whether it goes to standard error.
     """
-    click.echo(printable(text, keep=_LAID_OUT), err=err)
+    click.echo(printable(hide(text), keep=_LAID_OUT), err=err)
 
 
 def say_json(text: str, *, err: bool = False) -> None:
@@ -80,7 +81,7 @@ def say_json(text: str, *, err: bool = False) -> None:
         text: one line or several.
         err: whether it goes to standard error.
     """
-    click.echo(printable_json(text), err=err)
+    click.echo(printable_json(hide(text)), err=err)
 
 
 def tell(context: click.Context, error: BaseException) -> int:

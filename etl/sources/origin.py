@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote
 
+from etl import secret_values
 from etl.errors import SourceError
 from etl.sources.place import Place
 
@@ -51,7 +52,7 @@ class Origin:
         for batch in batches:
             columns: dict[str, Any] = dict(partitions)
             if self._file_column is not None:
-                columns[self._file_column] = (
+                columns[self._file_column] = secret_values.hide(
                     place.file if place.member is None else f"{place.file}/{place.member}"
                 )
             if columns:

@@ -8,7 +8,7 @@ what they ask with (Brent's algorithm, BIT 20 (1980), 176-184).
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from msgspec.structs import replace
@@ -146,7 +146,7 @@ class Link:
     name: str
     path: str | None
     first: str
-    secrets: dict[str, str]
+    secrets: dict[str, str] = field(repr=False)
     before_first: None = None
     shifts: bool = False
     may_stay: bool = False

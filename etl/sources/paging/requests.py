@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
 
@@ -53,7 +53,7 @@ class Requests:
     post: bool
     params: Mapping[str, str]
     size: Mapping[str, int]
-    secrets: Mapping[str, str]
+    secrets: Mapping[str, str] = field(repr=False)
     body: Mapping[str, Any] | None
     form: bool
     in_body: bool
