@@ -215,7 +215,7 @@ def _name(temporary: Path, path: Path) -> None:
         else:
             return
     # Without hard links: reserve the name by creating it, which one process alone can do, then replace it.
-    OpenFile.create(path, private=True).close()
+    OpenFile.create(path).close()
     try:
         with explained("rename", temporary):
             temporary.replace(path)
