@@ -372,6 +372,13 @@ class Pipeline:
         found = self.store.read()
         return decode(found[0], self.store.uri) if found else None
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "secrets": secret_values.known()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        secret_values.learn(state.pop("secrets"))
+        self.__dict__.update(state)
+
     @cached_property
     def fingerprint(self) -> dict[str, str]:
         """What of this definition gives the checkpoint its meaning.

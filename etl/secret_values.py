@@ -2,7 +2,7 @@
 
 A name tells little: `appid`, `hapikey` and `sid` are keys for one server and plain numbers for another. So the value
 of each `${…}` is hidden wherever it comes up, also as URLs, JSON, HTML, Python and the header of Basic authentication
-write it, and where a text was cut within it. What is not hidden: see `_is_secret`.
+write it, and where a text was cut within it. What is not hidden: see `etl.secret_rules`.
 
 The values are those of the process, not of one job: a log, a traceback and a terminal are the process's too.
 """
@@ -17,66 +17,24 @@ import logging
 import re
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
 
+from etl.secret_rules import LEAST, LEAST_NAMED, is_named, is_secret
+
 HIDDEN = "***"
 
-# Shorter ones are hidden where their name says that they are secret, and never below the second number: what stands in
-# any text (`true`, `eu`, `100`) would make all of it unreadable.
-LEAST, LEAST_NAMED = 8, 4
 # As much of a secret at the very end of a text was cut there, rather than being a word that a secret begins with.
 _CUT = 12
-
-# Parts of names that are said of secrets alone; a sort key and a country code are called otherwise than these.
-_NAMED = re.compile(
-    r"(?:^|[-_.])(?:(?:api|app|access|auth|private|secret|account|client|consumer|license|subscription|h?api)?key|token|"
-    r"\w*secret|pass|password|passwd|passphrase|pwd|auth|authorization|credentials?|sig|signature|jwt|bearer|cookie|"
-    r"apitoken|accesstoken)$",
-    re.IGNORECASE,
-)
-_SECRET_TABLES = frozenset({"headers", "secrets", "storage", "oauth2", "credentials"})
-# Keys that name a place or a thing: what a message is about.
-_PLACES = frozenset(
-    {
-        "bucket",
-        "columns",
-        "database",
-        "dataset",
-        "directory",
-        "file_column",
-        "format",
-        "function",
-        "location",
-        "name",
-    }
-    | {
-        "path",
-        "paths",
-        "prefix",
-        "project",
-        "region",
-        "schema",
-        "style",
-        "table",
-        "template",
-        "transforms",
-        "type",
-    }
-    | {"updated_at", "uri", "user_project"}
-)
-_REGIONS = frozenset({"location", "region"})
-_PARTS = re.compile(r"[.\[\]\"]+")
-_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
-# A number or a moment, which stands in records and cursors as well.
-_PLAIN = re.compile(
-    r"[-+]?\d{1,13}(?:\.\d+)?|\d{4}-\d\d(?:-\d\d)?(?:[T ]\d\d:?\d\d(?::?\d\d(?:\.\d+)?)?(?:Z|[-+]\d\d:?\d\d)?)?"
-)
 _ROUNDS = 100_000  # of PBKDF2: what a digest of a short secret costs whoever guesses it; some 30 ms
 
-_LOGGERS = ("etl", "etl.sources", "etl.warehouses", "etl.warehouses.bigquery", "sinks.retry")
+# The library's, and what it asks servers with.
+_LOGGERS = (
+    *("etl", "etl.sources", "etl.warehouses", "etl.warehouses.bigquery", "sinks.retry"),
+    *("urllib3.connectionpool", "urllib3.util.retry"),
+)
 
 
 @dataclass(frozen=True)
@@ -138,10 +96,24 @@ class Found:
     whole: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """What finds secrets in a text.
+
+    Attributes:
+        pattern: finds how one begins, or one in Base64; each alternative is a group.
+        groups: for each, the secret and the key of its encoding.
+        secrets: all, the longest first: one may begin another.
+    """
+
+    pattern: re.Pattern[str]
+    groups: tuple[tuple[Secret, str], ...]
+    secrets: tuple[Secret, ...]
+
+
 _secrets: dict[str, Secret] = {}  # by value
 _latest: dict[str, Secret] = {}  # by variable
-_pattern: re.Pattern[str] | None = None
-_order: list[tuple[Secret, str]] = []
+_search: _Search | None = None  # exchanged as a whole: other threads look for secrets meanwhile
 _lock = threading.Lock()
 
 
@@ -155,27 +127,42 @@ def keep(value: str, variable: str, *, key: str, text: str, start: int) -> None:
         text: what stands there, with the values of the variables.
         start: where in the text the value begins.
     """
-    named = _is_named(variable, key, text, start)
-    if value and _is_secret(value, key, text, start, named=named):
-        global _pattern
+    named = is_named(variable, key, text, start)
+    if value and is_secret(value, key, text, start, named=named):
         with _lock:
             before = _secrets.get(value)
             secret = Secret(value, variable, named or (before is not None and before.named))
-            _secrets[value] = _latest[variable] = secret
-            # The longest first: one may begin another.
-            ordered = sorted(_secrets.values(), key=lambda each: -len(each.value))
-            alternatives = []
-            _order[:] = []
-            for each in ordered:
-                edge = r"(?<!\w)" if len(each.value) < LEAST else ""
-                forms = [("", f"{edge}{each.beginning}")]
-                forms += [(name, re.escape(form)) for name, form in each.encoded.items()]
-                for name, form in forms:
-                    _order.append((each, name))
-                    alternatives.append(f"({form})")
-            _pattern = re.compile("|".join(alternatives))
-            for name in _LOGGERS:
-                logging.getLogger(name).addFilter(_hide_in_log)
+            _remember([secret])
+
+
+def known() -> list[Secret]:
+    """Return all secrets, for another process that goes on with what is known here."""
+    return list(_secrets.values())
+
+
+def learn(secrets: Iterable[Secret]) -> None:
+    """Take what `known` returned in another process."""
+    with _lock:
+        _remember(secrets)
+
+
+def _remember(secrets: Iterable[Secret]) -> None:
+    global _search
+    for secret in secrets:
+        _secrets[secret.value] = _latest[secret.variable] = secret
+    ordered = sorted(_secrets.values(), key=lambda each: -len(each.value))
+    groups, alternatives = [], []
+    for each in ordered:
+        edge = r"(?<!\w)" if len(each.value) < LEAST else ""
+        forms = [("", f"{edge}{each.beginning}")]
+        forms += [(name, re.escape(form)) for name, form in each.encoded.items()]
+        for name, form in forms:
+            groups.append((each, name))
+            alternatives.append(f"({form})")
+    if ordered:
+        _search = _Search(re.compile("|".join(alternatives)), tuple(groups), tuple(ordered))
+    for name in _LOGGERS:
+        logging.getLogger(name).addFilter(_hide_in_log)
 
 
 def secret_of(variable: str) -> Secret | None:
@@ -185,12 +172,12 @@ def secret_of(variable: str) -> Secret | None:
 
 def any_known() -> bool:
     """Say whether anything is to be hidden."""
-    return _pattern is not None
+    return _search is not None
 
 
 def hide(text: str) -> str:
     """Return a text as it may be shown or stored: each secret in it is `***`."""
-    if _pattern is None:
+    if _search is None:
         return text
     shown, end = [], 0
     for found in find(text):
@@ -201,9 +188,9 @@ def hide(text: str) -> str:
 
 def find(text: str) -> Iterator[Found]:
     """Yield where a text holds secrets, in order."""
-    pattern, at = _pattern, 0
-    while pattern is not None and (match := pattern.search(text, at)):
-        found = _followed(text, match.start(), match)
+    search, at = _search, 0
+    while search is not None and (match := search.pattern.search(text, at)):
+        found = _followed(text, match, search)
         if found is None:
             at = match.start() + 1
         else:
@@ -211,12 +198,13 @@ def find(text: str) -> Iterator[Found]:
             at = found.end
 
 
-def _followed(text: str, start: int, match: re.Match[str]) -> Found | None:
-    """Return the secret that begins at `start`, if it goes on as it should."""
-    secret, encoding = _order[(match.lastindex or 1) - 1]
+def _followed(text: str, match: re.Match[str], search: _Search) -> Found | None:
+    """Return the secret that begins at a match, if it goes on as it should."""
+    start = match.start()
+    secret, encoding = search.groups[(match.lastindex or 1) - 1]
     if encoding:
         return Found(start, match.end(), secret, encoding)
-    for each in sorted(_secrets.values(), key=lambda each: -len(each.value)):
+    for each in search.secrets:
         end = start
         for count, character in enumerate(each.value):
             one = _character(character).match(text, end)
@@ -257,39 +245,6 @@ def _written(character: str) -> str:
     return f"(?:{'|'.join(sorted(forms, key=len, reverse=True))})"
 
 
-def _is_named(variable: str, key: str, text: str, start: int) -> bool:
-    """Say whether a value is called a secret: by the variable, the key, a table above it, or a parameter of a URL."""
-    parts = [part for part in _PARTS.split(key) if part]
-    names = [variable]
-    if parts[-1] != "key" or "params" in parts:  # which names the fields of a merge
-        names += parts
-    if parameter := re.search(r"[?&]([^?&=#]+)=[^?&=#]*$", text[:start]):
-        names.append(parameter[1])
-    if re.search(r"://[^/?#@]*$", text[:start]) and re.match(r"[^/?#]*@", text[start:]):
-        return True  # the user, or the password, of a URL
-    above = {part.lower() for part in parts[:-1]}
-    return bool(_SECRET_TABLES & above) or any(_NAMED.search(_CAMEL.sub("_", name)) for name in names)
-
-
-def _is_secret(value: str, key: str, text: str, start: int, *, named: bool) -> bool:
-    """Say whether the value of a variable is hidden.
-
-    From 8 characters on it is, unless it stands where a job file names a place or a thing (a path, a bucket, a table,
-    the host of a URL), or is a number or a moment. From 4 characters on it is, as a word of its own, if it is called a
-    secret. Where a sink, a warehouse or a checkpoint is, is no secret, whatever it is called.
-    """
-    parts = [part for part in _PARTS.split(key) if part and not part.isdigit()]
-    place = len(parts) < 2 or parts[1] in _PLACES
-    if place and parts[0] != "source":
-        return False
-    if named:
-        return len(value) >= LEAST_NAMED
-    if len(value) < LEAST or _PLAIN.fullmatch(value) or parts[-1] in _REGIONS:
-        return False
-    begun = text[:start]
-    return not (re.search(r"://[^/?#]*$", begun) or (place and not re.search(r"://[^?]*\?", begun)))
-
-
 def _hide_in_log(record: logging.LogRecord) -> bool:
     """Hide secrets in what the library logs, wherever that goes."""
     message = record.getMessage()
@@ -302,7 +257,7 @@ def _hide_in_log(record: logging.LogRecord) -> bool:
 
 def hide_in(error: BaseException) -> None:
     """Hide secrets in an error and those that led to it, so that no traceback shows them."""
-    if _pattern is None:
+    if _search is None:
         return
     chain = list(_chain(error, set()))
     for each in chain:

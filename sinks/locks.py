@@ -36,14 +36,18 @@ def opened(opening: Callable[[], int], path: Path) -> OpenFile:
     return file
 
 
-def lock(file: OpenFile) -> bool:
+def lock(file: OpenFile, *, shared: bool = False) -> bool:
     """Lock a file that `opened` returned, for this process alone; False: it is locked.
+
+    Args:
+        file: open for writing too, which NFS wants, unless the lock is shared.
+        shared: whether others may have such a lock too: to see whether anybody has the other kind.
 
     Raises:
         OSError: the file system gives no locks.
     """
     try:
-        fcntl.flock(file.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file.descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

@@ -75,7 +75,7 @@ LAYERS = [
     {"etl.reader"},
     {"etl.records"},
     {"etl.field_types", "etl.partitions"},
-    {"etl.errors", "etl.escaping", "etl.masking", "etl.secret_values"},
+    {"etl.errors", "etl.escaping", "etl.masking", "etl.secret_rules", "etl.secret_values"},
     {"sinks"},
 ]
 

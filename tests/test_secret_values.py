@@ -6,6 +6,7 @@ import base64
 import html
 import json
 import logging
+import pickle
 import re
 import traceback
 from pathlib import Path
@@ -32,7 +33,7 @@ def _a_process_of_its_own(monkeypatch):
 
 def forget(monkeypatch):
     """Know no secrets, as another process on another machine."""
-    for name, empty in {"_secrets": {}, "_latest": {}, "_pattern": None, "_order": []}.items():
+    for name, empty in {"_secrets": {}, "_latest": {}, "_search": None}.items():
         monkeypatch.setattr(secret_values, name, empty)
 
 
@@ -157,9 +158,16 @@ def test_a_traceback_of_what_led_to_an_error_holds_no_secret():
 
 def test_what_the_library_logs_holds_no_secret_whoever_shows_it(caplog):
     know(VALUE)
-    for name in ("etl", "etl.sources", "etl.warehouses", "etl.warehouses.bigquery", "sinks.retry"):
+    for name in (
+        "etl",
+        "etl.sources",
+        "etl.warehouses",
+        "etl.warehouses.bigquery",
+        "sinks.retry",
+        "urllib3.connectionpool",
+    ):
         logging.getLogger(name).warning("asked %s", VALUE)
-    assert [record.getMessage() for record in caplog.records] == ["asked ***"] * 5
+    assert [record.getMessage() for record in caplog.records] == ["asked ***"] * 6
 
 
 def test_each_logger_of_the_library_hides_secrets():
@@ -194,6 +202,15 @@ def test_a_cursor_is_stored_without_secrets_and_given_back_whole(monkeypatch, va
     forget(monkeypatch)
     know(VALUE, variable)
     assert masking.filled(stored) == cursor
+
+
+def test_a_key_that_rows_are_sorted_by_is_no_secret_by_its_name(monkeypatch):
+    know("updated_by_server", "SORT_KEY")
+    stored = masking.masked("sort=updated_by_server")
+    forget(monkeypatch)
+    know("created_by_server", "SORT_KEY")
+    with pytest.raises(SourceError, match="another value of the environment variable SORT_KEY"):
+        masking.filled(stored)
 
 
 def test_a_cursor_goes_on_with_another_key_and_not_with_another_tenant(monkeypatch):
@@ -365,6 +382,15 @@ def test_a_key_in_the_url_of_a_file_is_in_nothing_either(tmp_path, monkeypatch):
         assert "b.ndjson" in result.output + result.stderr
         found = [each.read_text() for each in tmp_path.iterdir()] + [result.output, result.stderr]
         assert not [text for text in found if key in text]
+
+
+def test_a_pipeline_takes_what_is_secret_to_another_process(job, monkeypatch):
+    path, _ = job("appid", "WEATHER")
+    data = pickle.dumps(config.read(path).pipeline())
+    forget(monkeypatch)
+    with pytest.raises(EtlError, match="no page 3") as raised:
+        pickle.loads(data).run()
+    assert not holds("".join(traceback.format_exception(raised.value)))
 
 
 def test_a_mistake_in_a_job_file_is_told_without_the_secrets_in_it(job, monkeypatch):

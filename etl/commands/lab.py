@@ -144,7 +144,8 @@ def _check_files(paths: Sequence[Path]) -> None:
                 f"{path} cannot be written: its directory does not exist; make it, or choose another"
             )
         try:
-            see(path.absolute())
+            if not path.is_char_device():  # /dev/null
+                see(path.absolute())
         except OSError as error:
             raise ConfigError(f"{path} cannot be written: {error.strerror}; choose another file") from error
     if len({path.resolve() for path in paths}) < len(paths):

@@ -100,7 +100,7 @@ class LocalStore:
         except OSError as error:
             raise self._failed("look at the lock of the checkpoint", error) from error
         try:
-            if locks.lock(file):
+            if locks.lock(file, shared=True):
                 return None
             left = self._left_behind()
             return self._owner() + (f", which has ended, but {left} still has its lock" if left else "")
