@@ -166,7 +166,7 @@ def test_what_the_library_logs_holds_no_secret_whoever_shows_it(caplog):
         "sinks.retry",
         "urllib3.connectionpool",
     ):
-        logging.getLogger(name).warning("asked %s", VALUE)
+        logging.getLogger(name).error("asked %s", VALUE)
     assert [record.getMessage() for record in caplog.records] == ["asked ***"] * 6
 
 
@@ -265,7 +265,7 @@ style = "next_link"
 next_path = "next"
 records = "rows"
 params = {{{parameter} = "${{{variable}}}"}}
-deadline = 1
+deadline = 60
 
 [sink]
 type = "reused_file"
