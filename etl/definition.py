@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from etl import formats, refreshes
@@ -16,10 +16,11 @@ from etl.schemas.lookup import Lookup
 from etl.tables import show
 from etl.warehouses.base import Declares, ReadsPlaces, Warehouse
 from sinks import BigFile, Null, NumberedChunks, Sink
+from sinks.base import OnThisMachine
 
 
 def check_combination(
-    name: str, *, sink: Sink, warehouse: Warehouse | None, rejects: Sink, format: str
+    name: str, *, store: Store, sink: Sink, warehouse: Warehouse | None, rejects: Sink, format: str
 ) -> None:
     """Refuse combinations that cannot work, before anything is touched.
 
@@ -37,6 +38,7 @@ def check_combination(
         )
     if place_of(rejects) == place_of(sink) and not isinstance(sink, Null):
         raise ConfigError("rejects: it is where the sink writes; give dead letters a path of their own")
+    _check_apart({"checkpoint": store, "warehouse": warehouse, "sink": sink, "rejects": rejects})
     if warehouse is None:
         if not sink.lasting and not isinstance(sink, Null):
             raise ConfigError(
@@ -49,6 +51,21 @@ def check_combination(
         refreshes.refreshing(name, warehouse, sink)
     if warehouse is not None and format not in warehouse.formats:
         raise ConfigError(f"format: the warehouse loads {', '.join(sorted(warehouse.formats))}, not {format}")
+
+
+def _check_apart(components: Mapping[str, object]) -> None:
+    """Refuse two parts of a definition that name one file, however each of them writes its path."""
+    seen: dict[tuple[str, bool], str] = {}
+    for name, component in components.items():
+        where = component.whereabouts() if isinstance(component, OnThisMachine) else None
+        for path in where.paths if where else ():
+            # Chunks are called after the path, and nothing is written to the path itself.
+            place = path, isinstance(component, NumberedChunks)
+            if place in seen:
+                raise ConfigError(
+                    f"{name}: it writes to {path}, and so does the {seen[place]}; give it another path"
+                )
+            seen[place] = name
 
 
 def number(key: str, value: Any, *, kind: type = int, least: int = 1) -> Any:

@@ -83,6 +83,10 @@ class Moves:
             return False
         if then == now or any(former.get(name) == then for former in self._known):
             return True
+        return self.same_place(name)
+
+    def same_place(self, name: str) -> bool:
+        """Say whether a part of the definition is on this machine, and names the files that were noted."""
         was, is_ = self._places_then.get(name), self._places_now.get(name)
         return (
             was is not None
@@ -91,6 +95,11 @@ class Moves:
             and len(was.paths) == len(is_.paths)
             and all(map(self._one_place, was.paths, is_.paths))
         )
+
+    def elsewhere(self, name: str) -> Path | None:
+        """Return the file that was noted for a part of the definition where that names another one now."""
+        was = self._places_then.get(name)
+        return None if was is None or self.same_place(name) else Path(was.paths[0])
 
     def was(self, name: str, text: str) -> bool:
         """Say whether a part of the definition is the one that was noted, and `text` is not what it is called now."""

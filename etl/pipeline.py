@@ -181,7 +181,12 @@ class Pipeline:
         self._stop_reason: str | None = None
         self._has_job = False
         definition.check_combination(
-            name, sink=self.sink, warehouse=self.warehouse, rejects=self.rejects, format=self.format
+            name,
+            store=self.store,
+            sink=self.sink,
+            warehouse=self.warehouse,
+            rejects=self.rejects,
+            format=self.format,
         )
         self.schema = definition.schema_of(schema, warehouse=self.warehouse, format=self.format)
 

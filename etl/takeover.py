@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 
-from etl import moves, progress, refreshes
+from etl import following, moves, progress, refreshes
 from etl.checkpoint import Checkpoint, Owner, State, decode, replace
 from etl.clearing import Clearing
 from etl.errors import (
@@ -306,6 +306,8 @@ class Takeover:
         self._compare(before, since, outstanding=False)
         if entry.state.is_at(document.loaded):
             return
+        if document.untouched:
+            following.see_that_no_other_has_it(self._job, self._store.uri, since, entry)
         for plan in document.plans:
             if entry.state.is_at(plan.after):
                 # It was loaded, and only the acknowledgement is missing.
@@ -314,7 +316,9 @@ class Takeover:
         state = moves.with_tails(entry.state, since, self._job.sink, self._job.rejects)
         # Where a run was told to go on from was meant for another table.
         lease.write(replace(document, loaded=state, loads=entry.loads, moved=None).rewound())
-        if document.state.sequence:
+        if document.untouched:
+            self._notice(following.told(self._job, self._store.uri, entry))
+        elif document.state.sequence:
             self._notice(
                 f"the warehouse has the job up to part {state.sequence} ({state.position}), the checkpoint said "
                 f"part {document.loaded.sequence} ({document.loaded.position}): one of them was put back, or the "

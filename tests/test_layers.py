@@ -49,6 +49,7 @@ LAYERS = [
     {"etl.drift", "etl.declared_gate"},
     {"etl.undoing"},
     {"etl.rejects"},
+    {"etl.following"},
     {"etl.job", "etl.housekeeping", "etl.clearing", "etl.publishing", "etl.interrupts", "etl.own_output"},
     {"etl.sources", "etl.warehouses", "etl.stores"},
     {"etl.reshaping"},
