@@ -282,8 +282,10 @@ def hide_in(error: BaseException) -> None:
     chain = list(_chain(error, set()))
     for each in chain:
         each.args = tuple(hide(arg) if isinstance(arg, str) else arg for arg in each.args)
-        if isinstance(each, OSError) and isinstance(each.filename, str):
-            each.filename = hide(each.filename)
+        if isinstance(each, OSError):  # whose text is made of these
+            for name in ("strerror", "filename", "filename2"):
+                if isinstance(part := getattr(each, name), str):
+                    setattr(each, name, hide(part))
         if notes := getattr(each, "__notes__", None):
             notes[:] = [hide(note) for note in notes]
     for each in chain:

@@ -69,6 +69,13 @@ def keepers(path: Path) -> list[int]:
     return []
 
 
+def keeps(process: int, path: Path) -> bool:
+    """Say whether a process has a lock on a file now, as far as this user may see that; see `keepers`."""
+    with suppress(OSError):
+        return _has_locked(process, path.stat())
+    return False
+
+
 def is_hidden(process: int) -> bool:
     """Say whether a process is there that this user may not look into: it may have any lock."""
     place = f"/proc/{process}"

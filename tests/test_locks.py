@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import signal
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from etl.errors import Fenced
+from etl.errors import CheckpointError, Fenced
 from etl.stores.gcs import GcsStore
 from etl.stores.local import LocalStore
 from sinks import BigFile
@@ -195,3 +196,26 @@ def test_a_child_that_unwinds_what_its_parent_was_in_does_not_end_the_parent_s_h
     assert store.holder() is not None
     holding.__exit__(None, None, None)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_another_process_has_locked_is_waited_for_and_then_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("etl.stores.local._SWAP_SECONDS", 0.1)
+    folder = os.open(tmp_path, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_SH)
+        with pytest.raises(CheckpointError, match=rf"cannot write .*has been locked.*process {os.getpid()} "):
+            LocalStore(tmp_path / "job.json").swap(b"one", None)
+    finally:
+        os.close(folder)
+    LocalStore(tmp_path / "job.json").swap(b"one", None)
+
+
+def test_two_who_only_look_do_not_take_each_other_for_the_holder(tmp_path):
+    store = LocalStore(tmp_path / "job.json")
+    (tmp_path / ".job.json.lock").write_text("left by a run that was killed")
+    looking = os.open(tmp_path / ".job.json.lock", os.O_RDONLY)
+    try:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        assert store.holder() is None
+    finally:
+        os.close(looking)

@@ -249,10 +249,13 @@ class LocalStore:
     def _left_behind(self) -> str:
         """Name the process that has the lock though the one that took it has ended; empty: none such is seen."""
         took = _OWNER.fullmatch(self._owner())
-        keepers = locks.keepers(self._lock_path)
-        if not keepers or took is None or took[2] != socket.gethostname() or int(took[1]) in keepers:
+        if took is None or took[2] != socket.gethostname():
             return ""
-        if locks.is_hidden(int(took[1])):
+        owner = int(took[1])
+        if locks.keeps(owner, self._lock_path) or locks.is_hidden(owner):
+            return ""
+        keepers = locks.keepers(self._lock_path)
+        if not keepers or owner in keepers:
             return ""
         return f"process {keepers[0]} ({locks.command(keepers[0])})"
 
