@@ -139,8 +139,8 @@ class GcsStream(InOrder):
         self._abort_open()
         highest = last.sequence if last else 0
         stays = Staying(self._objects)
-        if self.keep:
-            self._withdraw(highest, epoch)  # before what it names is deleted
+        # Before what it names is deleted; where nothing is kept any more, what was named when it was.
+        self._withdraw(highest if self.keep else 0, epoch)
         for each in self._ours() if first else ():
             if each.epoch > epoch or each.stored.name in names:
                 continue

@@ -64,6 +64,14 @@ def test_later_runs_add_to_it(place: Place) -> None:
     assert len([name for name in place.gcs.objects(BUCKET) if name.startswith("out/_manifest/job/")]) == 2
 
 
+def test_where_nothing_is_kept_any_more_what_was_named_is_named_no_more(place: Place) -> None:
+    place.run_one_part()
+    assert place.lines("out/_manifest/job/")
+    sink = GcsStream(BUCKET, prefix="out/job.ndjson", keep=False, client=place.client)
+    sink.recover([], None, epoch=9)
+    assert not [name for name in place.gcs.objects(BUCKET) if name.startswith("out/")]
+
+
 def test_where_nothing_is_kept_nothing_is_named(place: Place) -> None:
     sink = GcsStream(BUCKET, prefix="job", keep=False)
     with sink.open_part(1, epoch=1) as part:
