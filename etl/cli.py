@@ -49,7 +49,7 @@ class Commands(click.Group):
     epilog="""\b
 Exit codes:
    0  done: all of the source is taken and loaded
-  75  stopped early (SIGTERM, SIGINT, SIGHUP), in order: run it again, it goes on from there
+  75  stopped early (SIGTERM, SIGINT, SIGHUP, a record that is being written), in order: run it again
   73  another process has the job, or has taken it over; this one touched nothing more
    2  the job file, or the command line, is wrong; nothing was touched
    1  failed; what is committed stays: fix the cause and run it again""",

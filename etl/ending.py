@@ -15,6 +15,9 @@ from etl.reader import Reader
 from etl.records import describe
 from etl.undoing import Undoing
 
+# What a run says that ended before a record which its writer may be about to end.
+UNFINISHED = "an unfinished record"
+
 
 class Ending:
     """Leaves a run in order, and notes in the checkpoint how it ended.
@@ -61,7 +64,10 @@ class Ending:
             EtlError: what is sealed cannot be loaded, or the checkpoint cannot be written.
         """
         if self.stopped is None:
-            self._leave(finished=True)
+            if (unfinished := self._reader.unfinished) is not None:
+                self.stopped = UNFINISHED
+                self._notice(str(unfinished))
+            self._leave(finished=unfinished is None)
             return
         if self._loading.under_way:
             self._notice(f"{self.stopped}: what was taken is kept, and is being loaded")

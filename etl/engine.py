@@ -146,7 +146,7 @@ class Engine:
         """Write parts until the source's end or `stop`; where records may be judged, all of them are loaded, too."""
         with self._open_part.nudged():
             self._loading.advance()
-            while pull and not (self._reader.exhausted or self.stopped):
+            while pull and not (self._reader.exhausted or self._reader.unfinished or self.stopped):
                 if (reason := self._loading.make_room(lambda: self.stopped is not None)) is not None:
                     self.stop(reason)
                 self._write_part()

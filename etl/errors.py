@@ -10,6 +10,7 @@
     │   ├── SourceMissing         there is nothing at that URL (404, 410)
     │   ├── SourceRefused         the server wants other credentials, or none will do (401, 403, 407)
     │   ├── SourceStopped         it was told to stop while it waited; the run ends in order
+    │   ├── SourceUnfinished      its last record is perhaps half of one; the run ends before it, in order
     │   ├── SourceUnavailable     it was tried until the deadline, or the server asks to come back later
     │   ├── SourceUntrusted       the server's certificate is not trusted
     │   └── TooManyRedirects      the server sends from one URL to another, without an end
@@ -78,6 +79,10 @@ class SourceRefused(SourceError):
 
 class SourceStopped(SourceError):
     """A source was told to stop while it waited; nothing was lost, and the next pull asks again."""
+
+
+class SourceUnfinished(SourceError):
+    """The last record may be half of one, which its writer is to end; what was taken before it is whole."""
 
 
 class SourceUnavailable(SourceError):

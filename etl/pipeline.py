@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
@@ -43,6 +44,8 @@ from etl.warehouses.base import KeepsLedger, LimitsSizes, Warehouse
 from sinks import Sink, TakesBudget
 from sinks.control_group import Gauge
 
+LOG = logging.getLogger("etl")
+
 Component = Mapping[str, Any] | Any
 
 
@@ -58,7 +61,8 @@ class Result:
         rejects: records that went to the dead letters.
         ignored: fields that were left out because the table has no column for them (see `drift`).
         seconds: how long the run took.
-        stopped: why it ended before the source did (`SIGTERM`, …): run it again; None: all is done.
+        stopped: why it ended before the source did (`SIGTERM`, `an unfinished record`, …): run it again;
+            None: all is done.
         cut_for_memory: how many parts were cut early because memory was short.
         checkpoint: the job's checkpoint as the run left it; its `state.totals` count all runs.
     """
@@ -364,6 +368,8 @@ class Pipeline:
                 records = list(map(snapshot, islice(stages.run(reader), limit * 100)))
                 if reader.unavailable is not None:
                     raise reader.unavailable
+            if reader.unfinished is not None:
+                LOG.warning("%s", reader.unfinished)
             return records
         finally:
             reader.close()

@@ -19,6 +19,7 @@ from etl.errors import (
     SourceRefused,
     SourceStopped,
     SourceUnavailable,
+    SourceUnfinished,
 )
 from etl.masking import filled, masked, masked_bytes
 from etl.records import (
@@ -81,6 +82,7 @@ class Reader:
         self._nudging = False
         self.failure: BaseException | None = None
         self.unavailable: SourceError | None = None
+        self.unfinished: SourceUnfinished | None = None
 
     @property
     def position(self) -> Position:
@@ -127,7 +129,8 @@ class Reader:
     def slice(self) -> Generator[Record, None, None]:
         """Yield records until the slice is ended or the source is; then `ended` is true.
 
-        Where the source cannot be had for now, what was taken before is whole: the slice ends, `unavailable` says why.
+        Where the source cannot be had for now, what was taken before is whole: the slice ends, `unavailable` says why;
+        so does `unfinished` where its last record may be half of one.
 
         Raises:
             SourceError: the source raised something that is no `EtlError`, or is shorter than it was.
@@ -153,6 +156,10 @@ class Reader:
             if self.cut is None:
                 raise
             self.close()  # what it was about to give is asked for again by the next pull
+        except SourceUnfinished as error:
+            self.end_slice("source")
+            self.unfinished = error
+            self.close()
         except (SourceUnavailable, SourceMissing, SourceRefused) as error:
             if self._number <= began_at:
                 raise
@@ -223,7 +230,7 @@ class Reader:
                 return
             try:
                 item = next(self._items, _END)
-            except SourceStopped:
+            except (SourceStopped, SourceUnfinished):
                 self._number += to_skip - self._since_mark
                 self._since_mark = to_skip
                 raise

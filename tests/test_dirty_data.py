@@ -233,7 +233,7 @@ def pipeline(folder: Path, case: Case, warehouse: dict[str, Any]) -> etl.Pipelin
         warehouse = {**warehouse, "schema": case.schema}
     return etl.Pipeline(
         "dirty",
-        source={"type": "files", "paths": str(folder / "dirty.csv"), **case.options},
+        source={"type": "files", "paths": str(folder / "dirty.csv"), "settle": 0, **case.options},
         transforms=[reshaping.cast(case.casts)] if case.casts else [],
         sink={"type": "reused_file", "path": str(folder / "dirty.ndjson")},
         warehouse=warehouse,

@@ -1,13 +1,13 @@
 """Four times as many names take four times the work, not sixteen times.
 
-What is compared is the processor's time in one process, the best of three: as a ratio, on which other processes have
-little effect.
+What is compared is the processor's time in one process, as a ratio, on which other processes have little effect.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import math
 import time
 import zipfile
 from collections.abc import Callable
@@ -28,6 +28,8 @@ from etl.warehouses import BigQuery, DuckDB
 # Sixteen would be a square. Sorting, larger tables of hashes and the like stay below this.
 MOST = 8.0
 TIMES = 4
+# A square stays one, however often it is tried; what disturbs a measurement passes.
+ROUNDS = 6
 
 # Makes, told how many names there are, what is measured.
 Make = Callable[[int, Path], Callable[[], object]]
@@ -148,16 +150,18 @@ def bigquery(count: int) -> BigQuery:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    def once() -> float:
-        began = time.process_time()
-        work()
-        return time.process_time() - began
-
-    return min(once() for _ in range(3))
+    began = time.process_time()
+    work()
+    return time.process_time() - began
 
 
 @pytest.mark.parametrize("what", WORK)
 def test_the_work_grows_as_the_number_of_names_does(what: str, tmp_path: Path) -> None:
     count, make = WORK[what]
     few, many = make(count, tmp_path), make(TIMES * count, tmp_path)
-    assert seconds(many) < MOST * max(seconds(few), 0.001)
+    least, most = math.inf, math.inf
+    for _ in range(ROUNDS):
+        least, most = min(least, seconds(few)), min(most, seconds(many))
+        if most < MOST * least:
+            return
+    pytest.fail(f"{count} names took {least:.4f} s, {TIMES * count} took {most:.4f} s")

@@ -211,7 +211,12 @@ class Content:
             self.told.append(said)
 
     def read(
-        self, file: IO[bytes], place: Place, name: str, advance: Callable[[float], None]
+        self,
+        file: IO[bytes],
+        place: Place,
+        name: str,
+        advance: Callable[[float], None],
+        grows: Callable[[], bool] = decoding.never,
     ) -> Iterator[list[Any]]:
         """Decode a file from `place` to its end; yields lists of records with marks, the last one excepted.
 
@@ -220,8 +225,10 @@ class Content:
             place: where to begin; moved on with what was read.
             name: what tells the format when nothing else does: the end of the path.
             advance: told the share of the file that has been read, where it is not read from front to back.
+            grows: says, at its end, whether more of it may come.
 
         Raises:
+            Unended: the last record may be half of one, and was not taken.
             Damaged: it cannot be decoded; `Refused`: it is of a kind that is not read.
             Replaced: it is not what it was when `place` was taken.
             SourceChanged: it has fewer rows than it had, or none begins at `place`.
@@ -238,6 +245,7 @@ class Content:
                     yield from self._members(archives.Zip(opened), place, None, 0)
         else:
             with decoding.decompressed(file, self.compression) as stream:
+                stream.grows = grows
                 yield from self._content(stream, place, name, file, advance)
 
     def _members(
@@ -350,8 +358,8 @@ class Content:
             records = parquet.read(file, place, advance, self._describe)
         else:
             if reading.in_stream:
-                stream = Stream(Utf8(stream, reading), "none", (), plain=stream.plain)
-                reading = UTF8
+                text = Stream(Utf8(stream, reading), "none", (), plain=stream.plain)
+                text.grows, stream, reading = stream.grows, text, UTF8
             head = stream.peek(HEAD_BYTES)
             if kind == "ndjson" and self.format is None:
                 whole = len(head) < HEAD_BYTES

@@ -18,6 +18,7 @@ from etl.sources.csv_form import Form, count, split
 from etl.sources.csv_options import Options
 from etl.sources.lines import Blocks
 from etl.sources.place import Place, Split
+from etl.sources.refusals import Unended
 
 LOG = logging.getLogger("etl.sources")
 
@@ -67,7 +68,7 @@ def read_head(
         sample = sample[len(before) :]
         text = sample.decode(options.encoding, "replace")
     rest = _Sample(form, form.prepared(text))
-    first = _first_row(rest, place)
+    first = _first_row(rest, place, blocks)
     rows: list[list[str]] = []
     if first:
         if options.header is True:
@@ -134,6 +135,11 @@ def infer(rows: list[Any], place: Place, options: Options) -> None:
         if types.get(name, UNKNOWN) == UNKNOWN:
             types[name] = csv_columns.infer(name, values, options)
     place.types = types
+
+
+def is_open(error: csv.Error) -> bool:
+    """Say whether what is wrong with a row is that its text ended before it did."""
+    return str(error).startswith("unexpected end")
 
 
 def raise_field_limit(limit: int) -> None:
@@ -238,11 +244,13 @@ class _Sample:
         return rows
 
 
-def _first_row(sample: _Sample, place: Place) -> list[str]:
+def _first_row(sample: _Sample, place: Place, blocks: Blocks) -> list[str]:
     """Return the first row that is not blank; an empty list: there is none."""
     try:
         return next(filter(None, sample), [])
     except csv.Error as error:
+        if is_open(error) and blocks.may_grow():
+            raise Unended from error
         raise SourceError(
             f"{place.on_line(0, 0)}: the header cannot be read ({error}): is this CSV, with lines ended by \\n? "
             "Fix the line, or set `format`"

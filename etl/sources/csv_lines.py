@@ -35,7 +35,7 @@ def find_line_end(stream: Stream, place: Place, options: Options) -> None:
     if first is None:
         return
     if first[0] == b"\r":
-        if first.end() < len(bare) or (ended and b"\n" not in head):
+        if first.end() < len(bare) or (ended and b"\n" not in head and not stream.grows()):
             place.line_end = "\r"
     elif bare.count(b"\r") - bare.count(b"\r\n") > _MANY * bare.count(b"\n"):
         place.line_end = "\r"

@@ -57,6 +57,7 @@ def read(
     blocks = CsvBlocks(stream, place, block, LONGEST_ROW, options.skip_footer)
     csv_head.read_head(blocks, place, options, tabs=tabs, tell=tell)
     if place.columns is None:
+        blocks.see_that_all_was_taken()
         return
     describe(csv_columns.said_to_be_text(place.columns, options))
     form = Form(place, options)
@@ -78,6 +79,7 @@ def read(
         del rows
         yield batch
         del batch  # the memory is used again for the next one
+    blocks.see_that_all_was_taken()
 
 
 class _Rows:
@@ -109,6 +111,7 @@ class _Rows:
         text = self._text(lines)
         if not form.is_plain(lines) or not self._plain(text):
             self._with_care(text)
+            self._hold_what_is_open()
         if self._restores:
             self.rows = [form.restored(row) if type(row) is list else row for row in self.rows]
         self.bytes = sum(map(len, self.taken))
@@ -212,6 +215,19 @@ class _Rows:
         if rest:
             self._blocks.give_back(rest)
             self.taken[-1] = last[: -len(rest)]
+
+    def _hold_what_is_open(self) -> None:
+        """Leave a last row for later whose quote is not closed, where more of it may come."""
+        last = self.rows[-1] if self.rows else None
+        if not isinstance(last, csv.Error) or not csv_head.is_open(last) or not self._blocks.may_grow():
+            return
+        assert self.ends is not None
+        self.rows.pop()
+        self.ends.pop()
+        begin = self.begins.pop() if self.begins is not None else ([0, *self.ends])[-1]
+        self.spanning = [number for number in self.spanning if number < len(self.rows)]
+        self.taken = [b"".join(self._form.split(b"".join(self.taken))[:begin])]
+        self._blocks.hold()
 
     def numbered(self) -> Iterator[tuple[Row, int, int, bytes]]:
         """Yield each row with the lines and the bytes before it, and its bytes, its line end among them."""

@@ -21,6 +21,11 @@ _DEEPEST = 4
 _MAGIC_BYTES = 10
 
 
+def never() -> bool:
+    """Say that nothing more comes: of an object in a bucket, a member of an archive, what a server sent."""
+    return False
+
+
 class Stream:
     """The content of one file, decompressed, read from its beginning to its end.
 
@@ -33,6 +38,7 @@ class Stream:
 
     Attributes:
         leading: of a member, a crc32c of what stands before it in its archive.
+        grows: says, at its end, whether more of it may come, so that what has no end there may be half of a record.
     """
 
     def __init__(
@@ -52,6 +58,7 @@ class Stream:
         self.plain = plain
         self.entered = entered
         self.leading = 0
+        self.grows: Callable[[], bool] = never
 
     def peek(self, size: int) -> bytes:
         """Return the next `size` bytes, or as many as there are, without taking them."""

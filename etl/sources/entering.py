@@ -11,6 +11,7 @@ from etl.errors import SourceChanged
 from etl.sources.decoding import Stream
 from etl.sources.identity import Seen
 from etl.sources.json_sequence import SEPARATOR
+from etl.sources.json_text import BLANK
 from etl.sources.place import Place
 from etl.sources.refusals import Replaced
 from sinks import checksum
@@ -63,14 +64,14 @@ def enter(stream: Stream, place: Place, separators: bytes) -> Iterator[list[Any]
     # the last line may lack its end, and get it when the file grows
     ended = separators == b"\n" and (not follows or follows[:1] == b"\n" or follows == b"\r\n")
     if separators == SEPARATOR:  # which begins a text, and is not taken yet
-        ended = not follows or follows[:1] == SEPARATOR
+        ended = follows.strip(BLANK)[:1] in (b"", SEPARATOR)
     if place.line_end is not None:
         ended = ended or b"\r" in (last, follows[:1])
     if last not in separators and not ended and (place.line or place.record):
         raise SourceChanged(
             f"{place} has no {what} that begins at byte {offset}, where "
-            "reading stopped: it was replaced, or its last line was written on after it had been read; put it "
-            "back, or start the job over with another name and table"
+            "reading stopped: it was replaced, or its last line, which had no end, was written on after it had been "
+            "taken (`settle` says when that is); put it back, or start the job over with another name and table"
         )
 
 

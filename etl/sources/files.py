@@ -6,12 +6,13 @@ import logging
 import os
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Literal, Unpack, cast
 
 import msgspec
 
-from etl.errors import SourceChanged, SourceError
+from etl.errors import SourceChanged, SourceError, SourceUnfinished
 from etl.records import Restart
 from etl.sources import remote
 from etl.sources.changes import NOT_READ_ON, OnChanged, Verdict, judge, may_grow, restarting, stepping
@@ -22,9 +23,9 @@ from etl.sources.listing import Listed, Listing, listing
 from etl.sources.origin import Origin
 from etl.sources.paths import elsewhere, paths_of, root_of
 from etl.sources.place import Place, Version
-from etl.sources.refusals import Damaged, Replaced
+from etl.sources.refusals import Damaged, Replaced, Unended
 from etl.sources.share import Share
-from etl.sources.storage import Local, Storage, untouched
+from etl.sources.storage import Local, Opened, Storage, untouched
 from sinks.base import Whereabouts
 
 LOG = logging.getLogger("etl.sources")
@@ -88,6 +89,10 @@ class Files(ContentSource):
         hive_partitions: make columns of directories that are called `name=value`, as Hive, Spark and DuckDB lay
             files out. The values are text (declare the warehouse's columns, or cast them), that of
             `__HIVE_DEFAULT_PARTITION__` is null. Where the records have such a column too, it must say the same.
+        settle: for how many seconds a file must have stayed as it is before its last line is taken where that has no
+            end, and may be half of one that is being written: any row of CSV, JSON that is not whole. Until then a run
+            ends before it, in order, with the exit code 75, and a later one goes on there. Objects in buckets are never
+            written on, and times more than that in the future say nothing. 0: take it at once.
         deadline: for how long a place that does not answer is tried again, in seconds.
         content: how the content is decoded; see `etl.sources.content.ContentOptions`.
 
@@ -105,6 +110,7 @@ class Files(ContentSource):
         on_changed: OnChanged = "fail",
         file_column: str | None = None,
         hive_partitions: bool = False,
+        settle: float = 10.0,
         deadline: float = 120.0,
         **content: Unpack[ContentOptions],
     ) -> None:
@@ -115,8 +121,12 @@ class Files(ContentSource):
         if not deadline > 0:
             raise ValueError(f"deadline: {deadline} is not greater than 0")
         self._deadline = deadline
+        if settle < 0:
+            raise ValueError(f"settle: {settle} is less than 0")
+        self._settle = settle
         super().__init__(Content(**content), on_changed)
         self._hive = hive_partitions
+        self._names_told: list[str] = []
         self._origin = Origin(file_column, hive_partitions=hive_partitions)
 
     def fingerprint(self) -> str:
@@ -150,7 +160,7 @@ class Files(ContentSource):
         """
         self._waiting.begin()
         self._content.begin()
-        storage: Storage = Local()
+        storage: Storage = Local(self._deadline, self._waiting)
         if self._elsewhere:
             storage = remote.Remote.of(self.paths, self._storage_options, self._deadline, self._waiting)
         at = cast(FilePlace | None, FilePlace.of(cursor))  # it makes what it is a method of
@@ -165,6 +175,7 @@ class Files(ContentSource):
     def _batches(self, storage: Storage, at: FilePlace | None) -> Generator[list[Any], None, None]:
         listed = listing(storage, self.paths, at, below=self._hive)
         self._look_for_late(listed, at)
+        self._tell_of_names(listed)
         before = sum(file.size for file in listed.before)
         progress = self._progress = Share(before + sum(file.size for file in listed.ahead), before)
         known = {} if at is None else at.known()
@@ -194,6 +205,20 @@ class Files(ContentSource):
                 "when it was. Write them as they were, or start the job over with another name and table"
             )
 
+    def _tell_of_names(self, listed: Listing) -> None:
+        """Tell of paths that lead to a file which another one leads to, and is read once."""
+        if listed.again:
+            file, first = listed.again[0]
+            more = f", and so are {len(listed.again) - 1} more paths" if len(listed.again) > 1 else ""
+            said = f"{file.path} is the same file as {first.path}{more}; each is read once"
+            LOG.info("%s", said)
+            self._names_told = [said]
+
+    @property
+    def told(self) -> Sequence[str]:
+        """What was found out about the files, and the first contents; see `etl.records.Tells`."""
+        return [*self._names_told, *super().told]
+
     def _look_for_late(self, listed: Listing, at: FilePlace | None) -> None:
         """Tell of files that lie before the cursor, and did not when it was taken.
 
@@ -208,6 +233,15 @@ class Files(ContentSource):
         )
         if self._on_late == "fail":
             raise SourceError(f"{said}, or move these to names behind it, and run again")
+        before = set(listed.before)
+        if hidden := [
+            (file, first) for file, first in listed.again if first in before and not file.before(at)
+        ]:
+            file, first = hidden[0]
+            raise SourceError(
+                f"{said}; one of them may be {first.path}, which is the same file as {file.path}, which was not read "
+                f"by its name: remove {first.path}, so that it is, or {file.path}, if the job has read it"
+            )
         LOG.warning("%s; a job of its own can load these", said)
 
     def _file(
@@ -236,11 +270,18 @@ class Files(ContentSource):
                         place.seen = seen
                     if not at_its_end:
                         place.done = False
-                        batches = self._content.read(file, place, listed.path, progress.reached)
+                        grows = partial(self._may_grow, opened)
+                        batches = self._content.read(file, place, listed.path, progress.reached, grows)
                         yield from self._origin.added(batches, place, listed.path)
                         place.seen = seen
                         if not opened.pinned:
                             yield from self._see_that_it_stayed(storage, listed.path, place)
+            except Unended as error:
+                raise SourceUnfinished(
+                    f"{place}: it ends within the line or row after record {place.record}, and was changed less than "
+                    f"{self._settle:g} s ago: its writer may be about to write the rest, so that is not taken yet. Run "
+                    f"again when it has not been changed for {self._settle:g} s (`settle` sets the time)"
+                ) from error
             except Replaced as error:
                 verdict = Verdict("changed", str(error))
             except Damaged as error:
@@ -256,6 +297,11 @@ class Files(ContentSource):
         place.done = True
         yield [place.mark()]
         return place.known()
+
+    def _may_grow(self, opened: Opened) -> bool:
+        """Say whether a writer may be about to write on in a file; a time that lies far ahead says nothing."""
+        idle = opened.idle() if self._settle else None
+        return idle is not None and abs(idle) < self._settle
 
     def _judged(
         self, file: IO[bytes], place: FilePlace, now: Version | None

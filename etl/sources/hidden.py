@@ -9,7 +9,6 @@ are a partition (`_year=2024`); and files that `hdfs dfs -put` is still writing 
 from __future__ import annotations
 
 import fnmatch
-import glob
 import logging
 from collections.abc import Iterable, Sequence
 
@@ -31,26 +30,6 @@ def matches(name: str, pattern: str) -> bool:
     if is_hidden(name) and not pattern.startswith(_SIGNS):
         return False
     return fnmatch.fnmatchcase(name, pattern)
-
-
-def path_matches(parts: Sequence[str], patterns: Sequence[str]) -> bool:
-    """Say whether a path that a glob found is one for which no hidden name was guessed.
-
-    Args:
-        parts: the path's, between slashes.
-        patterns: the glob's; `**` stands for directories that are not hidden, any number of them.
-    """
-    if not patterns:
-        return not parts
-    first, *rest = patterns
-    if first == "**":
-        if path_matches(parts, rest or ["*"]):
-            return True
-        return bool(parts) and not is_hidden(parts[0]) and path_matches(parts[1:], patterns)
-    if not parts:
-        return False
-    fits = matches(parts[0], first) if glob.has_magic(first) else parts[0] == first
-    return fits and path_matches(parts[1:], rest)
 
 
 def tell(path: str, names: Iterable[str]) -> None:

@@ -65,7 +65,8 @@ def _over_lines(head: bytes, whole: bool) -> bool:
         elif kind != b",":
             continue
         upto, closers = (token.start() if kind == b"," else token.end()), b"".join(reversed(opened))
-    if whole and _is_json(rest.partition(b"\n")[0].strip(BLANK)):
+    following = rest.partition(b"\n")[0].strip(BLANK)
+    if whole and following.startswith(b"{") and _is_json(following):
         return False  # a line that was cut, before one that was not
     # closed where it was cut, what there is of the object must be JSON
     return _is_json(text[:upto] + closers)

@@ -18,6 +18,7 @@ from etl.sources.json_decoder import DECODER, Decoder
 from etl.sources.json_text import BLANK, Text
 from etl.sources.lines import LONGEST_LINE, OBJECTS, row_of
 from etl.sources.place import Place
+from etl.sources.refusals import Unended
 
 SEPARATOR = b"\x1e"
 
@@ -54,6 +55,15 @@ def read(
         if not ended and len(text.data) < wanted:
             ended = not text.more(wanted - len(text.data))
         taken = len(text.data) if ended else text.data.rfind(SEPARATOR, 1)
+        if ended and taken:
+            last = text.data.rfind(SEPARATOR)
+            begun = text.data[last + 1 :].strip(BLANK)
+            if not begun:
+                taken = last  # what comes after it some day is a text
+            elif _is_half(begun) and stream.grows():
+                taken = last
+                if not taken:
+                    raise Unended
         if not taken:
             return
         if taken < 0:
@@ -75,6 +85,17 @@ def read(
         batch.append(place.mark())
         yield batch
         del batch  # the memory is used again for the next one
+
+
+def _is_half(text: bytes) -> bool:
+    """Say whether the last text may be the beginning of one."""
+    if text[:1] not in (b"{", b"["):
+        return False
+    try:
+        json_numbers.loads(text)
+    except json_numbers.NOT_JSON:
+        return True
+    return False
 
 
 def _at_once(texts: bytes, decoder: Decoder) -> list[Any] | None:

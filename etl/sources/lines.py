@@ -8,6 +8,7 @@ no JSON (RFC 8259, section 6).
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -18,6 +19,7 @@ from etl.sources import encodings, json_numbers
 from etl.sources.decoding import Stream
 from etl.sources.json_decoder import DECODER, Decoder
 from etl.sources.place import Place, unreadable
+from etl.sources.refusals import Unended
 
 # What a line may take at most: it is held in memory as a whole.
 LONGEST_LINE = 64 << 20
@@ -25,6 +27,8 @@ LONGEST_LINE = 64 << 20
 OBJECTS = frozenset({dict})
 
 _DECODER = json.JSONDecoder()
+# What an object or an array begins with, as far as it goes.
+_BEGINNING = re.compile(rb'\{[ \t\r]*(?:"|\Z)|\[')
 
 
 class Blocks:
@@ -35,17 +39,53 @@ class Blocks:
         place: where that is, for messages.
         size: how large a block is, in bytes, unless a line is longer.
         longest: how long a line may be, in bytes.
+
+    Attributes:
+        held: whether the last line, or row, is left for later: it may be half of one.
     """
 
     def __init__(self, stream: Stream, place: Place, size: int, longest: int) -> None:
         self._read = stream.read
+        self._grows = stream.grows
         self._place = place
         self._size = size
         self._longest = longest
         self._rest = b""
         self._ended = False
+        self.held = False
 
     def take(self) -> bytes:
+        """Return the next lines, as `_take`; but for a last line without its end that may be half of one (`held`)."""
+        lines = self._take()
+        whole = self._cut(lines, len(lines), ended=True)
+        if whole < len(lines) and not self._is_complete(lines[whole:]) and self.may_grow():
+            self.hold()
+            return lines[:whole]
+        return lines
+
+    def may_grow(self) -> bool:
+        """Say, where everything was taken, whether more may come after it."""
+        return self.held or (self._ended and not self._rest and self._grows())
+
+    def hold(self) -> None:
+        """Note that the end of the text is not taken, as it may be half of a record."""
+        self.held = True
+
+    def see_that_all_was_taken(self) -> None:
+        """See, at the end, that nothing was held back.
+
+        Raises:
+            Unended: the last record is left for later.
+        """
+        if self.held:
+            raise Unended
+
+    def _is_complete(self, line: bytes) -> bool:
+        """Say whether a line without its end is a whole one, whatever comes."""
+        del line
+        return False
+
+    def _take(self) -> bytes:
         """Return the next lines, each whole with its end; the last line of all may lack it. Nothing: the end.
 
         Raises:
@@ -92,6 +132,15 @@ class Blocks:
         return block.rfind(b"\n", 0, end) + 1
 
 
+class _Objects(Blocks):
+    """Hands NDJSON out in blocks."""
+
+    def _is_complete(self, line: bytes) -> bool:
+        """Say whether a line is whole: no beginning of an object or an array is one, nor is any other text."""
+        text = line.strip(b" \t\r")
+        return _BEGINNING.match(text) is None or _is_json(text) or _holds_several(text)
+
+
 def read(
     stream: Stream,
     place: Place,
@@ -109,7 +158,7 @@ def read(
         decoder: decodes records.
         rows: makes rows of a line, and of where it is; None: each line is a row.
     """
-    blocks = Blocks(stream, place, block, LONGEST_LINE)
+    blocks = _Objects(stream, place, block, LONGEST_LINE)
     while lines := blocks.take():
         ends = lines.count(b"\n")
         batch = None if rows is not None else _at_once(lines, ends + (lines[-1:] != b"\n"), decoder)
@@ -125,6 +174,7 @@ def read(
         batch.append(place.mark())
         yield batch
         del batch  # the memory is used again for the next one
+    blocks.see_that_all_was_taken()
 
 
 def _at_once(lines: bytes, count: int, decoder: Decoder) -> list[Any] | None:
@@ -195,6 +245,14 @@ def why_not_json(text: bytes, error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "no JSON that can be read: it is nested too deeply"
     return f"no JSON ({_malformed(text) or error})"
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        json_numbers.loads(text)
+    except json_numbers.NOT_JSON:
+        return False
+    return True
 
 
 def _holds_several(text: bytes) -> bool:

@@ -1,13 +1,14 @@
 """Which files a source reads, and in which order.
 
 Paths are taken in the order of the list, and sorted by name within a glob or a directory. A file that two of
-them name is read once, where it is named first.
+them name is read once, where it is named first; so is one that is reached in two ways, by links, by a bind mount,
+by another way of writing its path.
 """
 
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import NamedTuple
 
 from etl.errors import SourceChanged, SourceError
@@ -28,6 +29,10 @@ class Listed(NamedTuple):
     path: str
     size: int
 
+    def before(self, place: Place | None) -> bool:
+        """Say whether it comes before the file of a cursor."""
+        return place is not None and (self.entry, self.path) < (place.entry, place.file)
+
     def holds(self, place: Place) -> bool:
         """Say whether a cursor is in this file."""
         return (self.entry, self.path) == (place.entry, place.file)
@@ -39,10 +44,12 @@ class Listing(NamedTuple):
     Attributes:
         before: the files that lie before the cursor, as far as they are still there.
         ahead: the file of the cursor, when it is still there, and those after it.
+        again: paths that lead to a file which is listed by another one, and that other one.
     """
 
     before: list[Listed]
     ahead: list[Listed]
+    again: list[tuple[Listed, Listed]]
 
 
 def listing(storage: Storage, paths: Sequence[str], at: Place | None, *, below: bool = False) -> Listing:
@@ -61,22 +68,27 @@ def listing(storage: Storage, paths: Sequence[str], at: Place | None, *, below: 
             nothing is more often a typing mistake.
         SourceChanged: the cursor is in the middle of a file that is not there any more.
     """
-    seen: set[str] = set()
-    before: list[Listed] = []
-    ahead: list[Listed] = []
+    listed: dict[Listed, Hashable] = {}
     for entry, path in enumerate(paths):
         for found in _files_of(storage, path, may_be_gone=at is not None and entry <= at.entry, below=below):
-            if found.path in seen:
-                continue
-            seen.add(found.path)
-            behind = at is not None and (entry, found.path) < (at.entry, at.file)
-            (before if behind else ahead).append(Listed(entry, found.path, found.size))
-    if at is not None and not at.done and not any(listed.holds(at) for listed in ahead[:1]):
+            listed[Listed(entry, found.path, found.size)] = found.identity
+    before: list[Listed] = []
+    ahead: list[Listed] = []
+    again: list[tuple[Listed, Listed]] = []
+    # A file goes by the name of the cursor, whatever names it has got since; else by the first one.
+    first = {identity: file for file, identity in listed.items() if at is not None and file.holds(at)}
+    for file, identity in listed.items():
+        if first.setdefault(identity, file) is not file:
+            if file.path != first[identity].path:
+                again.append((file, first[identity]))
+            continue
+        (before if file.before(at) else ahead).append(file)
+    if at is not None and not at.done and not any(file.holds(at) for file in ahead[:1]):
         raise SourceChanged(
             f"{at} is not there any more, and the job has read only {at.record} records of it: put it back, "
             "or start the job over with another name and table"
         )
-    return Listing(before, ahead)
+    return Listing(before, ahead, again)
 
 
 def _files_of(storage: Storage, path: str, *, may_be_gone: bool, below: bool) -> Iterator[Found]:

@@ -29,6 +29,10 @@ class Replaced(Exception):
     """What was read of a content is not what stands there now; says what shows it."""
 
 
+class Unended(Exception):
+    """A text ends in what may be half of a record, and its writer may write on; it is not taken."""
+
+
 class Refused(Damaged):
     """What is stored is of a kind that is not read here, or that nobody can read as what it is called.
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import glob
+import io
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import IO, NamedTuple, Protocol
 
 from etl.errors import SourceError
-from etl.sources import hidden
+from etl.sources import pipes, tree
 from etl.sources.identity import RawFile, Seen, watched
 from etl.sources.place import Version
+from etl.sources.waiting import Waiting
 from sinks.page_cache import open_guest
 
 # What is asked of this machine's file system at once, in bytes, and may be read more than is decoded.
@@ -28,10 +32,12 @@ class Found(NamedTuple):
     Attributes:
         path: the file, in the way that the source's path was written.
         size: in bytes, as it was listed; 0: unknown.
+        identity: the same for all paths by which this file can be reached, as far as that is known.
     """
 
     path: str
     size: int
+    identity: Hashable
 
 
 class Opened(NamedTuple):
@@ -42,12 +48,15 @@ class Opened(NamedTuple):
         buffer: of how many bytes the buffer should be, through which it is read.
         version: what it is, as its keeper says; None: it is a pipe or a device, and nothing is compared.
         pinned: what is read is of that version, or reading fails.
+        idle: says for how many seconds it has not been changed, by its keeper's clock, and 0 where it is no longer as
+            large as it was when it was opened; None: it does not tell, or what is there is never written on.
     """
 
     raw: RawFile
     buffer: int
     version: Version | None
     pinned: bool
+    idle: Callable[[], float | None]
 
     def watched(self, seen: Seen) -> IO[bytes]:
         """Return the file, which can `peek` and `seek`; what is read of it is noted in `seen`."""
@@ -120,7 +129,16 @@ def untouched(was: Version, now: Version) -> bool:
 
 
 class Local:
-    """The file system of this machine. What is read leaves the page cache as it was."""
+    """The file system of this machine. What is read leaves the page cache as it was.
+
+    Args:
+        deadline: for how long the first byte of a pipe is waited for, in seconds.
+        waiting: ends that.
+    """
+
+    def __init__(self, deadline: float = 0.0, waiting: Waiting | None = None) -> None:
+        self._deadline = deadline
+        self._waiting = waiting or Waiting()
 
     @property
     def whence(self) -> str:
@@ -128,26 +146,36 @@ class Local:
         return f" (from {Path.cwd()})"
 
     def files(self, path: str) -> Iterator[Found] | None:
-        """List the files that `path` names; `**` in a glob goes through directories."""
-        if Path(path).is_dir():
-            return _found(_in_directory(path))
-        if os.path.lexists(path):
-            return _found([path])
+        """List the files that `path` names; `**` in a glob goes through directories, but through none twice."""
+        about = tree.look(path)
+        if about is not None and stat.S_ISDIR(about.st_mode):
+            return map(_found, tree.in_directory(path))
+        if about is not None or os.path.lexists(path):
+            return iter([_found(tree.Entry(path, about))])
         if glob.has_magic(path):
-            # not Path.glob: that finds hidden files too, and wants a pattern without its directory
-            names = glob.glob(path, recursive=True)  # noqa: PTH207
-            shown = [name for name in names if hidden.path_matches(_parts(name), _parts(path))]
-            files = sorted(name for name in shown if Path(name).is_file())
-            hidden.tell(path, (Path(name).name for name in set(names).difference(shown)))
-            return _found(files) if shown else None
+            found = tree.matching(path)
+            return None if found is None else map(_found, found)
         return None
 
     def open(self, path: str) -> Opened:
         """Open a file; what is read of it is dropped from the page cache, unless it was there before."""
         try:
+            mode = Path(path).stat().st_mode
+            if pipes.is_one(mode):
+                pipe = pipes.Pipe(path, self._deadline, self._waiting)
+                return Opened(pipe, pipes.BUFFER_BYTES, None, pinned=False, idle=lambda: None)
+            if not stat.S_ISREG(mode):
+                raise SourceError(f"{path} is {pipes.called(mode)}: name a file in its place, or a pipe")
             raw = open_guest(path).detach()
-            return Opened(raw, _BUFFER_BYTES, _version(os.fstat(raw.fileno())), pinned=False)
+            about = os.fstat(raw.fileno())
+            version = None if _is_made_up(raw, about) else _version(about)
+            return Opened(raw, _BUFFER_BYTES, version, pinned=False, idle=partial(_idle, raw, about))
         except OSError as error:
+            if Path(path).is_symlink() and error.errno in (errno.ENOENT, errno.ELOOP):
+                raise SourceError(
+                    f"{path} cannot be opened ({error.strerror}): it is a link to {str(Path(path).readlink())!r}; put "
+                    "that file there, or correct the link, and run again"
+                ) from error
             raise SourceError(
                 f"{path} cannot be opened ({error.strerror}): it was there when the files were listed, or "
                 "may not be read; put it back or fix its permissions, and run again"
@@ -182,26 +210,26 @@ def _version(about: os.stat_result) -> Version | None:
     )
 
 
-def _found(paths: list[str]) -> Iterator[Found]:
-    for path in paths:
-        try:
-            size = Path(path).stat().st_size
-        except OSError:
-            size = 0  # opening it will say why
-        yield Found(path, size)
+def _idle(raw: io.RawIOBase, was: os.stat_result) -> float | None:
+    """Say for how many seconds a file that is open has not been changed; as `Opened.idle`."""
+    now = os.fstat(raw.fileno())
+    if not stat.S_ISREG(now.st_mode):
+        return None
+    return 0.0 if now.st_size != was.st_size else (time.time_ns() - now.st_mtime_ns) / 1e9
 
 
-def _in_directory(path: str) -> list[str]:
+def _is_made_up(raw: io.RawIOBase, about: os.stat_result) -> bool:
+    """Say whether a file has bytes and no size, as those in /proc have: nothing of it can be compared."""
+    if about.st_size:
+        return False
     try:
-        with os.scandir(path) as entries:
-            names = sorted(entry.name for entry in entries if entry.is_file())
-    except OSError as error:
-        raise SourceError(
-            f"the directory {path!r} cannot be read: {error.strerror}; fix its permissions"
-        ) from error
-    hidden.tell(path, names)
-    return [str(Path(path) / name) for name in names if not hidden.is_hidden(name)]
+        return bool(os.pread(raw.fileno(), 1, 0))
+    except OSError:
+        return False  # reading it will say why
 
 
-def _parts(path: str) -> list[str]:
-    return [part for part in path.split("/") if part]
+def _found(entry: tree.Entry) -> Found:
+    about = entry.about
+    if about is None:
+        return Found(entry.path, 0, entry.path)  # opening it will say why
+    return Found(entry.path, about.st_size, tree.identity(about))

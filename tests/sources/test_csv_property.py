@@ -54,6 +54,7 @@ def written(rows: list[list[str]], dialect: dict[str, Any]) -> str:
 def source(path: Path, dialect: dict[str, Any], width: int, **more: Any) -> Files:
     return Files(
         path,
+        settle=0,
         format="csv",
         delimiter=dialect["delimiter"],
         quote="" if dialect["quoting"] == csv.QUOTE_NONE else dialect["quotechar"],

@@ -206,7 +206,7 @@ def test_an_encoding_that_it_is_not_in_is_an_error(
     tmp_path: Path, data: bytes, encoding: str, said: str
 ) -> None:
     with pytest.raises(SourceError, match=said):
-        pull(Files(write(tmp_path / "a.csv", data), encoding=encoding))
+        pull(Files(write(tmp_path / "a.csv", data), encoding=encoding, settle=0))
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ FLIGHTS = (
 
 
 def read(tmp_path: Path, text: str | bytes, **options: Any) -> list[Any]:
-    return taken(Files(write(tmp_path / "a.csv", text), **options))
+    return taken(Files(write(tmp_path / "a.csv", text), settle=0, **options))
 
 
 def test_types_are_inferred_and_nulls_are_null(tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ def test_a_file_without_rows_leaves_the_types_to_the_next(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("head", ["", "\ufeff", "a,b", "a,b\n"])
 def test_a_file_of_a_header_or_less_may_grow(tmp_path: Path, head: str) -> None:
-    source = Files(write(tmp_path / "a.csv", head))
+    source = Files(write(tmp_path / "a.csv", head), settle=0)
     cursor = last_cursor(source)
     write(tmp_path / "a.csv", ("\ufeff" if head == "\ufeff" else "") + "a,b\n1,x\n2\n")
     found, (_, reason) = taken(source, cursor)
@@ -300,7 +300,7 @@ def test_a_carriage_return_ends_a_row_if_that_gives_rows_and_else_is_text(
 ) -> None:
     found = read(tmp_path, text)
     assert [tuple(row.values()) if isinstance(row, dict) else None for row in found] == rows
-    assert_resumes_everywhere(small_blocks(Files(tmp_path / "a.csv"), 4))
+    assert_resumes_everywhere(small_blocks(Files(tmp_path / "a.csv", settle=0), 4))
 
 
 def test_a_field_may_be_longer_than_the_csv_module_lets_it(tmp_path: Path) -> None:
@@ -380,6 +380,6 @@ def test_the_last_lines_are_no_rows_where_the_job_says_so(
     tmp_path: Path, text: str, lines: int, rows: int, block: int
 ) -> None:
     path = write(tmp_path / "a.csv", text)
-    source = small_blocks(Files(path, skip_footer=lines), block)
+    source = small_blocks(Files(path, skip_footer=lines, settle=0), block)
     assert len(taken(source)) == rows
     assert_resumes_everywhere(source)

@@ -256,7 +256,7 @@ def test_a_file_that_was_empty_may_grow(tmp_path: Path) -> None:
 
 def test_a_last_line_that_was_written_on_after_it_was_read_is_named(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", b"a,b\n1,2\n3,4")
-    source = Files(path)
+    source = Files(path, settle=0)
     cursor = last_cursor(source)
     write(path, b"a,b\n1,2\n3,45\n")
     with pytest.raises(SourceChanged, match=r"a\.csv has no line that begins at byte 11"):

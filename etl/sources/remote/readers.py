@@ -61,6 +61,16 @@ def version_of(details: dict[str, Any]) -> Version:
     )
 
 
+def changed_at(details: dict[str, Any]) -> float | None:
+    """Return when a file was changed, in seconds since 1970; None: that is not said."""
+    time = next((details[key] for key in _TIMES if details.get(key)), None)
+    if isinstance(time, datetime.datetime):
+        return (time if time.tzinfo is not None else time.replace(tzinfo=datetime.UTC)).timestamp()
+    if _FTP_TIME.fullmatch(str(time)):
+        return datetime.datetime.strptime(f"{str(time)[:14]}+0000", "%Y%m%d%H%M%S%z").timestamp()
+    return None
+
+
 def known_hosts_only() -> Any:
     """Return what makes paramiko refuse a host whose key nobody vouched for; fsspec trusts all by default."""
     import paramiko

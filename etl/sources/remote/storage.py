@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import posixpath
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
@@ -11,12 +13,15 @@ from etl.sources.place import Version
 from etl.sources.remote import errors, listing
 from etl.sources.remote.file import MOST_BYTES, RemoteFile
 from etl.sources.remote.kinds import KINDS, options_of, root_of, secrets_of
-from etl.sources.remote.readers import Reader, information, opener, version_of
+from etl.sources.remote.readers import Reader, changed_at, information, opener, version_of
 from etl.sources.storage import Found, Opened, same
 from etl.sources.waiting import Waiting
 from sinks.retry import Retry
 
 T = TypeVar("T")
+
+# An object is there when all of it is, and is not written on. (Of Azure's some are: append blobs.)
+_WHOLE = ("s3", "gs")
 
 
 class Remote:
@@ -51,14 +56,25 @@ class Remote:
         found = self.attempt(path, lambda system: listing.files(system, self._name(path), self.scheme))
         if found is None:
             return None
-        return (Found(self._path(name), size) for name, size in sorted(found.items()))
+        return (Found(self._path(name), size, self._identity(name)) for name, size in sorted(found.items()))
 
     def open(self, path: str) -> Opened:
         """Open a file; it is read in pieces of some MiB at most."""
         ranges = _Ranges(self, path, self._name(path))
         version = self.attempt(path, ranges.connect)
         file = RemoteFile(path, version.length or 0, ranges.fetch, ranges.close)
-        return Opened(file, MOST_BYTES, version, pinned=self.scheme == "s3")
+        return Opened(
+            file, MOST_BYTES, version, pinned=self.scheme == "s3", idle=partial(self._idle, path, version)
+        )
+
+    def _idle(self, path: str, was: Version) -> float | None:
+        if self.scheme in _WHOLE:
+            return None
+        details = self.attempt(path, lambda system: information(system, self._name(path), self.scheme))
+        changed = changed_at(details)
+        if int(details["size"]) != was.length:
+            return 0.0
+        return None if changed is None else time.time() - changed
 
     def version(self, path: str) -> Version:
         """Ask what a file is now."""
@@ -129,6 +145,10 @@ class Remote:
         if self._kind.host:
             return "/" + rest.partition("/")[2]
         return "/" + rest if self.scheme == "memory" else rest
+
+    def _identity(self, name: str) -> str:
+        """Return a name without what says nothing; in a bucket each sign of a name says something."""
+        return posixpath.normpath(name) if self._kind.host else name
 
     def _path(self, name: str) -> str:
         return self._root + (name if self._kind.host else name.lstrip("/"))
