@@ -8,12 +8,13 @@ READY := .venv/.ready
 BIGQUERY := .venv-bigquery/.ready
 FLIGHTS := demo/flights.csv.zip
 
-.PHONY: help demo demo-gcp test bigquery packages container-test lint bench bench-cache bench-gcs soak constraints clean
+.PHONY: help demo demo-gcp test test-exhaustive bigquery packages container-test lint bench bench-cache bench-gcs soak constraints clean
 
 help:
 	@echo 'make demo         run the main job on real data: no account, no server'
 	@echo 'make demo-gcp     run it on a Cloud Storage and a BigQuery on this machine: no account; with Python 3.13'
 	@echo 'make test         lint, type-check and run all tests, as CI does'
+	@echo 'make test-exhaustive  kill jobs on Google Cloud at requests that only read, too'
 	@echo 'make bigquery     install what serves as BigQuery in tests; with Python 3.13'
 	@echo 'make container-test  run the main job in a container of 128 MiB; as root, with podman'
 	@echo 'make lint         lint and type-check only'
@@ -46,6 +47,10 @@ demo-gcp: $(READY) $(FLIGHTS) bigquery
 test:
 	$(MAKE) --no-print-directory --jobs=3 lint $(FLIGHTS) bigquery packages
 	$(BIN)/python -m pytest -n 3 --dist worksteal --durations=10
+
+# Kill jobs on Google Cloud at the requests that only read, too.
+test-exhaustive: $(READY) $(FLIGHTS) bigquery packages
+	ETL_EXHAUSTIVE=1 $(BIN)/python -m pytest -n 3 --dist worksteal tests/test_google_crashes.py tests/test_google_refresh_crashes.py
 
 # Without Python 3.13 it says so, and the tests that take BigQuery are skipped; not where ETL_REQUIRE_BIGQUERY is set.
 bigquery: $(BIGQUERY)

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import traceback
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -22,6 +22,7 @@ import etl
 from etl.checkpoint import Part
 from etl.errors import EtlError, Fenced
 from etl.testing.fault_proxy import Counter, Fault, FaultProxy
+from etl.testing.fault_proxy.messages import Head
 from etl.warehouses.bigquery import BigQuery
 from tests import disks, forks, jobs, refresh_jobs
 from tests.google import LOCATION, PROJECT, TIMEOUT, GoogleServers
@@ -90,9 +91,9 @@ class Case:
         """Return the id of a process, which may be about to start; they count from 0."""
         return self.pids[number].result(timeout=600)
 
-    def disturb(self, nth: int, fault: Fault) -> None:
-        """Let a fault strike at the nth request of the first process."""
-        self.counter.at(nth, fault, of=lambda _head: len(self.processes) < 2)
+    def disturb(self, nth: int, fault: Fault, *, of: Callable[[Head], bool] = lambda _head: True) -> None:
+        """Let a fault strike at the nth request of the first process, of those that `of` is true of."""
+        self.counter.at(nth, fault, of=lambda head: len(self.processes) < 2 and of(head))
 
     def finish(self, name: str = "second", *, asks: bool = False) -> None:
         """Run the job to its end in a fresh process, on a fresh disk."""

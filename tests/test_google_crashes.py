@@ -1,4 +1,6 @@
-"""Kill, stop and disturb a job on Google Cloud at every request that it makes, before and after the server saw it.
+"""Disturb and stop a job on Google Cloud at every request that it makes, before and after the server saw it.
+
+It is killed at every one that changes something.
 
 The table, the loads and the bucket must be the truth each time, record by record. A killed job's disk is lost, too: the
 next process starts on an empty one.
@@ -9,12 +11,15 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
 
 from etl.testing.fault_proxy import Answer, CutRequest, Delay, Drop, Fault, Kill, Stop, Truncate
+from etl.testing.fault_proxy.faults import When
 from tests import disks, google_jobs
+from tests.crash_points import changes, tried
 from tests.google import GoogleServers
 from tests.google_jobs import FENCED, Case, assert_exactly_once, case
 
@@ -52,21 +57,18 @@ STOPPED = [
 
 
 def cases(
-    servers: GoogleServers, directory: Path, job: str, share: int, make: type[Fault], **options: object
+    servers: GoogleServers, directory: Path, job: str, share: int, make: type[Kill | Stop], when: When
 ) -> Iterator[tuple[Case, Fault]]:
-    """Give a case for each request that the job makes, with a fault that will strike there; the last is not struck."""
-    nth = 1 + share
-    while True:
+    """Give a case for each request at which the job is to be killed or stopped; the last one is not struck."""
+    options = {"of": changes} if make is Kill else {}
+    for nth in count(1 + share, SHARES):
         with case(servers, directory, **JOBS[job]) as made:
-            if issubclass(make, (Kill, Stop)):
-                options["pid"] = made.pid
-            fault = make(**options)
-            made.disturb(nth, fault)
+            fault = make(made.pid, when=when)
+            made.disturb(nth, fault, **options)
             yield made, fault
         if not fault.happened.is_set():
-            assert nth > 30, "the job made hardly any request"
+            tried(f"{make.__name__.lower()} {when} a request of {job}, {share + 1}/{SHARES}", nth // SHARES)
             return
-        nth += SHARES
 
 
 def test_the_job_has_parts_and_plans_enough_to_be_worth_disturbing(google_servers, tmp_path):
@@ -82,7 +84,7 @@ def test_the_job_has_parts_and_plans_enough_to_be_worth_disturbing(google_server
 def test_killed_at_any_request_the_job_goes_on_elsewhere_exactly_once(
     google_servers, tmp_path, job, when, share
 ):
-    for made, _ in cases(google_servers, tmp_path, job, share, Kill, when=when):
+    for made, _ in cases(google_servers, tmp_path, job, share, Kill, when):
         made.start().join()
         made.finish()
         assert_exactly_once(made)
@@ -124,7 +126,7 @@ def test_disturbed_at_any_request_the_run_gets_through(google_servers, tmp_path,
 @pytest.mark.parametrize("share", range(SHARES))
 @pytest.mark.parametrize(("job", "when"), STOPPED)
 def test_a_zombie_that_wakes_up_is_fenced_and_changes_nothing(google_servers, tmp_path, job, when, share):
-    for made, fault in cases(google_servers, tmp_path, job, share, Stop, when=when):
+    for made, fault in cases(google_servers, tmp_path, job, share, Stop, when):
         zombie = made.start()
         while not fault.happened.wait(0.01) and zombie.is_alive():
             pass

@@ -1,4 +1,4 @@
-"""Kill jobs that replace and merge on Google Cloud after every request that they make, and stop them there.
+"""Kill jobs that replace and merge on Google Cloud after every request that changes something, and stop them at some.
 
 Until the exchange whoever reads the table that is replaced finds the old content, all of it, and the new one after it;
 the job then goes on elsewhere to exactly the new one. As in `tests.test_google_crashes`, "after" one request and
@@ -12,6 +12,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ import pytest
 from etl.testing.fault_proxy import Kill, Stop
 from tests import google_jobs
 from tests import refresh_jobs as jobs
+from tests.crash_points import EXHAUSTIVE, changes, tried
 from tests.google import TIMEOUT, GoogleServers
 from tests.google_jobs import FENCED, NEW, Case, objects
 
@@ -28,9 +30,14 @@ pytestmark = pytest.mark.slow
 SHARES = 4
 
 # How far apart those requests are. Refreshes that are asked for differ from those of `replace` in how they begin and
-# end alone; all of them passed at every request, which takes two minutes more.
-APART = {"replace": 1, "merge": 1, "full refresh": 6, "merge refreshed": 8}
+# end alone; `make test-exhaustive` kills them at every request.
+APART = {"full refresh": 3, "merge refreshed": 4}
 OLD = NEW - 1
+
+
+def apart(way: str) -> int:
+    """Return how far apart the requests are at which the job is killed."""
+    return 1 if EXHAUSTIVE else APART.get(way, 1)
 
 
 @contextmanager
@@ -89,26 +96,23 @@ def test_the_job_makes_requests_enough_to_be_worth_killing(google_servers, tmp_p
 @pytest.mark.parametrize("share", range(SHARES))
 @pytest.mark.parametrize("way", jobs.WAREHOUSES)
 def test_killed_after_any_request_the_job_goes_on_elsewhere(google_servers, tmp_path, way, share):
-    nth = 1 + share * APART[way]
-    while True:
+    for points, nth in enumerate(count(1 + share * apart(way), SHARES * apart(way))):
         with case(google_servers, tmp_path, way) as made:
             kill = Kill(made.pid, when="after")
-            made.disturb(nth, kill)
+            made.disturb(nth, kill, of=changes)
             made.start().join()
             if way in jobs.IN_ONE_STEP:
                 assert found(made) in (jobs.expected(way, OLD), new_content(way))
             go_on(made)
             assert_done(made)
         if not kill.happened.is_set():
-            assert nth > 30, "the job made hardly any request"
+            tried(f"kill after a request of {way}, {share + 1}/{SHARES}", points)
             return
-        nth += SHARES * APART[way]
 
 
 @pytest.mark.parametrize("way", ["replace", "merge"])
 def test_a_zombie_that_wakes_up_changes_nothing(google_servers, tmp_path, way):
-    nth = 2
-    while True:
+    for points, nth in enumerate(count(2, 7)):
         with case(google_servers, tmp_path, way) as made:
             stop = Stop(made.pid, when="before")
             made.disturb(nth, stop)
@@ -124,6 +128,5 @@ def test_a_zombie_that_wakes_up_changes_nothing(google_servers, tmp_path, way):
                 assert zombie.exitcode == FENCED or ended, made.said("first")
             assert found(made) == new_content(way)
         if not stop.happened.is_set():
-            assert nth > 30, "the job made hardly any request"
+            tried(f"stop before every seventh request of {way}", points)
             return
-        nth += 7
