@@ -12,8 +12,8 @@ from etl.testing.fault_proxy.messages import Head
 
 EXHAUSTIVE = "ETL_EXHAUSTIVE" in os.environ
 
-# The least that each family has; a test that tries fewer fails. An eighth less than was counted: the writes of two parts
-# are one where a load has ended by then, so that a run makes a few requests more or less.
+# The least that each family has; a test that tries fewer fails. It is an eighth less than was counted, as a run makes a
+# few requests more or less: the writes of two parts are one where a load has ended by then.
 LEAST = {
     "kill after a request of file_sink_with_staging, 1/2": 22,
     "kill after a request of file_sink_with_staging, 2/2": 22,
