@@ -5,6 +5,7 @@
     │   └── DefinitionChanged     the definition no longer fits the checkpoint
     ├── SourceError               the source could not be read
     │   ├── ErrorPage             what came in place of rows is an error, or a page for people
+    │   ├── RedirectRefused       a server leads to an address of a private network
     │   ├── SourceChanged         it is not what it was when the cursor was taken
     │   ├── SourceCorrupt         what came is not what was sent: too short, too long, a wrong checksum
     │   ├── SourceMissing         there is nothing at that URL (404, 410)
@@ -59,6 +60,10 @@ class SourceError(EtlError):
 
 class ErrorPage(SourceError):
     """What came in place of rows is an error or a page for people, though with a status of success."""
+
+
+class RedirectRefused(SourceError):
+    """A server leads to an address of a private network, which the job did not name; nothing was sent there."""
 
 
 class SourceChanged(SourceError):

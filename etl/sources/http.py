@@ -96,7 +96,10 @@ class Http(ContentSource):
         hive_partitions: make columns of the parts of a URL's path that are called `name=value`, as `Files` does.
         requests_per_second: no more than these; None: one after the other, as fast as they are answered.
         deadline: for how many seconds a request is tried again.
-        read_timeout: after how many seconds a server that sends nothing hangs.
+        read_timeout: after how many seconds a server that sends nothing hangs, or one whose answer has not begun with
+            all of its headers.
+        allow_private: whether the redirects of a URL at a public address may lead to addresses of private networks,
+            this machine's among them; those of a URL at a private address always may.
         least_speed: the bytes a second that a server must send, over 30 s; 0: any.
         stored_bytes: how large a zip or Parquet file may be, in bytes, of a server that sends no ranges: it is stored
             in the directory for temporary files (`TMPDIR`) while it is read, and in no case takes more than half of
@@ -125,6 +128,7 @@ class Http(ContentSource):
         requests_per_second: float | None = None,
         deadline: float = 120.0,
         read_timeout: float = READ_TIMEOUT,
+        allow_private: bool = False,
         least_speed: float = LEAST_SPEED,
         stored_bytes: int = STORED_BYTES,
         **content: Unpack[ContentOptions],
@@ -154,6 +158,7 @@ class Http(ContentSource):
         self._requests_per_second = requests_per_second
         self._deadline = deadline
         self._read_timeout = read_timeout
+        self._allow_private = allow_private
         if stored_bytes < 0:
             raise ValueError(f"stored_bytes: {stored_bytes} is less than 0")
         self._opening = Opening(
@@ -208,6 +213,7 @@ class Http(ContentSource):
             secrets=[*secrets_of(self._headers)],
             missing=self._missing,
             first_wait=self._first_wait,
+            allow_private=self._allow_private,
             waiting=self._waiting,
         )
 

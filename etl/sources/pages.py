@@ -138,7 +138,10 @@ class Pages:
         max_page_bytes: how large an answer may be.
         requests_per_second: no more than these; None: as fast as the server answers.
         deadline: for how many seconds a request is tried again when what went wrong may pass.
-        read_timeout: the seconds after which a server that sends nothing hangs.
+        read_timeout: the seconds after which a server that sends nothing hangs, or one whose answer has not begun with
+            all of its headers.
+        allow_private: whether redirects of an API at a public address may lead to addresses of private networks, this
+            machine's among them; those of an API at a private address always may.
 
     Raises:
         ValueError: an argument is wrong. Nothing is asked before `pull`.
@@ -186,6 +189,7 @@ class Pages:
         requests_per_second: float | None = None,
         deadline: float = 120.0,
         read_timeout: float = 30.0,
+        allow_private: bool = False,
     ) -> None:
         self.url = urls.check(url)
         if "@" in urlsplit(url).netloc:
@@ -255,6 +259,7 @@ class Pages:
             page_size=self._page_size,
         )
         self._web_arguments = (requests_per_second, deadline, read_timeout)
+        self._allow_private = allow_private
         self._first_wait = 0.5
         self._waiting = Waiting()
         self._web()  # which checks them
@@ -378,6 +383,7 @@ class Pages:
                 secrets=self._hidden,
                 first_wait=self._first_wait,
                 tokens=tokens,
+                allow_private=self._allow_private,
                 waiting=self._waiting,
             )
 

@@ -40,6 +40,14 @@ class Waiting:
         until = time.monotonic() + seconds
         while not self._left and (rest := until - time.monotonic()) > 0:
             time.sleep(min(rest, LOOK_SECONDS))
+        self.look()
+
+    def look(self) -> None:
+        """Return where a wait may go on.
+
+        Raises:
+            SourceStopped: it was told to leave.
+        """
         if self._left:
             raise SourceStopped(
                 "the source was told to stop while it waited; the next run asks again from its last checkpoint"

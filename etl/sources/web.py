@@ -7,11 +7,11 @@ again: connections that break, timeouts, and the statuses in `PASSING`.
 
 from __future__ import annotations
 
-import http.client
 import re
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urljoin, urlsplit
 
@@ -21,15 +21,15 @@ from etl.errors import (
     SourceMissing,
     SourceRefused,
     SourceUnavailable,
-    SourceUntrusted,
     TooManyRedirects,
 )
 from etl.sources import urls
+from etl.sources.private import Hops
 from etl.sources.waiting import Waiting
 from etl.sources.web_answers import Answer, Body, Download, Short, Trouble, ungzipped
-from etl.sources.web_refusals import is_header_value, untrusted, words_of
-from etl.sources.web_session import open_session, waits_for
-from sinks import google_errors
+from etl.sources.web_refusals import is_header_value, words_of
+from etl.sources.web_sending import Sender, Watch
+from etl.sources.web_session import waits_for
 from sinks.retry import CONNECT_SECONDS, Retry
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ class Web:
         missing: the statuses that say that nothing is there.
         first_wait: the longest wait after the first attempt, in seconds; it doubles with each.
         tokens: gives a header with a token to each request, and to no other host; None: there is none.
+        allow_private: whether redirects of public servers may lead to addresses of private networks.
         waiting: ends waits between two requests when it is told to; None: nobody will.
 
     Raises:
@@ -97,6 +98,7 @@ class Web:
         missing: Collection[int] = MISSING,
         first_wait: float = 0.5,
         tokens: Tokens | None = None,
+        allow_private: bool = False,
         waiting: Waiting | None = None,
     ) -> None:
         for name, value in headers.items():
@@ -109,15 +111,24 @@ class Web:
         if not read_timeout > 0:
             raise ValueError(f"read_timeout: {read_timeout} seconds is not greater than 0")
         self._headers = dict(headers)
-        self._pause = 1 / requests_per_second if requests_per_second else 0.0
         self._retry = Retry(deadline=deadline, first_wait=first_wait)
-        self._timeout = (min(CONNECT_SECONDS, deadline / 2), read_timeout)
         self._own_secrets = tuple(secrets)
         self._tokens = tokens
         self._missing = frozenset(missing)
-        self._session: requests.Session | None = None
-        self._next_at = 0.0
         self._waiting = waiting or Waiting()
+        self._hops = Hops(allow_private=allow_private)
+        self._watch = Watch(self._waiting, self._hops)
+        self._read_timeout = read_timeout
+        self._sender = Sender(
+            self._headers,
+            own_credentials=tokens is not None,
+            pause=1 / requests_per_second if requests_per_second else 0.0,
+            timeout=(min(CONNECT_SECONDS, deadline / 2), read_timeout),
+            waiting=self._waiting,
+            watch=self._watch,
+            hidden=self.hidden,
+            shown=self.shown,
+        )
 
     def shown(self, text: str) -> str:
         """Return a URL, or a text that holds secrets, as a message may hold it."""
@@ -135,9 +146,7 @@ class Web:
         """Close the connection. May be repeated."""
         if self._tokens is not None:
             self._tokens.close()
-        session, self._session = self._session, None
-        if session is not None:
-            session.close()
+        self._sender.close()
 
     def open(self, url: str, *, headers: Mapping[str, str] | None = None) -> Download:
         """Return an answer whose status is 200 to 299, but not 202; its body is still to be read, and may break.
@@ -267,11 +276,14 @@ class Web:
             SourceError: it failed for good; one of its kinds says why.
         """
         sent = {**self._headers, "Accept-Encoding": "identity", **(headers or {})}
-        response = self._with_token(url, params, sent, body)
+        limited = partial(self._watch.within, self._read_timeout)
+        # a chain of redirects, or an answer that is begun again and again (100), is one answer to wait for
+        with self._watch.within(max(self._retry.deadline, self._read_timeout)):
+            response = self._with_token(url, params, sent, body)
         status = response.status_code
         if (200 <= status < 300 and status not in PASSING) or status in also:
-            return Download(response, self._secrets)
-        with closing(response):
+            return Download(response, self._secrets, limited)
+        with closing(response), limited():
             secrets = [*self._secrets, *urls.credentials_of(url), *urls.credentials_of(response.url)]
             said = words_of(response, secrets)
         what = f"{self.shown(url)}: the server said {status}{said}"
@@ -317,8 +329,9 @@ class Web:
         self, url: str, params: Mapping[str, Any] | None, headers: Mapping[str, str], body: Body | None
     ) -> requests.Response:
         target = url
+        self._hops.begin(url, self.shown(url))
         for _ in range(MOST_REDIRECTS + 1):
-            response = self._send(target, params, headers, body)
+            response = self._sender.send(target, params, headers, body)
             location = response.headers.get("Location")
             if response.status_code not in _REDIRECTS or not location:
                 return response
@@ -333,6 +346,7 @@ class Web:
                 raise SourceError(f"{self.shown(url)}: redirected to what is no URL ({error})") from None
             if urlsplit(target).scheme.lower() not in ("http", "https"):
                 raise SourceError(f"{self.shown(url)}: redirected to {self.shown(target)}, which is not HTTP")
+            self._hops.follow(target, self.shown(url))
             told = urls.may_be_told(before, target)
             if body is not None and (response.status_code not in _KEEP_METHOD or not told):
                 raise SourceError(
@@ -346,50 +360,6 @@ class Web:
             f"{self.shown(url)}: redirected more than {MOST_REDIRECTS} times, last to {self.shown(target)}; correct "
             "the URL, or look whether the server wants a cookie or credentials"
         )
-
-    def _send(
-        self, url: str, params: Mapping[str, Any] | None, headers: Mapping[str, str], body: Body | None
-    ) -> requests.Response:
-        import requests
-        import urllib3.exceptions
-
-        if self._session is None:
-            self._session = open_session(self._headers, own_credentials=self._tokens is not None)
-        if (wait := self._next_at - time.monotonic()) > 0:
-            self._waiting.sleep(wait)
-        self._next_at = time.monotonic() + self._pause
-        failure: Exception
-        try:
-            kind = {"Content-Type": body.kind} if body is not None and body.kind else {}
-            return self._session.request(
-                "GET" if body is None else "POST",
-                url,
-                params=dict(params) if params else None,
-                data=None if body is None else body.content,
-                headers={**kind, **headers},
-                timeout=self._timeout,
-                stream=True,
-                allow_redirects=False,
-            )
-        except (
-            requests.RequestException,
-            urllib3.exceptions.HTTPError,
-            http.client.HTTPException,
-            OSError,
-        ) as error:
-            said = re.sub(r"^HTTPS?Connection(Pool)?\([^)]*\): ", "", google_errors.words(error))
-            reason = urls.hide(said, self._secrets)
-            what = f"{self.shown(url)}: {reason}"
-            if untrusted(error):
-                failure = SourceUntrusted(
-                    f"{what}; let SSL_CERT_FILE name the certificates of who signed the server's"
-                )
-            elif google_errors.unanswered(error):
-                failure = Trouble(f"no answer ({reason})")
-            else:
-                failure = SourceError(f"{what}; correct the URL, or the setting that it names")
-        # not `from error`: what the client raised holds the URL, with all that is in it
-        raise failure
 
     def _within(self, size: int, limit: int, url: str) -> None:
         if size > limit:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import http.client
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -73,10 +74,17 @@ class Download:
     Args:
         response: its status and headers have come.
         secrets: what no message may hold.
+        limited: what is waited for within it ends, whatever comes meanwhile: chunks without content, say.
     """
 
-    def __init__(self, response: requests.Response, secrets: Sequence[str]) -> None:
+    def __init__(
+        self,
+        response: requests.Response,
+        secrets: Sequence[str],
+        limited: Callable[[], AbstractContextManager[None]],
+    ) -> None:
         self._response = response
+        self._limited = limited
         self._raw: Any = response.raw
         self._secrets = secrets
         self.url: str = response.url
@@ -100,9 +108,10 @@ class Download:
 
         left = self.length
         try:
-            if left == 1:
-                self._look_for_more()
-            piece = self._raw.read1(min(size, left - 1) if left is not None and left > 1 else size, False)
+            with self._limited():
+                if left == 1:
+                    self._look_for_more()
+                piece = self._raw.read1(min(size, left - 1) if left is not None and left > 1 else size, False)
         except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as error:
             self.close()
             said = (

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import requests
 
+    from sinks.connections import Guard
+
 # Headers that hold no secret, whose values may be in a message.
 _OPEN = frozenset(
     {"accept", "accept-language", "cache-control", "content-type", "from", "origin", "pragma", "referer"}
@@ -21,15 +23,20 @@ _OPEN = frozenset(
 )
 
 
-def open_session(headers: Mapping[str, str], *, own_credentials: bool = False) -> requests.Session:
+def open_session(
+    headers: Mapping[str, str], *, guard: Guard, own_credentials: bool = False
+) -> requests.Session:
     """Open a session of one connection a host, without retries of its own.
 
     Args:
         headers: those of all requests; they are not sent by the session itself.
+        guard: watches its connections.
         own_credentials: whether requests bring credentials besides those.
     """
     import requests
     from requests.adapters import HTTPAdapter
+
+    from sinks.connections import guard_session
 
     session = requests.Session()
     # `Web` follows redirects itself: requests would read the whole body of each, however large, to look at the next
@@ -38,6 +45,7 @@ def open_session(headers: Mapping[str, str], *, own_credentials: bool = False) -
     session.headers.update({"User-Agent": user_agent(), "Accept": "*/*"})
     for scheme in ("http://", "https://"):
         session.mount(scheme, HTTPAdapter(pool_maxsize=1, max_retries=0))
+    guard_session(session, guard)
     # requests knows REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE, which go first, but not OpenSSL's own variables
     bundle = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")
     if bundle:
