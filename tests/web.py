@@ -69,25 +69,33 @@ class Answer:
 
 
 class WebServer:
-    """Serves on 127.0.0.1 and a free port while its `with` lasts.
+    """Serves on an address of this machine and a free port while its `with` lasts.
 
     Args:
         answer: makes the answers, on the thread of the connection; what it raises breaks the connection, and is
             raised again at the end of the `with`.
         certificate: a file with a certificate and its key: serve TLS.
+        host: another address of this machine to serve on.
 
     Attributes:
         requests: what was asked so far.
     """
 
-    def __init__(self, answer: Callable[[Request], Answer], *, certificate: str | None = None) -> None:
+    def __init__(
+        self,
+        answer: Callable[[Request], Answer],
+        *,
+        certificate: str | None = None,
+        host: str = "127.0.0.1",
+    ) -> None:
         self.answer = answer
         self.requests: list[Request] = []
         self.failures: list[BaseException] = []
         self._lock = threading.Lock()
         self._connections = 0
         self._waker, self._closing = socket.socketpair()
-        self._server = _Server(("127.0.0.1", 0), _Handler)
+        self._host = host
+        self._server = _Server((host, 0), _Handler)
         self._server.web = self
         self._scheme = "http"
         if certificate is not None:
@@ -104,7 +112,7 @@ class WebServer:
     @property
     def url(self) -> str:
         """The URL of the server, without a slash at its end."""
-        return f"{self._scheme}://127.0.0.1:{self.port}"
+        return f"{self._scheme}://{self._host}:{self.port}"
 
     def __enter__(self) -> Self:
         self._thread.start()
