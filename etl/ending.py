@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from etl import progress, refreshes
 from etl.errors import CheckpointError, Fenced, SchemaMismatch, StillLoading
@@ -14,6 +15,16 @@ from etl.publishing import Publishing
 from etl.reader import Reader
 from etl.records import describe
 from etl.undoing import Undoing
+from sinks.hurry import HurriedAway
+
+
+@contextmanager
+def before_it_begins() -> Iterator[None]:
+    """Interrupt a run that was stopped while it waited for what does not answer, before it had begun to pull."""
+    try:
+        yield
+    except HurriedAway as error:
+        raise KeyboardInterrupt(str(error)) from error
 
 # What a run says that ended before a record which its writer may be about to end.
 UNFINISHED = "an unfinished record"

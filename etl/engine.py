@@ -33,6 +33,7 @@ from etl.shapes import MOST_KEYS, WideObjects
 from etl.undoing import Undoing
 from etl.writing import Writing
 from sinks import PartWriter, SealedPart, SinkError, SinkFull, TakesFacts, UploadLost
+from sinks.hurry import HurriedAway
 
 # How often one part is pulled again because what was written of it got lost on its way. Each time costs the whole part;
 # what is lost so often is not lost by chance.
@@ -136,6 +137,12 @@ class Engine:
                     if not pull or not self._begin_judging(error):
                         raise
             self._ending.leave()
+        except HurriedAway as error:
+            if self.stopped is None:
+                raise
+            self._notice(f"{self.stopped}: {error}")
+            with suppress(Exception):  # the source's, which matters no more
+                self._reader.close()
         except BaseException as error:
             self._ending.fail(error)
             raise
@@ -176,6 +183,10 @@ class Engine:
             )
             admission = self._widened or self._admission(document)
             sealed = self._filled(writer, admission, sequence)
+        except HurriedAway:
+            with suppress(HurriedAway):
+                self._undoing.abort(writer)
+            raise
         except (formats.SchemaWidened, SinkFull, CheckpointFull, UploadLost) as error:
             self._undoing.roll_back(writer)
             self._reader.open(document.state.position)

@@ -17,6 +17,7 @@ from typing import Any, get_args
 from etl import definition, formats, memory, moves, progress, registry, secret_values
 from etl.checkpoint import Checkpoint, decode, replace
 from etl.clearing import Clearing
+from etl.ending import before_it_begins
 from etl.engine import Engine
 from etl.errors import CheckpointError, ConfigError, RecordError
 from etl.governor import Governor
@@ -42,6 +43,7 @@ from etl.takeover import Takeover, sink_errors
 from etl.transforms import Stages
 from etl.warehouses.base import KeepsLedger, LimitsSizes, Warehouse
 from sinks import Sink, TakesBudget
+from sinks.base import Hurries
 from sinks.control_group import Gauge
 
 LOG = logging.getLogger("etl")
@@ -227,11 +229,13 @@ class Pipeline:
             Fenced: another process has the job, or has taken it over.
             LoadFailed: a plan cannot be loaded as it is, now or in an earlier run: see `retry_failed`.
             EtlError: the run failed; what is committed stays, and the next run goes on from there.
-            KeyboardInterrupt: it was signalled twice, or before it had the job; as after a crash, the next run goes on.
+            KeyboardInterrupt: it was signalled twice, or before it had the job, or stopped before it had begun to pull,
+                while it waited for what does not answer; as after a crash, the next run goes on.
         """
         began = time.perf_counter()
         self._stop_reason = None
         self._has_job = False
+        self._hurry(False)
 
         def emit(event: progress.Event) -> None:
             shown = progress.without_secrets(event)
@@ -239,6 +243,7 @@ class Pipeline:
                 listener(shown)
 
         with (
+            before_it_begins(),
             stopped_by_signals(self._signalled) if handle_signals else nullcontext(),
             secret_values.hidden_in_errors(),
             self.store.hold(wait=wait),
@@ -322,12 +327,16 @@ class Pipeline:
     def stop(self, reason: str) -> None:
         """Let `run` cut the part that is open, commit and load it, and return; without a run, do nothing.
 
+        What the sink, the store or the warehouse waits for and does not get in some seconds is given up: then the run
+        ends as it is.
+
         Safe from other threads and signal handlers. A source that waits for its next record is not woken.
 
         Args:
             reason: what `Result.stopped` will say.
         """
         self._stop_reason = reason
+        self._hurry(True)
         if (engine := self._engine) is not None:
             engine.stop(reason)
 
@@ -336,6 +345,12 @@ class Pipeline:
         if not self._has_job:
             raise KeyboardInterrupt
         self.stop(name)
+
+    def _hurry(self, now: bool) -> None:
+        parts: tuple[object, ...] = (self.sink, self.rejects, self.store, self.warehouse)
+        for part in parts:
+            if isinstance(part, Hurries):
+                part.hurry(now)
 
     def _pass_stop_on(self, engine: Engine) -> None:
         """Stop an engine that was made after `stop` was called."""

@@ -156,6 +156,20 @@ class OnThisMachine(Protocol):
 
 
 @runtime_checkable
+class Hurries(Protocol):
+    """A sink, a warehouse or a store that waits for others, but not for long where the run is to end; optional."""
+
+    def hurry(self, now: bool) -> None:
+        """Let each wait that gets nowhere for some seconds raise `HurriedAway`; what makes progress goes on.
+
+        Called from signal handlers and other threads: it must not wait for a lock.
+
+        Args:
+            now: whether there is no time; false as a run begins.
+        """
+
+
+@runtime_checkable
 class Relocates(Protocol):
     """A sink whose sealed parts may have been moved with it; a second, optional protocol."""
 

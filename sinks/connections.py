@@ -31,14 +31,13 @@ from urllib3.util.connection import allowed_gai_family
 from urllib3.util.ssl_ import create_urllib3_context, resolve_cert_reqs, resolve_ssl_version
 from urllib3.util.wait import wait_for_write
 
+from sinks.hurry import SLICE
+
 if TYPE_CHECKING:
     import requests
     from requests.adapters import HTTPAdapter
 
 T = TypeVar("T")
-
-# So long, in seconds, a wait goes on after it was to end.
-SLICE = 0.1
 
 
 class Guard(Protocol):
@@ -85,7 +84,9 @@ def guard_session(session: requests.Session, guard: Guard) -> None:
 def _guard_adapter(adapter: HTTPAdapter, guard: Guard) -> None:
     classes = {
         "http": type(
-            "Pool", (HTTPConnectionPool,), {"ConnectionCls": _named("HTTPConnection", _Guarded, guard)}
+            "HTTPConnectionPool",
+            (HTTPConnectionPool,),
+            {"ConnectionCls": _named("HTTPConnection", _Guarded, guard)},
         ),
         "https": type(
             "Pool", (HTTPSConnectionPool,), {"ConnectionCls": _named("HTTPSConnection", _Tls, guard)}

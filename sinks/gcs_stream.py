@@ -16,6 +16,7 @@ from sinks.gcs.objects import Objects, StoredObject
 from sinks.gcs.staying import Staying
 from sinks.gcs.upload import CHUNK_BYTES, CHUNK_UNIT, Upload, check_chunk_bytes
 from sinks.google_clients import checked
+from sinks.hurry import Hurry
 from sinks.parts import InOrder, Part
 from sinks.retry import Retry
 
@@ -83,7 +84,8 @@ class GcsStream(InOrder):
             raise ValueError(f"GcsStream(prefix={prefix!r}): expected {PREFIX_BYTES} bytes at the most")
         if chunk_bytes is not None:
             check_chunk_bytes(chunk_bytes)
-        self._retry = Retry(deadline=deadline)
+        self._hurry = Hurry(deadline)
+        self._retry = Retry(deadline=deadline, hurry=self._hurry)
         self.bucket = bucket
         self.prefix = prefix
         self.path = f"gs://{bucket}/{prefix}"
@@ -111,6 +113,10 @@ class GcsStream(InOrder):
             size = CHUNK_BYTES if memory is None else memory // SHARE_OF_A_CHUNK
             self._chunk_bytes = max(CHUNK_UNIT, min(size, CHUNK_BYTES) // CHUNK_UNIT * CHUNK_UNIT)
             self._spare = []
+
+    def hurry(self, now: bool) -> None:
+        """Cut waits short, or wait as ever again; as `Hurries.hurry`."""
+        self._hurry.tell(now)
 
     def occupied_by(self) -> str | None:
         """Return the URI of an object that is named as ours are, or None."""
@@ -245,7 +251,7 @@ class GcsStream(InOrder):
         if self._client is not None:
             return self._client
         if self._own is None:
-            self._own = connect(self.deadline)
+            self._own = connect(self.deadline, self._hurry)
         return self._own
 
     @property

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sinks import google_errors
 from sinks.errors import SinkError
+from sinks.hurry import SLICE, Hurry
 from sinks.retry import Retry
+
+# The bytes a second with which Google's answers must come, over the seconds of the timeout for reading.
+LEAST_SPEED = 1024.0
 
 C = TypeVar("C")
 
@@ -28,7 +33,38 @@ def checked(client: C | None, method: str) -> C | None:
     return client
 
 
-def made(make: Callable[[], C], *, service: str, emulator: str, deadline: float) -> C:
+class _Watch:
+    """Looks after the connections of a client; as `sinks.connections.Guard`."""
+
+    least_speed = LEAST_SPEED
+
+    def __init__(self, hurry: Hurry) -> None:
+        self.look = hurry.look
+
+    def may_connect(self, address: str, *, proxied: bool) -> None:
+        """Let it connect: where Google's services are is not the job's to say."""
+
+    connected = may_connect
+
+
+def watched(client: C, hurry: Hurry) -> C:
+    """Let every wait of a client that was just made have a deadline: requests' own counts from byte to byte.
+
+    Args:
+        client: of Cloud Storage or BigQuery.
+        hurry: cuts its waits short.
+    """
+    from sinks.connections import guard_session
+
+    session: Any = client._http  # type: ignore[attr-defined]  # of which Google publishes no types
+    guard_session(session, _Watch(hurry))
+    guard_session(session._auth_request.session, _Watch(hurry))  # asks for tokens
+    return client
+
+
+def made(
+    make: Callable[[], C], *, service: str, emulator: str, deadline: float, hurry: Hurry | None = None
+) -> C:
     """Make a client; sends no request to its service.
 
     Args:
@@ -37,22 +73,29 @@ def made(make: Callable[[], C], *, service: str, emulator: str, deadline: float)
         emulator: the environment variable that leads to an emulator, for messages.
         deadline: how long to look for credentials, in seconds. The metadata server of a virtual machine is asked
             last, and google.auth waits for it as it sees fit, whatever it is told.
+        hurry: cuts waits short, those of the client as well; None: nothing does.
 
     Raises:
         SinkError: there are no credentials, or they were not found by then.
+        HurriedAway: there is no time to look for them.
     """
+    hurry = hurry or Hurry(deadline)
     found: list[C] = []
     failed: list[Exception] = []
 
     def look() -> None:
         try:
-            found.append(Retry(deadline=deadline).call(make, passing=google_errors.passing))
+            client = Retry(deadline=deadline).call(make, passing=google_errors.passing)
+            found.append(watched(client, hurry))
         except Exception as error:  # raised below, in the thread that asked
             failed.append(error)
 
     thread = threading.Thread(target=look, name="google-credentials", daemon=True)
     thread.start()
-    thread.join(deadline)
+    began = time.monotonic()
+    while thread.is_alive() and (seconds := time.monotonic() - began) < deadline:
+        hurry.look(seconds)
+        thread.join(min(SLICE, deadline - seconds))
     if found:
         return found[0]
     if not failed:

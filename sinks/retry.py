@@ -7,12 +7,12 @@ host that cannot be reached, or a bucket that is overloaded, from being silence 
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from sinks import google_errors
+from sinks.hurry import Hurry
 
 T = TypeVar("T")
 
@@ -34,11 +34,13 @@ class Retry:
         deadline: the seconds after which no other attempt is begun.
         first_wait: the longest wait after the first attempt, in seconds; it doubles with each.
         longest_wait: it never gets longer than that, in seconds.
+        hurry: cuts waits short, and begins no attempt, when the run is to end.
     """
 
     deadline: float = 120.0
     first_wait: float = 0.5
     longest_wait: float = 16.0
+    hurry: Hurry = field(default_factory=Hurry, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.deadline > 0:
@@ -60,7 +62,7 @@ class Retry:
         *,
         passing: Callable[[BaseException], bool],
         least_wait: Callable[[BaseException], float] = lambda _: 0.0,
-        sleep: Callable[[float], object] = time.sleep,
+        sleep: Callable[[float], object] | None = None,
         what: str = "a request",
     ) -> T:
         """Call `function` until it returns, until it raises what will not pass, or until the deadline.
@@ -72,16 +74,18 @@ class Retry:
             passing: says of what it raised whether trying again may help.
             least_wait: says of what it raised how many seconds to wait at least, as a server asks for
                 (`Retry-After`, RFC 9110, section 10.2.3).
-            sleep: waits so many seconds, or less when somebody calls it off; `function` is called after it.
+            sleep: waits so many seconds, or less when somebody calls it off; `function` is called after it. None:
+                `hurry` calls it off.
             what: what fails, for the log.
 
         Raises:
+            HurriedAway: there is no time to wait.
             BaseException: what `function` raised last.
         """
         import tenacity
 
         def pause(seconds: float) -> None:
-            sleep(seconds)
+            (sleep or self.hurry.sleep)(seconds)
 
         backoff = tenacity.wait_random_exponential(multiplier=self.first_wait, max=self.longest_wait)
 
@@ -106,4 +110,9 @@ class Retry:
             before_sleep=tell,
             reraise=True,
         )
-        return attempts(function)
+
+        def attempt() -> T:
+            self.hurry.look(0.0)
+            return function()
+
+        return attempts(attempt)

@@ -28,6 +28,7 @@ from sinks import GcsStream, Sink, google_errors
 from sinks.errors import SinkError
 from sinks.gcs.client import connect
 from sinks.google_clients import checked
+from sinks.hurry import HurriedAway, Hurry
 from sinks.own_files import Planted, private_directory
 from sinks.retry import Retry
 
@@ -70,7 +71,8 @@ class GcsStore:
         self.deadline = deadline
         self.user_project = user_project
         self._bucket, self._name = match[1], match[2]
-        self._retry = Retry(deadline=deadline)
+        self._hurry = Hurry(deadline)
+        self._retry = Retry(deadline=deadline, hurry=self._hurry)
         self._client = checked(client, "bucket")
 
     def __repr__(self) -> str:
@@ -103,6 +105,10 @@ class GcsStore:
                 except CheckpointError:
                     pass  # no lock can be made here
             yield
+
+    def hurry(self, now: bool) -> None:
+        """Cut waits short, or wait as ever again; as `sinks.base.Hurries`."""
+        self._hurry.tell(now)
 
     def holder(self) -> str | None:
         """Say which process on this machine holds the job now; another machine's is not seen.
@@ -251,7 +257,7 @@ class GcsStore:
     def _call(self, function: Callable[[], T], what: str, needs: str) -> T:
         try:
             return self._retry.call(function, passing=google_errors.passing)
-        except (Conflict, CheckpointError):
+        except (Conflict, CheckpointError, HurriedAway):
             raise
         except _Damaged as error:
             raise CheckpointCorrupt(
@@ -266,7 +272,7 @@ class GcsStore:
     def _connected(self) -> Client:
         if self._client is None:
             try:
-                self._client = connect(self.deadline)
+                self._client = connect(self.deadline, self._hurry)
             except SinkError as error:
                 raise CheckpointError(f"the checkpoint {self.uri} cannot be reached: {error}") from error
         return self._client

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from sinks.google_clients import made
+from sinks.hurry import Hurry
 
 # google-cloud-storage publishes no types.
 Client = Any
 
 
-def connect(deadline: float = 120.0) -> Client:
+def connect(deadline: float = 120.0, hurry: Hurry | None = None) -> Client:
     """Make a `google.cloud.storage.Client`; sends no request to Cloud Storage.
 
     The credentials are the Application Default Credentials. Where `STORAGE_EMULATOR_HOST` is set that server is
@@ -19,6 +20,7 @@ def connect(deadline: float = 120.0) -> Client:
     Args:
         deadline: how long to look for credentials, in seconds. The metadata server of a virtual machine is asked
             last, and google.auth waits for it as it sees fit, whatever it is told.
+        hurry: cuts its waits short; None: nothing does.
 
     Raises:
         SinkError: there are no credentials, or they were not found by then.
@@ -29,7 +31,9 @@ def connect(deadline: float = 120.0) -> Client:
     def make() -> Client:
         return _without_traces(storage.Client(project=None))
 
-    return made(make, service="Cloud Storage", emulator="STORAGE_EMULATOR_HOST", deadline=deadline)
+    return made(
+        make, service="Cloud Storage", emulator="STORAGE_EMULATOR_HOST", deadline=deadline, hurry=hurry
+    )
 
 
 def _without_traces(client: Client) -> Client:

@@ -122,13 +122,13 @@ class Session:
                 self._retry.call(
                     lambda: self._begin(self.size if last else None),
                     passing=google_errors.passing,
-                    sleep=self._stop.wait,
+                    sleep=self._pause,
                 )
             while self.finished is None and (last or self._stored < self.size):
                 self._retry.call(
                     lambda: self._advance(chunk, start, last=last),
                     passing=google_errors.passing,
-                    sleep=self._stop.wait,
+                    sleep=self._pause,
                 )
         if self.finished is not None and not last:
             raise SinkError(f"{self.place} was finalised before its end: abort the part, and write it again")
@@ -261,6 +261,9 @@ class Session:
                 raise
             # Not `from error`: its text holds the session's address, which is a secret, and tracebacks show it.
             raise ConnectionError(google_errors.words(error)) from None
+
+    def _pause(self, seconds: float) -> None:
+        self._retry.hurry.sleep(seconds, self._stop.wait)
 
     def _check(self) -> None:
         if self._stop.is_set():

@@ -23,6 +23,7 @@ from sinks.gcs import turns
 from sinks.gcs.client import Client
 from sinks.gcs.objects import Objects, StoredObject
 from sinks.gcs.session import MARK, Session
+from sinks.hurry import HurriedAway
 from sinks.retry import Retry
 
 # What every chunk but the last must be a multiple of, in bytes (Cloud Storage documentation, "Resumable uploads").
@@ -189,7 +190,8 @@ class Upload:
         self._buffer = None
         if self._session.finishing:
             self._tasks.put(False)
-            self._undo()
+            with suppress(HurriedAway):  # as after a crash: whoever has the job next clears it away
+                self._undo()
         elif self._thread is not None:
             self._tasks.put(True)
             self._thread.join(ABORT_SECONDS)
@@ -334,5 +336,5 @@ def _drop(session: Session, tasks: SimpleQueue[_Flight | bool]) -> None:
 
 def _end(session: Session) -> None:
     """End a session by which nothing was finalised, if it takes no long time; otherwise it expires by itself."""
-    with suppress(SinkError):
+    with suppress(SinkError, HurriedAway):
         session.cancel(Retry(deadline=ABORT_SECONDS, first_wait=0.1))

@@ -350,7 +350,7 @@ class Jobs:
                     job.state.lower(),
                     now - began,
                 )
-            if self._leaving.wait(interval):
+            if self._left_within(interval):
                 raise StillLoading(
                     f"job {job.job_id} goes on in BigQuery ({str(job.state).lower()}) and was not waited for; the next "
                     "run finds it"
@@ -365,11 +365,16 @@ class Jobs:
         Raises:
             StillLoading: it was told to leave.
         """
-        if self._leaving.wait(seconds):
+        if self._left_within(seconds):
             raise StillLoading(
                 "a request to BigQuery failed for a reason that may pass, and was not sent again because the run ends; "
                 "the next run looks up what became of it"
             )
+
+    def _left_within(self, seconds: float) -> bool:
+        """Wait; say whether it was told to leave."""
+        self._retry.hurry.sleep(seconds, self._leaving.wait)
+        return self._leaving.is_set()
 
     def pause(self, attempt: int) -> None:
         """Wait before a plan is submitted under its next id; `attempt` counts from 1.
@@ -378,7 +383,7 @@ class Jobs:
             StillLoading: it was told to leave.
         """
         seconds = min(self._retry.first_wait * 2**attempt, self._retry.longest_wait)
-        if self._leaving.wait(seconds):
+        if self._left_within(seconds):
             raise StillLoading(
                 "a load failed for a reason that may pass, and was not tried again because the run ends; the next run "
                 "does"

@@ -19,6 +19,7 @@ from etl.warehouses.bigquery.schema import from_api, known, to_api
 from sinks.errors import SinkError
 from sinks.google_clients import made
 from sinks.google_errors import status_of
+from sinks.hurry import Hurry
 from sinks.retry import Retry
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ class TableOptions:
         return TableReference(DatasetReference(self.project, self.dataset), self.table)
 
 
-def connect(options: TableOptions, project: str, deadline: float) -> Client:
+def connect(options: TableOptions, project: str, deadline: float, hurry: Hurry) -> Client:
     """Make a client with the Application Default Credentials; sends no request to BigQuery.
 
     Where `BIGQUERY_EMULATOR_HOST` is set that server is used, without credentials.
@@ -147,6 +148,7 @@ def connect(options: TableOptions, project: str, deadline: float) -> Client:
         project: the project in which jobs run.
         deadline: how long to look for credentials, in seconds: the metadata server of a virtual machine is asked last,
             and google.auth waits for it as it sees fit.
+        hurry: cuts its waits short.
 
     Raises:
         WarehouseError: there are none, or they were not found by then.
@@ -164,7 +166,9 @@ def connect(options: TableOptions, project: str, deadline: float) -> Client:
         )
 
     try:
-        return made(make, service="BigQuery", emulator="BIGQUERY_EMULATOR_HOST", deadline=deadline)
+        return made(
+            make, service="BigQuery", emulator="BIGQUERY_EMULATOR_HOST", deadline=deadline, hurry=hurry
+        )
     except SinkError as error:
         raise WarehouseError(str(error)) from error
 

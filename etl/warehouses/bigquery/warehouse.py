@@ -43,6 +43,7 @@ from etl.warehouses.bigquery.types import BIGQUERY
 from etl.warehouses.bigquery.upload import chunk_bytes
 from sinks import gcs, google_clients
 from sinks.errors import SinkError
+from sinks.hurry import Hurry
 from sinks.retry import Retry
 
 # Of a day's modifications of partitions so many are used: as `daily_operations` of a day's jobs.
@@ -121,7 +122,8 @@ class BigQuery:
         if daily_operations < 1:
             raise ValueError(f"daily_operations is {daily_operations}; it must be 1 or more")
         self._staging = None if staging is None else stagings.checked(staging)
-        self._retry = Retry(deadline=deadline)
+        self._hurry = Hurry(deadline)
+        self._retry = Retry(deadline=deadline, hurry=self._hurry)
         self._declared: Columns = declared(schema)
         self._lookup = Lookup(self._declared, BIGQUERY)
         self._made = partial(
@@ -209,7 +211,9 @@ class BigQuery:
         self._filled.clear()
         self._former = None
         self._chunk_bytes = chunk_bytes(budget.limit)
-        self._client = self._injected or connect(self._options, self._project, self._retry.deadline)
+        self._client = self._injected or connect(
+            self._options, self._project, self._retry.deadline, self._hurry
+        )
         main = self._main()
         main.check_dataset()
         if self._project != self._options.project:
@@ -394,6 +398,10 @@ class BigQuery:
             self._former = before.life
         return doubt
 
+    def hurry(self, now: bool) -> None:
+        """Cut waits short, or wait as ever again; as `sinks.base.Hurries`."""
+        self._hurry.tell(now)
+
     def leave(self) -> None:
         """Let a `load` or `settle` that waits raise `StillLoading`. From any thread; may be repeated until `open`."""
         self._leaving.set()
@@ -472,7 +480,7 @@ class BigQuery:
     def _storage_client(self) -> Any:
         if self._storage is None:
             try:
-                self._storage = gcs.connect(self._retry.deadline)
+                self._storage = gcs.connect(self._retry.deadline, self._hurry)
             except SinkError as error:
                 raise WarehouseError(str(error)) from error
         return self._storage

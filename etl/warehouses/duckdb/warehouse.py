@@ -41,6 +41,7 @@ from etl.warehouses.duckdb.types import lower
 from sinks import page_cache
 from sinks.base import Whereabouts
 from sinks.errors import SinkError
+from sinks.hurry import Hurry
 from sinks.local_files import make_directory, sync_directory
 from sinks.own_files import resolved
 from sinks.retry import Retry
@@ -122,7 +123,8 @@ class DuckDB:
         self.disposition: str = disposition
         self.updated_at = updated_at
         self.schema_on_refresh = checked_schema_on_refresh(schema_on_refresh)
-        self._retry = Retry(deadline=deadline, longest_wait=2.0)
+        self._hurry = Hurry(deadline)
+        self._retry = Retry(deadline=deadline, longest_wait=2.0, hurry=self._hurry)
         self.table = table
         self.schema = declared(schema)
         options = [
@@ -345,6 +347,10 @@ class DuckDB:
         with self._using("read the ledger") as session:
             return session.audit(job)
 
+    def hurry(self, now: bool) -> None:
+        """Cut waits for the file short, or wait as ever again; as `sinks.base.Hurries`."""
+        self._hurry.tell(now)
+
     def close(self) -> None:
         """Close the file, so that other processes may open it. May be repeated."""
         with self._lock:
@@ -404,7 +410,7 @@ class DuckDB:
                     )
                 if not holder or time.monotonic() >= until:
                     raise
-            time.sleep(_LOOK_SECONDS)
+            self._hurry.sleep(_LOOK_SECONDS)
 
     def _load(self, session: Session, job: Job, plan: Plan) -> int:
         """Load a plan; by writing the table again where to change it takes more memory than there is.
