@@ -73,7 +73,7 @@ def made(
         emulator: the environment variable that leads to an emulator, for messages.
         deadline: how long to look for credentials, in seconds. The metadata server of a virtual machine is asked
             last, and google.auth waits for it as it sees fit, whatever it is told.
-        hurry: cuts waits short, those of the client as well; None: nothing does.
+        hurry: cuts the wait short; None: nothing does.
 
     Raises:
         SinkError: there are no credentials, or they were not found by then.
@@ -85,8 +85,7 @@ def made(
 
     def look() -> None:
         try:
-            client = Retry(deadline=deadline).call(make, passing=google_errors.passing)
-            found.append(watched(client, hurry))
+            found.append(Retry(deadline=deadline).call(make, passing=google_errors.passing))
         except Exception as error:  # raised below, in the thread that asked
             failed.append(error)
 

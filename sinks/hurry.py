@@ -57,12 +57,12 @@ class Hurry:
                 "stays, and the next run goes on from there"
             )
 
-    def sleep(self, seconds: float, wait: Callable[[float], object] = time.sleep) -> None:
+    def sleep(self, seconds: float, wait: Callable[[float], object] | None = None) -> None:
         """Wait.
 
         Args:
             seconds: for how long.
-            wait: waits for some of it; true: that is enough.
+            wait: waits for some of it; true: that is enough. None: there is nothing else to wait for.
 
         Raises:
             HurriedAway: there is no time.
@@ -70,6 +70,6 @@ class Hurry:
         until = time.monotonic() + seconds
         while (rest := until - time.monotonic()) > 0:
             self.look(float("inf"))
-            if wait(min(rest, SLICE)):
+            if (wait or time.sleep)(min(rest, SLICE)):
                 return
         self.look(0.0)

@@ -35,25 +35,34 @@ TRICKLES: dict[str, tuple[bytes, bytes]] = {
 
 
 class BadServer:
-    """Accepts connections, reads what is asked, and trickles; knows whether the client left by itself.
+    """Accepts connections, reads what is asked, and trickles; knows whether the client left before it gave up.
 
     Args:
         first: what is sent at once.
         again: what is sent after that, again and again.
         reached: called once, when a client waits.
         reads: whether it reads what a client sends, after the head of its request.
+        waits: whether the client speaks first.
     """
 
     def __init__(
-        self, first: bytes, again: bytes, *, reached: Callable[[], object] = lambda: None, reads: bool = True
+        self,
+        first: bytes,
+        again: bytes,
+        *,
+        reached: Callable[[], object] = lambda: None,
+        reads: bool = True,
+        waits: bool = True,
     ) -> None:
         self._first = first
         self._again = again
         self._reached = reached
         self._reads = reads
+        self._waits = waits
         self._once = threading.Lock()
         self._over = threading.Event()
         self.left = threading.Event()
+        self.gave_up = threading.Event()
         self.asked: list[bytes] = []
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._server.getsockname()[1]
@@ -80,7 +89,8 @@ class BadServer:
 
     def _serve(self, connection: socket.socket) -> None:
         with connection, suppress(OSError):
-            self.asked.append(connection.recv(1 << 16))
+            if self._waits:
+                self.asked.append(connection.recv(1 << 16))
             connection.sendall(self._first)
             until = time.monotonic() + GIVES_UP_SECONDS
             count = 0
@@ -96,6 +106,8 @@ class BadServer:
                 count += 1
                 if count == 3 and self._once.acquire(blocking=False):
                     self._reached()
+            if not self._over.is_set():
+                self.gave_up.set()
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sinks.google_clients import made
+from sinks.google_clients import made, watched
 from sinks.hurry import Hurry
 
 # google-cloud-storage publishes no types.
@@ -28,8 +28,10 @@ def connect(deadline: float = 120.0, hurry: Hurry | None = None) -> Client:
     # Here, and not in the thread that looks for credentials: a process that ends while it imports these is aborted.
     from google.cloud import storage
 
+    hurry = hurry or Hurry(deadline)
+
     def make() -> Client:
-        return _without_traces(storage.Client(project=None))
+        return watched(_without_traces(storage.Client(project=None)), hurry)
 
     return made(
         make, service="Cloud Storage", emulator="STORAGE_EMULATOR_HOST", deadline=deadline, hurry=hurry

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -16,12 +17,14 @@ import pytest
 from conftest import BUDGET, MIB, Loader
 
 import etl
+from etl import Pipeline
 from etl.errors import WarehouseError
 from etl.memory import Budget
 from etl.warehouses.base import Job
 from etl.warehouses.duckdb import DuckDB
 from etl.warehouses.duckdb import file as duckdb_file
 from etl.warehouses.duckdb import warehouse as module
+from sinks import hurry
 
 HOLD = """
 import sys
@@ -278,6 +281,23 @@ def test_a_file_that_another_process_has_open_is_waited_for_with_a_word(held, ca
     assert waited
     (word,) = [record.getMessage() for record in caplog.records if record.name == "etl.warehouses"]
     assert word == f"{path} is open in another process: waiting until it is closed, for 30 s at most"
+
+
+def test_a_signal_ends_the_wait_for_a_file_that_is_open_elsewhere(held, tmp_path, monkeypatch):
+    path, process = held
+    monkeypatch.setattr(hurry, "GRACE_SECONDS", 0.1)
+    pipeline = Pipeline(
+        "job",
+        source=lambda: [{"n": 1}],
+        sink={"type": "reused_file", "path": tmp_path / "part.ndjson"},
+        warehouse=DuckDB(path, table="t", deadline=1000),
+        checkpoint=tmp_path / "job.checkpoint.json",
+    )
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    with pytest.raises(KeyboardInterrupt, match="the next run goes on from there"):
+        pipeline.run()
+    process.communicate()
+    assert pipeline.run().records == 1
 
 
 def test_a_file_that_stays_open_elsewhere_is_one_error_that_names_who_has_it(held):

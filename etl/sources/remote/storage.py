@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from etl.errors import SourceChanged, SourceError
+from etl.sources.aside import Aside
 from etl.sources.place import Version
 from etl.sources.remote import errors, listing
 from etl.sources.remote.file import MOST_BYTES, RemoteFile
@@ -22,6 +23,10 @@ T = TypeVar("T")
 
 # An object is there when all of it is, and is not written on. (Of Azure's some are: append blobs.)
 _WHOLE = ("s3", "gs")
+# A listing may take so many times the deadline, as it may be of a million files, a thousand at once.
+_LISTING = 10
+# And a piece of a file so much as it takes at that speed, in bytes a second.
+_LEAST_SPEED = 16 << 10
 
 
 class Remote:
@@ -31,6 +36,10 @@ class Remote:
         root: the scheme, and the host where there is one.
         options: what fsspec's file system takes.
         retry: how long is waited for what may pass.
+        waiting: ends waits when it is told to.
+
+    Attributes:
+        left_behind: how many calls did not return in time: what they use, nobody else may.
     """
 
     whence = ""
@@ -43,6 +52,8 @@ class Remote:
         self._retry = retry
         self._waiting = waiting
         self._connection: Any = None
+        self._aside = Aside(waiting.look)
+        self.left_behind = 0
 
     @classmethod
     def of(
@@ -53,7 +64,11 @@ class Remote:
 
     def files(self, path: str) -> Iterator[Found] | None:
         """List the files that `path` names; a path that ends in `/` is a prefix, under which there may be nothing."""
-        found = self.attempt(path, lambda system: listing.files(system, self._name(path), self.scheme))
+        found = self.attempt(
+            path,
+            lambda system: listing.files(system, self._name(path), self.scheme),
+            more=_LISTING * self._retry.deadline,
+        )
         if found is None:
             return None
         return (Found(self._path(name), size, self._identity(name)) for name, size in sorted(found.items()))
@@ -84,6 +99,7 @@ class Remote:
 
     def close(self) -> None:
         """End the connection; another call makes a new one."""
+        self._aside.close()
         connection, self._connection = self._connection, None
         if connection is not None and self._kind.host:
             (connection.client if self.scheme == "sftp" else connection.ftp).close()
@@ -93,20 +109,32 @@ class Remote:
         """What kind of place it is."""
         return self._kind.scheme
 
-    def attempt(self, path: str, function: Callable[[Any], T]) -> T:
+    def attempt(self, path: str, function: Callable[[Any], T], *, more: float = 0.0) -> T:
         """Call `function` with fsspec's file system, again and again while what it raises may pass.
+
+        It is called aside: what packages take for a timeout, if they have one, counts from one byte to the next.
+
+        Args:
+            path: for messages.
+            function: must do nothing but read.
+            more: how many seconds one call may take beyond half of the deadline.
 
         Raises:
             SourceError: it failed; says what to do.
+            SourceStopped: the source was told to leave.
         """
         scheme = self.scheme
+        seconds = self._retry.deadline / 2  # so that there is time for another attempt
 
         def once() -> T:
             try:
                 if self._connection is None:
-                    self._connection = self._connect()
-                return function(self._connection)
+                    self._import()
+                    self._connection = self._aside.call(self._connect, seconds)
+                return self._aside.call(partial(function, self._connection), seconds + more)
             except Exception as error:
+                if isinstance(error, TimeoutError):
+                    self.left_behind += 1
                 if self._kind.host and not errors.missing(error):
                     self.close()  # it may be out of step with the server
                 raise
@@ -121,6 +149,15 @@ class Remote:
             raise
         except Exception as error:
             raise SourceError(f"{path}: {errors.explain(error, scheme, self._secrets)}") from error
+
+    def _import(self) -> None:
+        """Import what connects, here: a process that ends while another thread imports it is aborted."""
+        import fsspec
+
+        if self.scheme == "gs":
+            import gcsfs.core  # noqa: F401 - see `_connect`
+        else:
+            fsspec.get_filesystem_class(self.scheme)
 
     def _connect(self) -> Any:
         if self.scheme == "gs":
@@ -162,6 +199,7 @@ class _Ranges:
         self._path = path
         self._name = name
         self._reader: Reader | None = None
+        self._left_behind = 0
         self._version: Version | None = None
 
     def connect(self, system: Any) -> Version:
@@ -173,21 +211,28 @@ class _Ranges:
             reader.close()
             raise self._changed()
         self._reader, self._version = reader, version
+        self._left_behind = self._remote.left_behind
         return version
 
     def fetch(self, offset: int, size: int) -> bytes:
         """Return bytes from `offset` on, `size` at most."""
-        return self._remote.attempt(self._path, partial(self._fetch, offset, size))
+        more = size / _LEAST_SPEED
+        return self._remote.attempt(self._path, partial(self._fetch, offset, size), more=more)
 
     def _fetch(self, offset: int, size: int, system: Any) -> bytes:
+        if self._left_behind != self._remote.left_behind:
+            self._reader = None  # and not closed: it may be read from still
         if self._reader is None:
             self.connect(system)
-        assert self._reader is not None
+        reader = self._reader
+        assert reader is not None
         try:
-            data = self._reader.read(offset, size)
+            data = reader.read(offset, size)
             if not data:
                 raise ConnectionError(f"it ended at byte {offset}, before its end")
         except Exception as error:
+            if self._reader is not reader:  # it was left behind: another one reads by now
+                raise
             self.close()
             if errors.changed(error):
                 raise self._changed() from error

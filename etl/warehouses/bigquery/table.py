@@ -17,7 +17,7 @@ from etl.warehouses.bigquery.jobs import Client, explained, label, passing
 from etl.warehouses.bigquery.limits import MOST_CLUSTERED
 from etl.warehouses.bigquery.schema import from_api, known, to_api
 from sinks.errors import SinkError
-from sinks.google_clients import made
+from sinks.google_clients import made, watched
 from sinks.google_errors import status_of
 from sinks.hurry import Hurry
 from sinks.retry import Retry
@@ -159,11 +159,12 @@ def connect(options: TableOptions, project: str, deadline: float, hurry: Hurry) 
 
     def make() -> Client:
         emulator = bool(os.environ.get("BIGQUERY_EMULATOR_HOST"))
-        return bigquery.Client(
+        client = bigquery.Client(
             project,
             credentials=AnonymousCredentials() if emulator else None,  # type: ignore[no-untyped-call]
             location=options.location,
         )
+        return watched(client, hurry)
 
     try:
         return made(
