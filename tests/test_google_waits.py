@@ -10,14 +10,17 @@ from typing import Any
 
 import pytest
 
-from etl.errors import CheckpointError
+import etl
+from etl import memory
+from etl.errors import CheckpointError, WarehouseError
 from etl.stores.gcs import GcsStore
 from etl.testing.fault_proxy import Delay, FaultProxy, Head
+from etl.warehouses.bigquery import BigQuery
 from sinks import GcsStream, SinkError, hurry
 from sinks.gcs import Upload, connect
 from sinks.retry import Retry
 from tests.bad_servers import TRICKLES, BadServer
-from tests.gcs_jobs import BUCKET, Place, made_place
+from tests.gcs_jobs import BUCKET, Place, made_place, pull
 
 LONG = 1000.0
 ANSWERS = [name for name in TRICKLES if "TLS" not in name]
@@ -152,3 +155,29 @@ def test_a_server_of_metadata_that_does_not_answer_is_given_up_at_the_deadline(
         sink = GcsStream("bucket", deadline=0.5)
         with pytest.raises(SinkError, match="credentials"):
             sink.occupied_by()
+
+
+@pytest.mark.parametrize("name", ["a header", "100 Continue", "the size of a chunk", "trailers"])
+def test_bigquery_that_trickles_is_given_up_at_the_deadline(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with BadServer(*TRICKLES[name]) as server:
+        monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", server.url)
+        with pytest.raises(WarehouseError):
+            BigQuery(table="project.dataset.t", location="EU", deadline=0.6).open(memory.budget())
+        assert server.left.wait(20)
+
+
+def test_a_signal_ends_the_wait_for_bigquery(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with BadServer(*TRICKLES["a header"], reached=stop) as server:
+        monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", server.url)
+        pipeline = etl.Pipeline(
+            "job",
+            source=pull,
+            sink={"type": "reused_file", "path": str(tmp_path / "part.ndjson")},
+            warehouse=BigQuery(table="project.dataset.t", location="EU", deadline=LONG),
+            checkpoint=str(tmp_path / "job.checkpoint.json"),
+        )
+        with pytest.raises(KeyboardInterrupt, match="what it waited for did not come"):
+            pipeline.run()
+        assert server.left.wait(20)

@@ -25,6 +25,7 @@ from etl.lease import Conflict
 from sinks import NumberedChunks, Sink, locks
 from sinks.base import Whereabouts
 from sinks.errors import SinkError
+from sinks.hurry import Hurry
 from sinks.local_files import OpenFile, make_directory, sync_directory
 from sinks.own_files import (
     Planted,
@@ -68,6 +69,7 @@ class LocalStore:
             raise self._failed("find the checkpoint", error) from error
         except OSError:  # which the first use tells
             self._file = self.path
+        self._hurry = Hurry(_SWAP_SECONDS)
         self._lock_path = self._file.with_name(f".{self._file.name}.lock")
         self._new_path = self._file.with_name(f".{self._file.name}.new")
 
@@ -86,6 +88,10 @@ class LocalStore:
             if holder is not None:
                 raise Fenced(holder)
             yield
+
+    def hurry(self, now: bool) -> None:
+        """Cut the wait for another swap short, or wait as ever again; as `sinks.base.Hurries`."""
+        self._hurry.tell(now)
 
     def holder(self) -> str | None:
         """Say which process holds the job now; None: none does, whatever a killed one has left.
@@ -270,7 +276,7 @@ class LocalStore:
                     raise OSError(
                         errno.EAGAIN, f"{directory} has been locked for a minute, by {_named(directory)}"
                     )
-                time.sleep(_TRY_SECONDS)
+                self._hurry.sleep(_TRY_SECONDS)
             yield
         finally:
             file.close()
