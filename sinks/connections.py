@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# So much of a body, in bytes, is progress: a byte now and then is none.
+PROGRESS_BYTES = 1024
+
 
 class Guard(Protocol):
     """What the connections of a session ask while they wait. Called on the thread that waits.
@@ -53,7 +56,7 @@ class Guard(Protocol):
         """Return if the wait may go on.
 
         Args:
-            idle: for how many seconds nothing has come or gone.
+            idle: for how many seconds nothing has come or gone but some bytes.
 
         Raises:
             TimeoutError: it has gone on for too long: the request fails, and may be made again.
@@ -116,6 +119,8 @@ class _Waits(socket.socket):
     until = float("inf")  # the end of what is read now, whatever comes, on the monotonic clock
     _patience: float | None = None
     _in_body = False
+    _idle = 0.0  # the seconds that were waited since an answer's head, or the last KiB of its body, has come
+    _come = 0
     _seconds = 0.0
     _bytes = 0
 
@@ -132,9 +137,14 @@ class _Waits(socket.socket):
         """Receive some bytes; as `socket.recv_into`."""
         began = time.monotonic()
         call = super().recv_into
-        size = self.patiently(lambda: call(*arguments), self.until)
+        size = self.patiently(lambda: call(*arguments), self.until, self._idle)
+        seconds = time.monotonic() - began
+        self._idle += seconds
         if self._in_body:
-            self._see_that_it_is_fast(size, time.monotonic() - began)
+            self._come += size
+            if self._come >= PROGRESS_BYTES:
+                self._idle, self._come = 0.0, 0
+            self._see_that_it_is_fast(size, seconds)
         return size
 
     def recv(self, *arguments: Any) -> bytes:
@@ -152,13 +162,13 @@ class _Waits(socket.socket):
                 # TLS wants the same bytes again after a wait that was cut
                 sent += self.patiently(lambda: call(octets[sent:], flags), until)  # noqa: B023 - called at once
 
-    def patiently(self, call: Callable[[], T], until: float) -> T:
-        """Call what waits for a slice until it returns."""
+    def patiently(self, call: Callable[[], T], until: float, idle: float = 0.0) -> T:
+        """Call what waits for a slice until it returns; `idle` seconds were waited in vain before."""
         began = time.monotonic()
         until = min(until, self._end())
         while True:
             now = time.monotonic()
-            self.guard.look(now - began)
+            self.guard.look(idle + now - began)
             if now >= until:
                 raise TimeoutError("timed out")
             try:
@@ -170,10 +180,12 @@ class _Waits(socket.socket):
         """The head of an answer has come, its body begins."""
         self.until = float("inf")
         self._in_body, self._seconds, self._bytes = True, 0.0, 0
+        self._idle, self._come = 0.0, 0
 
     def begin_head(self, seconds: float | None) -> None:
         """An answer is waited for, whose head must have come in so many seconds."""
         self._in_body = False
+        self._idle = 0.0
         if seconds is not None:
             self.until = time.monotonic() + seconds
 

@@ -168,8 +168,11 @@ def test_bigquery_that_trickles_is_given_up_at_the_deadline(
         assert server.left.wait(20)
 
 
-def test_a_signal_ends_the_wait_for_bigquery(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    with BadServer(*TRICKLES["a header"], reached=stop) as server:
+@pytest.mark.parametrize("name", ["nothing", "a header", "the size of a chunk"])
+def test_a_signal_ends_the_wait_for_bigquery(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with BadServer(*TRICKLES[name], reached=stop) as server:
         monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", server.url)
         pipeline = etl.Pipeline(
             "job",
