@@ -26,6 +26,7 @@ def before_it_begins() -> Iterator[None]:
     except HurriedAway as error:
         raise KeyboardInterrupt(str(error)) from error
 
+
 # What a run says that ended before a record which its writer may be about to end.
 UNFINISHED = "an unfinished record"
 
