@@ -23,7 +23,7 @@ LINK = {"style": "next_link", "records": "rows"}
 
 
 def source(api: Api, **arguments: Any) -> Pages:
-    return Pages(f"{api.url}/rows", **{"deadline": 3, **arguments})
+    return Pages(f"{api.url}/rows", **{"deadline": 30, **arguments})
 
 
 def until_error(pages: Pages, words: str) -> list[Any]:
@@ -410,7 +410,7 @@ class TestStatuses:
         with Api(rows_of(25)) as api:
             api.faults = beyond
             pages = Pages(
-                f"{api.url}/{path}", **STYLES[path], page_size=10, end_statuses=[status], deadline=3
+                f"{api.url}/{path}", **STYLES[path], page_size=10, end_statuses=[status], deadline=30
             )
             assert taken(pages) == rows_of(25)
             assert_resumes_everywhere(pages)
@@ -440,7 +440,7 @@ class TestStatuses:
 
     def test_a_page_that_is_gone_though_it_had_rows_is_a_named_error(self) -> None:
         with Api(rows_of(25)) as api:
-            pages = Pages(f"{api.url}/page", **STYLES["page"], page_size=10, end_statuses=[404], deadline=3)
+            pages = Pages(f"{api.url}/page", **STYLES["page"], page_size=10, end_statuses=[404], deadline=30)
             cursor = last_cursor(pages)
             api.faults = lambda _request: Answer(status=404)
             with pytest.raises(SourceChanged):
@@ -452,7 +452,7 @@ class TestStatuses:
             with pytest.raises(
                 SourceError, match=r"offset 20: .*20 rows came before.*end_statuses.*ask for less at once"
             ):
-                taken(Pages(f"{api.url}/offset", **STYLES["offset"], page_size=10, deadline=3))
+                taken(Pages(f"{api.url}/offset", **STYLES["offset"], page_size=10, deadline=30))
 
 
 def test_pages_may_be_counted_from_0() -> None:
@@ -493,7 +493,7 @@ def test_an_api_that_counts_from_1_may_say_what_it_likes_of_its_page_0(page_0: A
     with Api(rows_of(25)) as api:
         numbered = by_number(api)
         api.faults = lambda request: page_0 if request.query["page"] == "0" else numbered(request)
-        pages = source(api, style="page", deadline=3)
+        pages = source(api, style="page", deadline=30)
         assert taken(pages) == rows_of(25)
         assert_resumes_everywhere(pages)
 
@@ -503,7 +503,7 @@ def test_a_page_0_that_cannot_be_had_for_now_ends_the_run() -> None:
         numbered = by_number(api)
         api.faults = lambda request: Answer(status=503) if request.query["page"] == "0" else numbered(request)
         with pytest.raises(SourceUnavailable):
-            taken(source(api, style="page", deadline=0.2))
+            taken(source(api, style="page", deadline=1))
 
 
 def test_page_0_is_not_asked_for_where_the_job_says_the_first_page() -> None:

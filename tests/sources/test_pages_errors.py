@@ -23,7 +23,7 @@ def source(api: Api, **arguments: Any) -> Pages:
             "style": "offset",
             "records": "data.rows",
             "page_size": 10,
-            "deadline": 3,
+            "deadline": 30,
             "secrets": {"k": SECRET},
             **arguments,
         },

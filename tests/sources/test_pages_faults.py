@@ -235,7 +235,7 @@ class TestSecrets:
         with Api([]) as api:
             api.faults = lambda _request: answer
             with pytest.raises(SourceError) as raised:
-                taken(source(api, "offset", deadline=0.2, **SECRETS))
+                taken(source(api, "offset", deadline=1, **SECRETS))
         error: BaseException | None = raised.value
         while error is not None:
             self.assert_hidden(f"{error} {error!r} {error.args}")

@@ -17,7 +17,7 @@ from tests.web import Answer, Request
 
 
 def source(api: Api, **arguments: Any) -> Pages:
-    return Pages(f"{api.url}/rows", **{"style": "offset", "page_size": 10, "deadline": 3, **arguments})
+    return Pages(f"{api.url}/rows", **{"style": "offset", "page_size": 10, "deadline": 30, **arguments})
 
 
 def serving(write: Any, rows: list[Any]) -> Any:

@@ -19,7 +19,7 @@ NUMBERED = ["offset", "page"]
 
 def source(api: Api, path: str, **changes: Any) -> Pages:
     return Pages(
-        f"{api.url}/{path}", **{"page_size": 10, "key": "id", "deadline": 3, **STYLES[path], **changes}
+        f"{api.url}/{path}", **{"page_size": 10, "key": "id", "deadline": 30, **STYLES[path], **changes}
     )
 
 

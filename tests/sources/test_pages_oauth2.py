@@ -61,7 +61,7 @@ class Guarded:
 def source(api: Api, path: str = "offset", oauth2: Any = (), **changes: Any) -> Pages:
     who = {"token_url": f"{api.url}/token", "client_id": "me", "client_secret": SECRET, **dict(oauth2)}
     pages = Pages(
-        f"{api.url}/{path}", **{"page_size": 10, "deadline": 3, "oauth2": who, **STYLES[path], **changes}
+        f"{api.url}/{path}", **{"page_size": 10, "deadline": 30, "oauth2": who, **STYLES[path], **changes}
     )
     pages._first_wait = 0.001
     return pages
@@ -202,7 +202,7 @@ def test_one_that_is_busy_is_asked_again() -> None:
 
 def test_one_that_cannot_be_reached_is_a_named_error() -> None:
     with Api([]) as api, pytest.raises(SourceUnavailable, match=r"oauth2: .*127\.0\.0\.1:1/token: no answer"):
-        taken(source(api, oauth2={"token_url": "http://127.0.0.1:1/token"}, deadline=0.2))
+        taken(source(api, oauth2={"token_url": "http://127.0.0.1:1/token"}, deadline=1))
 
 
 def test_a_refresh_token_that_changes_is_told_and_not_kept(caplog: pytest.LogCaptureFixture) -> None:

@@ -21,7 +21,7 @@ def pipeline(tmp_path: Path, api: Api, path: str = "offset", **changes: Any) -> 
         "page_size": 20,
         "key": ["id"],
         "secrets": {"api_key": "s3cret-key"},
-        "deadline": 3,
+        "deadline": 30,
         **STYLES[path],
         **changes,
     }

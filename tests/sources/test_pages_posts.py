@@ -26,7 +26,7 @@ STAC: dict[str, Any] = {"style": "next_link", "records": "features", "next_path"
 
 
 def source(api: Api, path: str, **arguments: Any) -> Pages:
-    return Pages(f"{api.url}/{path}", **{"deadline": 3, **arguments})
+    return Pages(f"{api.url}/{path}", **{"deadline": 30, **arguments})
 
 
 def bodies(api: Api) -> list[Any]:

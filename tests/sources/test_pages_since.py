@@ -28,7 +28,7 @@ def source(api: Api, path: str = "offset", updated_at: Any = (), **changes: Any)
     since = {"field": "updated_at", "param": "since", **dict(updated_at)}
     return Pages(
         f"{api.url}/{path}",
-        **{"page_size": 10, "deadline": 3, "key": "id", "updated_at": since, **STYLES[path], **changes},
+        **{"page_size": 10, "deadline": 30, "key": "id", "updated_at": since, **STYLES[path], **changes},
     )
 
 

@@ -13,7 +13,7 @@ from etl.sources import Pages
 
 
 def source(api: Api, path: str, page_size: int = 10, **changes: Any) -> Pages:
-    return Pages(f"{api.url}/{path}", **{"page_size": page_size, "deadline": 3, **STYLES[path], **changes})
+    return Pages(f"{api.url}/{path}", **{"page_size": page_size, "deadline": 30, **STYLES[path], **changes})
 
 
 @pytest.mark.parametrize("key", [None, "id"])

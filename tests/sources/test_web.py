@@ -73,13 +73,13 @@ def test_what_the_caller_finds_wrong_is_asked_for_again() -> None:
     with WebServer(lambda r: Answer(body=BODY) if r.number else cut) as server:
         assert web().fetch(server.url, check=check).body == BODY
     with WebServer(lambda _: cut) as server, pytest.raises(SourceUnavailable, match="it is no whole JSON"):
-        web(deadline=0.5).fetch(server.url, check=check)  # a body that takes longer to come is another error
+        web(deadline=2.0).fetch(server.url, check=check)  # a body that takes longer to come is another error
 
 
 def test_a_body_that_is_always_short_is_a_named_error() -> None:
     short = Answer(headers={"Content-Length": "1000"}, body=BODY)
     with WebServer(lambda _: short) as server, pytest.raises(SourceCorrupt, match="more expected"):
-        web(deadline=0.1).fetch(server.url)
+        web(deadline=1.0).fetch(server.url)
 
 
 @pytest.mark.parametrize("headers", [{}, GZIPPED])
