@@ -58,14 +58,13 @@ def with_times(array: pyarrow.StructArray, types: Mapping[str, FieldType]) -> py
     import pyarrow as arrow
     import pyarrow.compute
 
-    columns = {field.name: array.field(field.name) for field in array.type}
-    text = [
-        name
-        for name, column in columns.items()
-        if arrow.types.is_string(column.type) and name in types and is_exact_time(types[name])
+    exact = {name for name, type_ in types.items() if is_exact_time(type_)}
+    text = exact and [
+        field.name for field in array.type if field.name in exact and arrow.types.is_string(field.type)
     ]
     if not text:
         return array
+    columns = {field.name: array.field(field.name) for field in array.type}
     for name in text:
         moments = columns[name]
         if types[name].name == "time":  # Arrow casts no text to it

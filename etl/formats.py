@@ -20,9 +20,11 @@ keys that are no strings, sets, others refused: the record cannot be encoded
 =====================================  =================================================================
 
 Parquet (`etl.parquet`) keeps NaN, bytes, Decimal, date and time types as they are; integers past 64 bits and UUIDs
-become strings, an empty object becomes null. Values of several kinds in one field are refused, as a date, then a
-datetime or a number; so are fields without a name, and decimals that together need more than 38 digits, of which
-readers make others. It has no durations (parquet-format, LogicalTypes.md; what Arrow calls one is a plain number
+become strings. An empty object has fields that are null where other objects of its column have fields, else it is null.
+What NDJSON refuses is refused in Parquet, too. So are values of several kinds in one field, as a date, then a datetime
+or a number; fields without a name; decimals that together need more than 38 digits, of which readers make others; and
+more levels than readers open (99, a list is two) or lists within each other (16), for which they would need minutes. It
+has no durations (parquet-format, LogicalTypes.md; what Arrow calls one is a plain number
 there): timedelta is a string, too.
 """
 
@@ -74,7 +76,19 @@ LONGEST_DECIMAL = 100
 TOO_DEEP = "it is nested in more than 250 levels: cut it, or make text of it"
 
 Write = Callable[[bytes | bytearray | memoryview], None]
-Refuse = Callable[[Record, str], None]
+
+
+class Refuse(Protocol):
+    """Takes a record that cannot be encoded."""
+
+    def __call__(self, record: Record, reason: str, number: int | None = None, /) -> None:
+        """Take one.
+
+        Args:
+            record: the record.
+            reason: why, for people who read the dead letters.
+            number: what `Gathers.number` returned when it was handed on; None: it is the one that was handed on last.
+        """
 
 
 class Format(Protocol):
@@ -184,6 +198,10 @@ class Gathers(Protocol):
 
     gathers: bool
     """Whether it does."""
+    group_bytes: int
+    """How much of them it may hold as it writes them, in bytes."""
+    number: Callable[[], int]
+    """Returns the number of the record that was handed on last, asked once for each."""
 
 
 class SchemaWidened(Exception):

@@ -123,7 +123,7 @@ class Judge:
         unfit: dict[int, str] = {}
         data = bytearray()
 
-        def refuse(record: Record, reason: str) -> None:
+        def refuse(record: Record, reason: str, _number: int | None = None, /) -> None:
             if id(record) not in places:
                 # Changed by then: it did not fit what came after it.
                 raise SchemaMismatch(f"a value cannot be encoded beside others of its column: {reason}")

@@ -31,6 +31,11 @@ PART_UNLIMITED = 64 * MIB
 # that reclaim forces them out to the disk all the same, and stalls those who write.
 TRANSIT_IN_LIMIT = 4
 TRANSIT_UNLIMITED = 256 * MIB
+# Records that a format gathers to write them at once. They cost three times as much while they are written: Arrow's
+# columns, the pages of one of them, and these compressed.
+GROUPS_IN_LIMIT = 16
+GROUP_LEAST = 1 * MIB
+GROUP_MOST = 16 * MIB  # BigQuery and DuckDB read row groups in parallel; larger ones gain nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +59,13 @@ class Budget:
     def transit_bytes(self) -> int:
         """How many bytes of parts in transit may stay in the page cache, never to touch the disk."""
         return TRANSIT_UNLIMITED if self.limit is None else self.limit // TRANSIT_IN_LIMIT
+
+    @property
+    def group_bytes(self) -> int:
+        """How many bytes of records a format may gather before it writes them."""
+        if self.limit is None:
+            return GROUP_MOST
+        return min(max(self.limit // GROUPS_IN_LIMIT, GROUP_LEAST), GROUP_MOST)
 
 
 def budget(memory: int | None = None, *, root: Path = Path("/")) -> Budget:

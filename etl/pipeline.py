@@ -431,7 +431,7 @@ class Pipeline:
         return named_all(found)
 
     def _share(self, budget: memory.Budget, job: Settings) -> None:
-        """Tell the sinks what they may take.
+        """Tell the sinks and the format what they may take.
 
         Parts in transit that are small against the limit are not flushed: they are loaded and truncated before
         they touch the disk. That rests on the ledger, which holds the position after each plan: what a power cut
@@ -442,6 +442,9 @@ class Pipeline:
         for sink, durable in ((self.sink, not in_transit), (self.rejects, True)):
             if isinstance(sink, TakesBudget):
                 sink.take_budget(memory=budget.limit, durable=durable)
+        format_: object = job.format
+        if isinstance(format_, formats.Gathers):
+            format_.group_bytes = budget.group_bytes
 
     def _most_bytes(self) -> int:
         """Return how large a part may become for the warehouse's sake, in bytes."""

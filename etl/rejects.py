@@ -57,16 +57,17 @@ class Rejects:
         """Refuse a record at which a transform raised, in a job that keeps dead letters."""
         self._add(record, reason, origin, self._reader.number)
 
-    def unencodable(self, record: Record, reason: str) -> None:
-        """Refuse a record that the format cannot encode.
+    def unencodable(self, record: Record, reason: str, number: int | None = None, /) -> None:
+        """Refuse a record that the format cannot encode; see `etl.formats.Refuse`.
 
         Raises:
             SchemaMismatch: it may be an earlier one that does not fit the table.
         """
+        number = self._reader.number if number is None else number
         if self._may_judge and isinstance(self._job.format, formats.TakesTypes):
             # The one that came first decided what fits; the table may say that it is the other one.
-            raise SchemaMismatch(f"record {self._reader.number}: cannot be encoded: {reason}")
-        self.refuse(record, f"cannot be encoded: {reason}", "format")
+            raise SchemaMismatch(f"record {number}: cannot be encoded: {reason}")
+        self.refuse_numbered(record, f"cannot be encoded: {reason}", "format", number)
 
     def refuse(self, record: Record, reason: str, origin: str) -> None:
         """Refuse the record that was taken last."""

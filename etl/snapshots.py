@@ -45,7 +45,7 @@ def _settled(value: Any) -> Any:
             if item.__class__ not in _UNCHANGING:
                 copy[name] = _settled(item)
         return copy
-    if kind is tuple:
+    if isinstance(value, tuple):
         return tuple(map(_settled, value))
     if isinstance(value, list):
         return [item if item.__class__ in _UNCHANGING else _settled(item) for item in value]

@@ -83,6 +83,9 @@ class Writing:
             self._lease.note_output()
             writer.write(data)
 
+        format_: object = self._job.format
+        if isinstance(format_, formats.Gathers):
+            format_.number = lambda: self._reader.number
         batch_bytes = min(formats.BATCH_BYTES, part_bytes)
         # Closed here: a generator that an error leaves behind would end later, and take from the source then.
         with closing(self._stages.run(self._reader)) as outputs:

@@ -23,7 +23,9 @@ def encode(name, records, *, batch_bytes=4096, chosen=None):
     """Encode one part; return its bytes, the count, and what was refused."""
     output, refused = bytearray(), []
     chosen = chosen or formats.make(name)
-    *_, count = chosen.encode(iter(records), output.extend, lambda *args: refused.append(args), batch_bytes)
+    *_, count = chosen.encode(
+        iter(records), output.extend, lambda *args: refused.append(args[:2]), batch_bytes
+    )
     return bytes(output), count, refused
 
 

@@ -91,7 +91,7 @@ def check(job: str, limit: int, schema: Path | None, deadline: float) -> None:
         for said in pipeline.source.told[:SHOWN] if isinstance(pipeline.source, Tells) else ():
             say(f"found       {said}", err=True)
 
-    def refuse(record: Any, reason: str) -> NoReturn:
+    def refuse(record: Any, reason: str, _number: int | None = None, /) -> NoReturn:
         raise RecordError(f"a record cannot be encoded: {reason}; the record: {str(record)[:300]}")
 
     def show(data: bytes | bytearray | memoryview) -> None:

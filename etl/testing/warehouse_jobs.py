@@ -141,5 +141,5 @@ class JobLoader:
         return Part(sealed=part.sealed, records=len(records), after=state)
 
 
-def _refuse(record: object, reason: str) -> None:
+def _refuse(record: object, reason: str, _number: int | None = None, /) -> None:
     raise AssertionError(f"{record} cannot be encoded: {reason}")
