@@ -31,6 +31,7 @@ from etl.records import (
     Mark,
     Position,
     Record,
+    TakesMemory,
     Transform,
     Unreadable,
     describe,
@@ -376,6 +377,7 @@ class Pipeline:
                 yield record
 
         definition.declare(self.source, self.transforms, self.warehouse, self.schema)
+        self._bound(memory.budget(self.memory))
         reader = Reader(self.source, Position(), unreadable)
         stages = Stages([limited, *self.transforms], self.on_error, lambda *_rejected: None)
         try:
@@ -431,12 +433,13 @@ class Pipeline:
         return named_all(found)
 
     def _share(self, budget: memory.Budget, job: Settings) -> None:
-        """Tell the sinks and the format what they may take.
+        """Tell the source, the sinks and the format what they may take.
 
         Parts in transit that are small against the limit are not flushed: they are loaded and truncated before
         they touch the disk. That rests on the ledger, which holds the position after each plan: what a power cut
         takes is pulled again from there.
         """
+        self._bound(budget)
         small = job.part_bytes * (self.sink.slots or HANDED_OVER + 1) <= budget.transit_bytes
         in_transit = small and not self.sink.lasting and isinstance(self.warehouse, KeepsLedger)
         for sink, durable in ((self.sink, not in_transit), (self.rejects, True)):
@@ -445,6 +448,11 @@ class Pipeline:
         format_: object = job.format
         if isinstance(format_, formats.Gathers):
             format_.group_bytes = budget.group_bytes
+
+    def _bound(self, budget: memory.Budget) -> None:
+        """Tell the source what it may take."""
+        if isinstance(self.source, TakesMemory):
+            self.source.take_memory(budget.limit)
 
     def _most_bytes(self) -> int:
         """Return how large a part may become for the warehouse's sake, in bytes."""

@@ -137,6 +137,18 @@ class ReadsFiles(Protocol):
         """Say whether a pull that begins now would read the file at `path`. Changes nothing."""
 
 
+@runtime_checkable
+class TakesMemory(Protocol):
+    """A source that bounds what it holds of its content, such as a long line, by what the job may take."""
+
+    def take_memory(self, memory: int | None) -> None:
+        """Hear, before each `pull`, what the job may take.
+
+        Args:
+            memory: what it may be charged with, in bytes; None: there is no limit.
+        """
+
+
 class Declared(msgspec.Struct, frozen=True, kw_only=True):
     """What a field was declared as.
 

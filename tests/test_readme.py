@@ -15,7 +15,7 @@ import duckdb
 import pytest
 
 from etl import config
-from etl.sources.content import ContentOptions
+from etl.sources.content_options import ContentOptions
 from etl.sources.files import Files
 from etl.sources.http import Http
 from etl.sources.pages import Pages

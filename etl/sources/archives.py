@@ -8,7 +8,8 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import IO, ClassVar, NamedTuple, Protocol
 
-from etl.sources import compressions, zip_methods
+from etl.sources import compressions, zip_directory, zip_members, zip_methods
+from etl.sources.bounds import UNLIMITED
 from etl.sources.refusals import Damaged, Refused
 from sinks import checksum
 
@@ -48,13 +49,19 @@ class Archive(Protocol):
 
 
 @contextmanager
-def opened(file: IO[bytes]) -> Iterator[zipfile.ZipFile]:
+def opened(file: IO[bytes], most: int = UNLIMITED.directory) -> Iterator[zipfile.ZipFile]:
     """Open a zip file.
+
+    Args:
+        file: it can `seek`.
+        most: how much memory its directory may take, which is held as a whole.
 
     Raises:
         Damaged: it is none, or cut short: its directory is at its end.
+        Refused: it has too many members.
     """
     try:
+        zip_directory.see_that_it_fits(file, most)
         archive = zipfile.ZipFile(file)
     except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError) as error:
         file.seek(0)
@@ -68,13 +75,15 @@ class Zip:
 
     Args:
         archive: the file.
+        window: how many bytes a decompressor may hold of what it has written.
     """
 
     kind: ClassVar[str] = "zip file"
     at_random: ClassVar[bool] = True
 
-    def __init__(self, archive: zipfile.ZipFile) -> None:
+    def __init__(self, archive: zipfile.ZipFile, window: int = UNLIMITED.window) -> None:
         self._archive = archive
+        self._window = window
         self.leading = 0
 
     def members(self) -> Iterator[Member]:
@@ -106,6 +115,8 @@ class Zip:
         """
         zip_methods.see_that_it_can_be_read(info)
         try:
+            if info.compress_type in zip_members.METHODS:
+                return zip_members.opened(self._archive, info, self._window)
             return self._archive.open(info)
         except (zipfile.BadZipFile, RuntimeError, OSError, ValueError) as error:
             raise compressions.damaged(error, "zip") from error

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, NamedTuple, Protocol
 
+from etl.sources.bounds import UNLIMITED
 from etl.sources.refusals import Damaged, Refused
-from sinks import control_group
 
 Compression = Literal["none", "gzip", "zip", "zstd", "bzip2", "xz"]
 
@@ -29,10 +29,6 @@ _MAGIC: dict[bytes, Compression] = {
 _BZIP2, _BZIP2_BLOCKS = b"BZh", (b"1AY&SY", b"\x17\x72\x45\x38\x50\x90")
 
 MIB = 1 << 20
-# What a decompressor may hold of what it has written. zstd's own programs go no further than 128 MiB either
-# without being told (ZSTD_WINDOWLOG_LIMIT_DEFAULT, 27); RFC 8878, section 3.1.1.1.2, asks for 8 MB at least. In a
-# small container it is a share, for it stands beside Python, two parts and the warehouse.
-_WINDOW_LEAST, _WINDOW_MOST, _WINDOWS_IN_LIMIT = 8 * MIB, 128 * MIB, 6
 
 
 class Readable(Protocol):
@@ -65,14 +61,19 @@ def compression_of(head: bytes) -> Compression:
     return "zstd" if _to_skip(head) else "none"
 
 
-def layer(file: Any, compression: Compression) -> Layer:
-    """Return what reads `file`, which stays open, through a compression other than `none` and `zip`."""
+def layer(file: Any, compression: Compression, most: int = UNLIMITED.window) -> Layer:
+    """Return what reads `file`, which stays open, through a compression other than `none` and `zip`.
+
+    Args:
+        file: what is compressed.
+        compression: how.
+        most: how many bytes the decompressor may hold of what it has written.
+    """
     if compression == "gzip":
         return _gzip(file)
     if compression == "zstd":
         import zstandard
 
-        most = most_window()
         decompressor = zstandard.ZstdDecompressor(max_window_size=most)
         return Layer(
             nullcontext(ZstdFrames(file, decompressor.decompressobj, most)),
@@ -85,8 +86,6 @@ def layer(file: Any, compression: Compression) -> Layer:
         return Layer(nullcontext(bzip2), (EOFError, OSError, ValueError))
     import lzma
 
-    most = most_window()
-
     def stream() -> lzma.LZMADecompressor:
         return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=most)
 
@@ -95,17 +94,13 @@ def layer(file: Any, compression: Compression) -> Layer:
     )
 
 
-def most_window() -> int:
-    """Return how many bytes a decompressor may hold, by what this process may take."""
-    found = control_group.read()
-    limit = found.limit if found else None
-    if limit is None:
-        return _WINDOW_MOST
-    return min(max(limit // _WINDOWS_IN_LIMIT, _WINDOW_LEAST), _WINDOW_MOST)
-
-
-def damaged(error: Exception, compression: str) -> Damaged:
+def damaged(error: Exception, compression: str, window: int = UNLIMITED.window) -> Damaged:
     """Say what an error of a compression means, and what to do next.
+
+    Args:
+        error: what was raised.
+        compression: by what.
+        window: how many bytes the decompressor might hold.
 
     The libraries tell what is wrong in words alone. Where they come to use others, the general sentence is said.
     """
@@ -129,7 +124,7 @@ def damaged(error: Exception, compression: str) -> Damaged:
     if "Not a gzipped file" in said:
         return Damaged(*_followed("gzip"))
     if "Memory usage limit" in said:
-        return _too_large(None, most_window(), "xz", "xz -d -c FILE | xz -6 > NEW")
+        return _too_large(None, window, "xz", "xz -d -c FILE | xz -6 > NEW")
     return Damaged(f"it is no whole {compression} file: it is damaged ({said})", "Fetch it again")
 
 
@@ -235,7 +230,7 @@ class ZstdFrames:
     _HEADER = 18  # a frame's header, with the magic number, is no longer
     _RLE = 1  # a block of this type is one byte, whatever its size says
 
-    def __init__(self, file: Readable, frame: Callable[[], Any], most: int = _WINDOW_MOST) -> None:
+    def __init__(self, file: Readable, frame: Callable[[], Any], most: int = UNLIMITED.window) -> None:
         self._file = file
         self._new_frame = frame
         self._frame: Any = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import IO, Any, TypedDict, get_args
+from typing import IO, Any, get_args
 
 import msgspec
 
@@ -26,6 +26,7 @@ from etl.sources import (
     workbook,
 )
 from etl.sources.archives import Archive
+from etl.sources.bounds import Bounds
 from etl.sources.compressions import Compression, Readable, compression_of
 from etl.sources.csv_dialect import is_tsv
 from etl.sources.decoding import Stream
@@ -49,73 +50,6 @@ _WORKBOOKS = (b"PK\x03\x04", office.OLE)
 
 # So many files are told of what was found out about them.
 _TOLD = 20
-
-
-class ContentOptions(TypedDict, total=False):
-    r"""What a job may say of the content of files, wherever they are; `Content` has the defaults.
-
-    Attributes:
-        format: `ndjson`, `csv`, `json` (one array of objects, or objects one after the other, each over as many lines
-            as it likes), `json-seq` (RFC 7464), `parquet`; None: as the file's name ends, or else as its first bytes
-            look; a name that ends in `.json` may be any of JSON's.
-        compression: `none`, `gzip`, `zip`, `zstd`, `bzip2`, `xz`; None: as the file's first bytes say, whatever its
-            name is. What is compressed within that is told by its first bytes.
-        members: which members of a zip file or a tar archive are read: globs, or names, of their paths or of the
-            last parts of these. None: all but those that are no data by their names, such as `README.txt`,
-            `meta.xml`, `_SUCCESS`; a log line names these. Members are files of their own, in the archive's order.
-            They have to be one table: CSV has most of its columns in common, or, where this option names the
-            members, one at least; else the job is refused, with their names.
-        sheet: which sheet of a workbook is read (xlsx, xlsb, xls, ods; the extra `excel`): its name, or its number from
-            1. None: the first one that is shown and not empty; a log line names the others. `header`, `skip_lines`
-            and `skip_footer` (rows of the sheet), `types` and `null` mean there what they mean for CSV; see
-            `etl.sources.workbook`. A workbook is held in memory: it may have 64 MiB unpacked, a quarter of the memory
-            in a small container.
-        types: the types of CSV columns by name: `string`, `integer`, `float`, `decimal` (the text, with all its
-            digits), `boolean`, `date`, `timestamp` (`csv_types` says what each takes). What they do not name is read as
-            the job's `[cast]` or the warehouse's `schema` declares it: text, date and decimal columns get the text of
-            the file as it stands, and so do transforms in between; integers, floats and booleans are converted. The
-            types of other columns are inferred from 10,000 rows, or a MiB, from the first value on. They may be changed
-            while the job is under way.
-        delimiter: what separates CSV fields, a character or a few; None: one of `,` `;` tab `|`, whichever fits the
-            first rows (`csv_dialect` says how; `etl check` prints what was found). A first line `sep=;` is obeyed.
-        header: True: the first line of a CSV file names its columns. False: it does not; they are called
-            `column_1`, `column_2` … A list: it does not, and these are their names.
-        null: words that stand for a missing value in CSV columns of every type, `""` among them only if it is
-            given. None: an empty field and `\N` in every column; `NA`, `N/A`, `n/a`, `NULL`, `null`, `nan`, `-` and the
-            like (`csv_types.WORDS`) where the others are numbers, dates or booleans. Among text they are text.
-        encoding: of a text, by a name that Python knows, such as `utf-8`, `cp1252`, `utf-16-le`. A byte order mark
-            comes first: with one, UTF-16 and UTF-32 are read without being told.
-        records: the path of the rows within JSON documents: `results`, `response.docs`, `features` in GeoJSON.
-            `*` stands for each member of an object or element of an array: `data.*.rows`; where the path ends in it,
-            each member is a row, and its name is put into the field `_key`. What stands beside the rows is passed
-            over, however large. With NDJSON and `json-seq` the rows are in each line or text.
-        skip_lines: how many lines to pass over at the beginning of a CSV file: a title, or a header in place of which
-            `header` gives better names.
-        quote: what stands around CSV fields that hold delimiters and line ends; `""`: nothing does, and quotes are
-            text. None: `"`; nothing in a file that is TSV by its name or Content-Type.
-        escape: what takes the meaning from the character behind it in CSV, such as a backslash. None: nothing does;
-            within quotes, a quote is doubled.
-        comment: what comments begin with in CSV, such as `#`: such lines are passed over, outside of quotes.
-        skip_footer: how many lines at the end of a CSV file hold no rows: totals, notes. Blank ones do not count.
-        skip_initial_space: whether blanks behind a delimiter are no part of the CSV field.
-    """
-
-    format: Format | None
-    compression: Compression | None
-    members: str | Sequence[str] | None
-    sheet: str | int | None
-    types: Mapping[str, str] | None
-    delimiter: str | None
-    header: bool | Sequence[str]
-    null: Sequence[str] | None
-    encoding: str
-    records: str | None
-    skip_lines: int
-    quote: str | None
-    escape: str | None
-    comment: str | None
-    skip_footer: int
-    skip_initial_space: bool
 
 
 class Content:
@@ -147,6 +81,7 @@ class Content:
         comment: str | None = None,
         skip_footer: int = 0,
         skip_initial_space: bool = False,
+        max_record_bytes: int | None = None,
     ) -> None:
         self.format = one_of("format", format, get_args(Format))
         self.compression = one_of("compression", compression, get_args(Compression))
@@ -173,11 +108,24 @@ class Content:
         self.told: list[str] = []
         self._envelopes: set[str] = set()
         self._block_bytes = _BLOCK_BYTES
+        if max_record_bytes is not None and max_record_bytes < 1:
+            raise ValueError(f"max_record_bytes: {max_record_bytes} is not greater than 0")
+        self._most_of_record = max_record_bytes
+        self._bounds: Bounds | None = None
         self.field_types: FieldTypes = {}
 
     def begin(self) -> None:
         """Forget what was said of fields: a pull begins."""
         self.field_types = {}
+
+    def take_memory(self, memory: int | None) -> None:
+        """Bound what is held by what the job may take; see `etl.records.TakesMemory`."""
+        self._bounds = Bounds.of(memory, record=self._most_of_record)
+
+    @property
+    def bounds(self) -> Bounds:
+        """What of a content may be held at once."""
+        return self._bounds or Bounds.here(record=self._most_of_record)
 
     def _describe(self, types: FieldTypes) -> None:
         """Note what a file says of its fields, beside what those before it said."""
@@ -204,7 +152,7 @@ class Content:
 
     def __getstate__(self) -> dict[str, Any]:
         options = msgspec.structs.replace(self._options, declared=nobody)
-        return {**self.__dict__, "_options": options}
+        return {**self.__dict__, "_options": options, "_bounds": None}
 
     def _tell(self, said: str) -> None:
         if len(self.told) < _TOLD:
@@ -237,14 +185,14 @@ class Content:
         """
         head = decoding.first_bytes(file)
         if head and (self.compression or compression_of(head)) == "zip":
-            with archives.opened(file) as opened:
+            with archives.opened(file, self.bounds.directory) as opened:
                 if office.is_workbook(opened):
                     file.seek(0)
                     yield from self._workbook(file, place, member=False)
                 else:
-                    yield from self._members(archives.Zip(opened), place, None, 0)
+                    yield from self._members(archives.Zip(opened, self.bounds.window), place, None, 0)
         else:
-            with decoding.decompressed(file, self.compression) as stream:
+            with decoding.decompressed(file, self.compression, window=self.bounds.window) as stream:
                 stream.grows = grows
                 yield from self._content(stream, place, name, file, advance)
 
@@ -253,7 +201,9 @@ class Content:
     ) -> Iterator[list[Any]]:
         if place.member == within and place.offset != 0:
             raise Replaced(f"it is a {archive.kind}, and was none")
-        return Walk(archive, place, within, leading, self._chosen, self._shape, self._content).read()
+        return Walk(
+            archive, place, within, leading, self._chosen, self._shape, self._content, self.bounds
+        ).read()
 
     def _shape(self, stream: Stream, place: Place, name: str) -> Shape | None:
         head = stream.peek(member_heads.HEAD_BYTES)
@@ -282,7 +232,8 @@ class Content:
 
     def _workbook(self, file: Readable, place: Place, *, member: bool) -> Iterator[list[Any]]:
         """Read a workbook, or refuse what looks like one: a zip file or an OLE file at its beginning."""
-        data = office.held(file)
+        bounds = self.bounds
+        data = office.held(file, bounds)
         if place.offset or (place.member is not None and not member):
             raise Replaced("it is a workbook, and was none")
         if member:
@@ -297,7 +248,7 @@ class Content:
                 f"it is a workbook, and `format` says that it is {self.format}",
                 "leave `format` out",
             )
-        yield from workbook.read(data, place, self._options, self._sheet)
+        yield from workbook.read(data, place, self._options, self._sheet, bounds.workbook)
 
     def _content(
         self,
@@ -372,6 +323,7 @@ class Content:
                     place,
                     options,
                     block=self._block_bytes,
+                    longest=self.bounds.row,
                     tabs=is_tsv(name),
                     tell=self._tell,
                     describe=self._describe,
@@ -385,7 +337,7 @@ class Content:
                     self._records,
                     self._envelopes,
                     block=self._block_bytes,
-                    decoder=json_decoder.decoder(self._options.declared),
+                    decoder=json_decoder.decoder(self._options.declared, self.bounds.record),
                 )
         yield from records
         if not stream.plain or kind == "json":

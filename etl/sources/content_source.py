@@ -55,6 +55,10 @@ class ContentSource:
         """Take what was declared of fields outside of the source; see `etl.records.TakesDeclared`."""
         self._content.declare(declared)
 
+    def take_memory(self, memory: int | None) -> None:
+        """Bound what is held of a content by what the job may take; see `etl.records.TakesMemory`."""
+        self._content.take_memory(memory)
+
     def field_types(self) -> FieldTypes:
         """Return what the files say of the types of their fields; see `etl.records.DescribesFields`."""
         return self._content.field_types

@@ -13,6 +13,7 @@ import io
 import re
 from collections.abc import Iterator
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 from etl.sources.csv_options import Options
@@ -26,6 +27,7 @@ RETURN = "\ud802"
 NULL_WORD = r"\N"
 
 _WITHIN_A_LINE = re.compile(r"\r(?!\n|\Z)")
+_USUAL = re.compile(rb"[^\n]*\n|[^\n]+")
 _LINES = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 
 
@@ -143,6 +145,14 @@ def split(lines: bytes, *, any_line_end: bool) -> list[bytes]:
     if any_line_end:
         return _LINES.findall(lines)
     return [line + b"\n" for line in lines[:-1].split(b"\n")] if lines.endswith(b"\n") else _unended(lines)
+
+
+def first(lines: bytes, number: int, *, any_line_end: bool) -> bytes:
+    """Return the first lines, so many of them, each with its end; the others are not looked at."""
+    end = 0
+    for found in islice((_LINES if any_line_end else _USUAL).finditer(lines), number):
+        end = found.end()
+    return lines[:end]
 
 
 def _unended(lines: bytes) -> list[bytes]:

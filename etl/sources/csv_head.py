@@ -10,13 +10,13 @@ from itertools import islice
 from typing import Any
 
 from etl.errors import SourceError
-from etl.sources import csv_columns, csv_comments, csv_dialect, csv_titles, encodings
+from etl.sources import csv_columns, csv_comments, csv_dialect, csv_form, csv_titles, encodings
 from etl.sources.belonging import repeated, see_that_it_belongs, shown
 from etl.sources.csv_columns import UNKNOWN
 from etl.sources.csv_dialect import named
-from etl.sources.csv_form import Form, count, split
+from etl.sources.csv_form import Form, count
 from etl.sources.csv_options import Options
-from etl.sources.lines import Blocks
+from etl.sources.lines import Blocks, LineTooLong
 from etl.sources.place import Place, Split
 from etl.sources.refusals import Unended
 
@@ -53,7 +53,7 @@ def read_head(
     any_line_end = place.line_end is not None
     sample = take_sample(blocks, 0)
     if options.skip_lines:
-        before = b"".join(split(sample, any_line_end=any_line_end)[: options.skip_lines])
+        before = csv_form.first(sample, options.skip_lines, any_line_end=any_line_end)
         _pass(before, place)
         sample = sample[len(before) :]
     said, sample = _separator(sample, place)
@@ -62,7 +62,7 @@ def read_head(
         _divide(text, place, options, said=said, tabs=tabs, tell=tell)
     form = Form(place, options)
     if skipped := csv_comments.before_header(text, place, form, options):
-        before = b"".join(split(sample, any_line_end=any_line_end)[:skipped])
+        before = csv_form.first(sample, skipped, any_line_end=any_line_end)
         tell(f"{place}: comments before the header, up to line {place.line + skipped}, are passed over")
         _pass(before, place)
         sample = sample[len(before) :]
@@ -72,7 +72,7 @@ def read_head(
     rows: list[list[str]] = []
     if first:
         if options.header is True:
-            header = b"".join(split(sample, any_line_end=any_line_end)[: rest.lines])
+            header = csv_form.first(sample, rest.lines, any_line_end=any_line_end)
             _check_text(header, place, options)
             place.columns = _names(first, place)
             rows = rest.rows()
@@ -101,14 +101,23 @@ def read_head(
 def take_sample(blocks: Blocks, size: int) -> bytes:
     """Take lines for a sample; they are to be given back.
 
+    A sample ends before a line that is too long, which is met again, and named, when it comes to be read.
+
     Args:
         blocks: the file.
         size: of what was taken for it already, in bytes.
+
+    Raises:
+        LineTooLong: the first line is.
     """
-    taken = []
-    while size < SAMPLE_BYTES and (block := blocks.take()):
-        taken.append(block)
-        size += len(block)
+    taken: list[bytes] = []
+    try:
+        while size < SAMPLE_BYTES and (block := blocks.take()):
+            taken.append(block)
+            size += len(block)
+    except LineTooLong:
+        if not taken and not size:
+            raise
     return b"".join(taken)
 
 
@@ -162,7 +171,7 @@ def _separator(sample: bytes, place: Place) -> tuple[str | None, bytes]:
     match = _SEPARATOR.match(sample)
     if match is None:
         return None, sample
-    line = split(sample, any_line_end=place.line_end is not None)[0]
+    line = csv_form.first(sample, 1, any_line_end=place.line_end is not None)
     _pass(line, place)
     return match[1].decode("ascii"), sample[len(line) :]
 

@@ -7,13 +7,14 @@ import re
 from etl.sources.csv_form import split
 from etl.sources.csv_options import Options
 from etl.sources.decoding import Stream
-from etl.sources.lines import Blocks
+from etl.sources.lines import Blocks, LineTooLong
 from etl.sources.place import Place
 
 # Where the first line of a file ends is looked for in so many bytes.
 _PEEKED = 1 << 16
 # So many times more lines end in a carriage return, where a header of another system was put before them.
 _MANY = 10
+_LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
 def find_line_end(stream: Stream, place: Place, options: Options) -> None:
@@ -64,7 +65,7 @@ class CsvBlocks(Blocks):
         if not self._footer:
             return super().take()
         block = b""
-        while more := super().take():
+        while more := self._more(block):
             block += more
             lines = split(block, any_line_end=self._any_line_end)
             written = [number for number, line in enumerate(lines) if line.strip()]
@@ -75,8 +76,24 @@ class CsvBlocks(Blocks):
         self.give_back(block)  # the one that looked ahead gives back what is before it, and asks again
         return b""
 
+    def _more(self, block: bytes) -> bytes:
+        """Return the lines after a block; where they cannot be had, it is given back."""
+        try:
+            return super().take()
+        except LineTooLong:
+            self.give_back(block)
+            raise
+
     def _cut(self, block: bytes, end: int, *, ended: bool) -> int:
         if not self._any_line_end:
             return super()._cut(block, end, ended=ended)
         # a carriage return at the end may be half of \r\n
         return max(block.rfind(b"\r", 0, end - (not ended)), block.rfind(b"\n", 0, end)) + 1
+
+    def _first(self, block: bytes, begin: int, end: int, *, ended: bool) -> int:
+        if not self._any_line_end:
+            return super()._first(block, begin, end, ended=ended)
+        found = _LINE_END.search(block, begin - 1, end)
+        if found is None or (found[0] == b"\r" and found.end() == end and not ended):
+            return 0
+        return found.end()

@@ -14,7 +14,7 @@ _LINE_ENDS = frozenset("\r\n")
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """How CSV is read; `etl.sources.content.ContentOptions` documents each.
+    """How CSV is read; `etl.sources.content_options.ContentOptions` documents each.
 
     Attributes:
         nulls: the words that are null in columns of every type; None: those of `csv_types`, as the type has them.

@@ -17,16 +17,15 @@ from typing import Any
 from etl.errors import SourceError
 from etl.field_types import FieldTypes
 from etl.sources import csv_columns, csv_head
+from etl.sources.bounds import UNLIMITED, too_long
 from etl.sources.csv_comments import Lines
 from etl.sources.csv_form import Form
 from etl.sources.csv_lines import CsvBlocks, find_line_end
 from etl.sources.csv_options import Options
 from etl.sources.csv_table import Row, Table
 from etl.sources.decoding import Stream
+from etl.sources.lines import LineTooLong
 from etl.sources.place import Place
-
-# What one row may take at most, in bytes: it is held in memory several times over.
-LONGEST_ROW = 16 << 20
 
 
 def read(
@@ -35,6 +34,7 @@ def read(
     options: Options,
     *,
     block: int,
+    longest: int = UNLIMITED.row,
     tabs: bool = False,
     tell: Callable[[str], None] = lambda _said: None,
     describe: Callable[[FieldTypes], None] = lambda _types: None,
@@ -46,15 +46,34 @@ def read(
         place: moved on with what was read.
         options: how CSV is read.
         block: how many bytes to decode at once.
+        longest: how long a row may be, in bytes.
         tabs: whether the file's name or its Content-Type says that it is divided by tabs.
         tell: takes what was found out about the file, in words.
         describe: takes what is known of the fields' types.
+
+    Raises:
+        SourceError: a row is longer than it may be, or the header is no good.
     """
     # a row that is too long is to be met by the check below, before csv's own limit, which it can go on from
-    csv_head.raise_field_limit(2 * LONGEST_ROW)
+    csv_head.raise_field_limit(2 * longest + block)
     if place.columns is None:
         find_line_end(stream, place, options)
-    blocks = CsvBlocks(stream, place, block, LONGEST_ROW, options.skip_footer)
+    blocks = CsvBlocks(stream, place, block, longest, options.skip_footer)
+    try:
+        yield from _records(blocks, place, options, tabs=tabs, tell=tell, describe=describe)
+    except LineTooLong as error:
+        raise SourceError(str(error)) from error
+
+
+def _records(
+    blocks: CsvBlocks,
+    place: Place,
+    options: Options,
+    *,
+    tabs: bool,
+    tell: Callable[[str], None],
+    describe: Callable[[FieldTypes], None],
+) -> Iterator[list[Any]]:
     csv_head.read_head(blocks, place, options, tabs=tabs, tell=tell)
     if place.columns is None:
         blocks.see_that_all_was_taken()
@@ -189,10 +208,11 @@ class _Rows:
     def _lines(self, text: str, goes_on: Callable[[], bool]) -> Iterator[str]:
         yield from self._form.lines(text)
         while goes_on() and (lines := self._blocks.take()):
-            if sum(map(len, self.taken)) > LONGEST_ROW:
+            if sum(map(len, self.taken)) > self._blocks.longest:
                 raise SourceError(
-                    f"{self._place.on_line(0, 0)}: a row that begins in this line or soon after is longer than "
-                    f'{LONGEST_ROW >> 20} MiB: close the quote, or, where quotes are text, say quote = ""'
+                    f"{self._place.on_line(0, 0)}: a row that begins in this line or soon after is "
+                    f"{too_long(self._blocks.longest)}. If a quote is not closed, close it, or, where quotes are text, "
+                    'say quote = ""'
                 )
             yield from self._form.lines(self._text(lines))
 

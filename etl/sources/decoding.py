@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from typing import IO, Any
 
 from etl.sources import compressions
+from etl.sources.bounds import UNLIMITED
 from etl.sources.compressions import Compression, Readable, compression_of
 from etl.sources.refusals import Damaged, Refused
 
@@ -35,6 +36,7 @@ class Stream:
         damage: what `file` raises when its content is damaged.
         plain: the file is not compressed: what is read of it are its own bytes, and there may be more some day.
         entered: whether it is entered by a seek.
+        window: how many bytes its decompressor may hold, for messages.
 
     Attributes:
         leading: of a member, a crc32c of what stands before it in its archive.
@@ -49,12 +51,14 @@ class Stream:
         *,
         plain: bool = False,
         entered: bool = False,
+        window: int = UNLIMITED.window,
     ) -> None:
         self._file: Readable = file
         self._seek: Callable[[int], object] | None = file.seek if entered else None
         self._compression = compression
         self._damage = damage
         self._ahead = b""
+        self._window = window
         self.plain = plain
         self.entered = entered
         self.leading = 0
@@ -107,12 +111,16 @@ class Stream:
         try:
             return self._file.read(size)
         except self._damage as error:
-            raise compressions.damaged(error, self._compression) from error
+            raise compressions.damaged(error, self._compression, self._window) from error
 
 
 @contextmanager
 def decompressed(
-    file: IO[bytes], compression: Compression | None, *, within: str | None = None
+    file: IO[bytes],
+    compression: Compression | None,
+    *,
+    within: str | None = None,
+    window: int = UNLIMITED.window,
 ) -> Iterator[Stream]:
     """Open the content of `file`: of a file, or of a member of an archive.
 
@@ -121,6 +129,7 @@ def decompressed(
         compression: how it is compressed; None: as its first bytes say. What is compressed within that is always
             told by its first bytes. A zip file is left as it is.
         within: what kind of archive it is a member of; None: of none.
+        window: how many bytes a decompressor may hold of what it has written.
 
     Raises:
         Damaged: it is not compressed as `compression` says, or it is damaged.
@@ -154,8 +163,8 @@ def decompressed(
             depth += 1
             if depth > _DEEPEST:
                 raise Refused(kind, f"it is compressed more than {_DEEPEST} times over", "unpack it")
-            opened, damage = compressions.layer(inner, kind)
-            inner = stream = Stream(stack.enter_context(opened), kind, damage)
+            opened, damage = compressions.layer(inner, kind, window)
+            inner = stream = Stream(stack.enter_context(opened), kind, damage, window=window)
             kind = compression_of(stream.peek(_MAGIC_BYTES))
         yield stream
 

@@ -16,7 +16,8 @@ from etl.errors import SourceChanged, SourceError, SourceUnfinished
 from etl.records import Restart
 from etl.sources import remote
 from etl.sources.changes import NOT_READ_ON, OnChanged, Verdict, judge, may_grow, restarting, stepping
-from etl.sources.content import Content, ContentOptions, one_of
+from etl.sources.content import Content, one_of
+from etl.sources.content_options import ContentOptions
 from etl.sources.content_source import ContentSource
 from etl.sources.identity import Seen
 from etl.sources.listing import Listed, Listing, listing
@@ -94,7 +95,7 @@ class Files(ContentSource):
             ends before it, in order, with the exit code 75, and a later one goes on there. Objects in buckets are never
             written on, and times more than that in the future say nothing. 0: take it at once.
         deadline: for how long a place that does not answer is tried again, in seconds.
-        content: how the content is decoded; see `etl.sources.content.ContentOptions`.
+        content: how the content is decoded; see `etl.sources.content_options.ContentOptions`.
 
     Raises:
         ValueError: an argument is wrong. Nothing is read before `pull`.

@@ -15,7 +15,8 @@ from etl.errors import SourceChanged, SourceError, SourceMissing, SourceRefused,
 from etl.records import Restart
 from etl.sources import urls as urls_
 from etl.sources.changes import NOT_READ_ON, OnChanged, Verdict, may_grow, stepping
-from etl.sources.content import Content, ContentOptions, one_of
+from etl.sources.content import Content, one_of
+from etl.sources.content_options import ContentOptions
 from etl.sources.content_source import ContentSource
 from etl.sources.error_pages import PAGES
 from etl.sources.http_again import is_as_it_was, judge
@@ -104,8 +105,8 @@ class Http(ContentSource):
         stored_bytes: how large a zip or Parquet file may be, in bytes, of a server that sends no ranges: it is stored
             in the directory for temporary files (`TMPDIR`) while it is read, and in no case takes more than half of
             what is free there.
-        content: how the content is decoded; see `etl.sources.content.ContentOptions`. What a server compresses on
-            its own, although it was not asked to, is decompressed as well.
+        content: how the content is decoded; see `etl.sources.content_options.ContentOptions`. What a server compresses
+            on its own, although it was not asked to, is decompressed as well.
 
     Raises:
         ValueError: an argument is wrong. Nothing is read before `pull`.

@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 
 from etl.errors import SourceError
 from etl.sources import json_numbers
+from etl.sources.bounds import too_long
 from etl.sources.decoding import Stream
 from etl.sources.json_decoder import DECODER, Decoder
 from etl.sources.json_text import BLANK, TOKEN, Text
-from etl.sources.lines import LONGEST_LINE, OBJECTS, not_an_object, row_of, why_not_json
+from etl.sources.lines import OBJECTS, not_an_object, row_of, why_not_json
 from etl.sources.place import Place, first_unreadable, unreadable
 
 # Where the rows are the members of an object, their names are kept in a field of this name.
@@ -50,7 +51,7 @@ def read(stream: Stream, place: Place, *, block: int, decoder: Decoder = DECODER
     Raises:
         SourceError: it is no array, ends within, or goes on after its end.
     """
-    text = Text(stream, place, block)
+    text = Text(stream, place, block, decoder.most)
     begins = not place.record
     if begins:
         first = text.first()
@@ -95,14 +96,14 @@ def elements(
     while True:
         ended = len(text.data) < wanted and not text.more(wanted - len(text.data))
         batch: list[Any] | None = None
-        if guess is not None and (end := text.data.rfind(guess)) > 0:
+        if guess is not None and (end := text.data.rfind(guess, 0, 2 * block)) > 0:
             batch = _at_once(b"[" + text.data[: end + 1] + b"]", None, decoder)
             if batch is None:
                 guess = None
             else:
                 taken, closed = text.data.index(b",", end) + 1, False
         if batch is None:
-            found = _elements(text.data, place, closing)
+            found = _elements(text.data, place, closing, block)
             if not found.ends:
                 if ended:
                     what = "array" if closing == b"]" else "object"
@@ -110,13 +111,12 @@ def elements(
                         f"{place}: the {what} is not closed, the file ends after {place.record} of its elements: "
                         "it is cut short; fetch it again, and run again"
                     )
-                if len(text.data) > LONGEST_LINE:
+                if len(text.data) > text.longest:
                     raise SourceError(
-                        f"{place}: element {place.record + 1} (byte {text.at}) is longer than "
-                        f"{LONGEST_LINE >> 20} MiB; make it NDJSON, or split it; if it holds the rows itself, let "
-                        "`records` name their path"
+                        f"{place}: element {place.record + 1} (byte {text.at}) is {too_long(text.longest)}. If it "
+                        "holds the rows itself, let `records` name their path"
                     )
-                wanted = max(block, 2 * len(text.data))
+                wanted = text.next_size(block)
                 continue
             batch = _decoded(text.data, found.ends, place, closing, begins, decoder)
             taken, closed = found.ends[-1] + 1, found.closed
@@ -137,8 +137,11 @@ def elements(
         del batch  # the memory is used again for the next one
 
 
-def _elements(data: bytes, place: Place, closing: bytes) -> _Elements:
-    """Find the elements that are whole in `data`, which begins between two elements."""
+def _elements(data: bytes, place: Place, closing: bytes, enough: int) -> _Elements:
+    """Find the elements that are whole in `data`, which begins between two elements; none after `enough` bytes.
+
+    The first one excepted: what was read with one that is long is not decoded together with it.
+    """
     ends: list[int] = []
     depth = 0
     for token in TOKEN.finditer(data):
@@ -146,6 +149,8 @@ def _elements(data: bytes, place: Place, closing: bytes) -> _Elements:
         if kind == b",":
             if depth == 0:
                 ends.append(token.start())
+                if token.start() >= enough:
+                    break
         elif kind in b"[{":
             depth += 1
         elif kind == b'"':

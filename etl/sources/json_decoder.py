@@ -10,20 +10,27 @@ from typing import Any, Protocol
 from etl.records import Declarations, nobody
 from etl.schemas.numbers import json_number
 from etl.sources import json_numbers
+from etl.sources.bounds import UNLIMITED, check_values
 
 _DECIMALS = frozenset({"NUMERIC", "BIGNUMERIC"})
 _FIELDS = 10_000
 
 
 class Decoder(Protocol):
-    """Decodes JSON; what is none raises one of `json_numbers.NOT_JSON`."""
+    """Decodes JSON; what is none, or is too large, raises one of `json_numbers.NOT_JSON`.
+
+    Attributes:
+        most: how large a text may be, in bytes; see `bounds.check_values`.
+    """
+
+    most: int
 
     def records(self, text: bytes) -> Any:
         """Decode a record, or an array of records."""
         ...
 
     def document(self, text: bytes) -> Any:
-        """Decode a document with records in it, which are still to be `settled`."""
+        """Decode a document with records in it, which are still to be `settled`; of any size."""
         ...
 
     def settled(self, records: list[Any]) -> list[Any]:
@@ -32,12 +39,21 @@ class Decoder(Protocol):
 
 
 class _Plain:
-    """Makes a float of each number that survives as one (see `json_numbers`): a column of floats holds it."""
+    """Makes a float of each number that survives as one (see `json_numbers`): a column of floats holds it.
+
+    Args:
+        most: how large a text may be.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
 
     def records(self, text: bytes) -> Any:
+        check_values(text, self.most)
         return json_numbers.loads(text)
 
-    document = records
+    def document(self, text: bytes) -> Any:
+        return json_numbers.loads(text)
 
     def settled(self, records: list[Any]) -> list[Any]:
         return records
@@ -48,9 +64,12 @@ class _Declared:
 
     Args:
         declared: tells what a field is declared as.
+        most: how large a text may be.
     """
 
-    def __init__(self, declared: Declarations) -> None:
+    def __init__(self, declared: Declarations, most: int) -> None:
+        self.most = most
+
         def is_decimal(field: str) -> bool:
             found = declared(field)
             return found is not None and found.type in _DECIMALS
@@ -58,6 +77,7 @@ class _Declared:
         self._is_decimal: Callable[[str], bool] = lru_cache(_FIELDS)(is_decimal)
 
     def records(self, text: bytes) -> Any:
+        check_values(text, self.most)
         if json_numbers.is_as_written(text):
             return json_numbers.loads(text)
         return self._settled(json_numbers.loads_as_written(text), "")
@@ -87,13 +107,14 @@ class _Declared:
         return value
 
 
-DECODER: Decoder = _Plain()
+DECODER: Decoder = _Plain(UNLIMITED.record)
 
 
-def decoder(declared: Declarations) -> Decoder:
+def decoder(declared: Declarations, most: int) -> Decoder:
     """Return what decodes the records of a job.
 
     Args:
         declared: tells what a field is declared as.
+        most: how large a record may be, in bytes; see `bounds.check_values`.
     """
-    return DECODER if declared is nobody else _Declared(declared)
+    return _Plain(most) if declared is nobody else _Declared(declared, most)

@@ -10,10 +10,11 @@ from typing import Any
 
 from etl.errors import SourceError
 from etl.sources import json_numbers
+from etl.sources.bounds import too_long
 from etl.sources.decoding import Stream
 from etl.sources.json_decoder import DECODER, Decoder
 from etl.sources.json_text import BLANK, TOKEN, Text
-from etl.sources.lines import LONGEST_LINE, OBJECTS, row_of
+from etl.sources.lines import OBJECTS, row_of
 from etl.sources.place import Place, first_unreadable
 
 # What stands between two objects and, as a text of JSON has no line ends within strings, nowhere else.
@@ -32,13 +33,13 @@ def read(stream: Stream, place: Place, *, block: int, decoder: Decoder = DECODER
     Raises:
         SourceError: something stands between two objects, or it ends within one.
     """
-    text = Text(stream, place, block)
+    text = Text(stream, place, block, decoder.most)
     wanted = block
     while True:
         ended = len(text.data) < wanted and not text.more(wanted - len(text.data))
-        found = _at_once(text.data, decoder)
+        found = _at_once(text.data, block, decoder)
         if found is None:
-            ends = _ends(text, place)
+            ends = _ends(text, place, block)
             batch = _one_by_one(text, ends, place, decoder)
             if sound := first_unreadable(batch):
                 del batch[sound:], ends[sound:]
@@ -55,12 +56,12 @@ def read(stream: Stream, place: Place, *, block: int, decoder: Decoder = DECODER
                     f"{place.record} others: it is cut short; fetch it again, and run again. If it should hold an "
                     'object on each line, set format = "ndjson"'
                 )
-            elif len(text.data) > LONGEST_LINE:
+            elif len(text.data) > text.longest:
                 raise SourceError(
-                    f"{place}: the object that begins at byte {text.at} is longer than {LONGEST_LINE >> 20} MiB; "
-                    "if it holds the rows, let `records` name their path"
+                    f"{place}: the object that begins at byte {text.at}, after {place.record} others, is "
+                    f"{too_long(text.longest)}. If it holds the rows, let `records` name their path"
                 )
-            wanted = max(block, 2 * len(text.data))
+            wanted = text.next_size(block)
             continue
         wanted = block
         text.take(taken)
@@ -71,10 +72,10 @@ def read(stream: Stream, place: Place, *, block: int, decoder: Decoder = DECODER
         del batch, found  # the memory is used again for the next one
 
 
-def _at_once(data: bytes, decoder: Decoder) -> tuple[list[Any], int] | None:
+def _at_once(data: bytes, block: int, decoder: Decoder) -> tuple[list[Any], int] | None:
     """Decode all objects that end before another one begins on the next line; None: that is not how it is."""
     for between in _BETWEEN:
-        end = data.rfind(between) + 1
+        end = data.rfind(between, 0, 2 * block) + 1
         if end:
             objects = data[:end].replace(between, between.replace(b"}", b"},"))
             try:
@@ -86,8 +87,8 @@ def _at_once(data: bytes, decoder: Decoder) -> tuple[list[Any], int] | None:
     return None
 
 
-def _ends(text: Text, place: Place) -> list[int]:
-    """Find where values end that are whole.
+def _ends(text: Text, place: Place, enough: int) -> list[int]:
+    """Find where values end that are whole: the first one, and others within the first `enough` bytes.
 
     Raises:
         SourceError: something else stands between them.
@@ -106,6 +107,8 @@ def _ends(text: Text, place: Place) -> list[int]:
             depth -= 1
             if depth == 0:
                 ends.append(token.end())
+                if token.end() >= enough:
+                    return ends
         elif kind == b'"':
             return ends
     begin = ends[-1] if ends else 0

@@ -18,9 +18,10 @@ import msgspec
 import orjson
 
 from etl.schemas.numbers import json_number
+from etl.sources.bounds import TooLarge
 
 # What is raised for a text that is not decoded.
-NOT_JSON = (msgspec.DecodeError, orjson.JSONDecodeError, UnicodeDecodeError, RecursionError)
+NOT_JSON = (msgspec.DecodeError, orjson.JSONDecodeError, UnicodeDecodeError, RecursionError, TooLarge)
 
 # Digits and points as 0, e as e, - as -, all else as blanks: what numbers look like, found by plain searches.
 _SHAPES = bytes(
@@ -76,6 +77,15 @@ def loads(text: bytes) -> Any:
         return _exact(text)
 
 
+def is_whole(text: bytes) -> bool:
+    """Say whether a text is one JSON value to its end; nothing is made of it, so that it takes no memory."""
+    try:
+        _skipped(text)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return True
+
+
 def is_as_written(text: bytes) -> bool:
     """Say whether `loads` gives each number of a JSON text as it is written: a float is that very number."""
     shape = text.translate(_SHAPES)
@@ -101,6 +111,7 @@ def _written(text: str) -> float | Decimal:
 # Decodes as `loads` does, but a number becomes a `float` only where that is the very number.
 loads_as_written: Callable[[bytes], Any] = msgspec.json.Decoder(float_hook=_written).decode
 _exact: Callable[[bytes], Any] = msgspec.json.Decoder(float_hook=json_number).decode
+_skipped: Callable[[bytes], Any] = msgspec.json.Decoder(msgspec.Raw).decode
 _of_whole_numbers: Callable[[bytes], Any] = msgspec.json.Decoder().decode
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from etl.sources import json_numbers
+from etl.sources.bounds import check_values
 from etl.sources.json_array import member_row
 from etl.sources.json_decoder import Decoder
 from etl.sources.lines import not_an_object, why_not_json
@@ -90,6 +91,7 @@ def no_array(path: str, value: str) -> str:
 def rows_of(decoder: Decoder, path: str, text: bytes, where: str) -> list[Any]:
     """Decode a document and return the rows at a path; what is none is unreadable."""
     try:
+        check_values(text, decoder.most)
         return decoder.settled(rows_in(decoder.document(text), path, where))
     except json_numbers.NOT_JSON as error:
         return [unreadable(text, where, why_not_json(text, error))]

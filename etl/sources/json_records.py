@@ -40,7 +40,7 @@ def read(
     Raises:
         SourceError: it is no JSON, ends within, or has no rows at the path.
     """
-    return _Walk(Text(stream, place, block), place, path, block, decoder).documents()
+    return _Walk(Text(stream, place, block, decoder.most), place, path, block, decoder).documents()
 
 
 class _Walk:

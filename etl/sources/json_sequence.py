@@ -13,10 +13,11 @@ from typing import Any
 from etl.errors import SourceError
 from etl.records import Unreadable
 from etl.sources import json_numbers
+from etl.sources.bounds import too_long
 from etl.sources.decoding import Stream
 from etl.sources.json_decoder import DECODER, Decoder
 from etl.sources.json_text import BLANK, Text
-from etl.sources.lines import LONGEST_LINE, OBJECTS, row_of
+from etl.sources.lines import OBJECTS, row_of
 from etl.sources.place import Place
 from etl.sources.refusals import Unended
 
@@ -43,7 +44,7 @@ def read(
     Raises:
         SourceError: it does not begin with 0x1E, or a text is too long.
     """
-    text = Text(stream, place, block)
+    text = Text(stream, place, block, decoder.most)
     if (first := text.first()) != SEPARATOR and first:
         raise SourceError(
             f"{place}: it does not begin with 0x1E, as a JSON text sequence does (RFC 7464), but with "
@@ -54,25 +55,24 @@ def read(
     while True:
         if not ended and len(text.data) < wanted:
             ended = not text.more(wanted - len(text.data))
-        taken = len(text.data) if ended else text.data.rfind(SEPARATOR, 1)
-        if ended and taken:
-            last = text.data.rfind(SEPARATOR)
-            begun = text.data[last + 1 :].strip(BLANK)
+        taken = text.data.rfind(SEPARATOR, 1, block)
+        if taken < 0:  # a text that is longer than a block comes by itself
+            taken = text.data.find(SEPARATOR, block)
+        if taken < 0 and ended:
+            taken = len(text.data)
+            begun = text.data[1:].strip(BLANK)
             if not begun:
-                taken = last  # what comes after it some day is a text
-            elif _is_half(begun) and stream.grows():
-                taken = last
-                if not taken:
-                    raise Unended
+                taken = 0  # what comes after it some day is a text
+            elif begun[:1] in (b"{", b"[") and not json_numbers.is_whole(begun) and stream.grows():
+                raise Unended
         if not taken:
             return
         if taken < 0:
-            if len(text.data) > LONGEST_LINE:
+            if len(text.data) > text.longest:
                 raise SourceError(
-                    f"{place}: the text that begins at byte {text.at} is longer than {LONGEST_LINE >> 20} MiB: "
-                    "split it"
+                    f"{place}: text {place.record + 1}, which begins at byte {text.at}, is {too_long(text.longest)}"
                 )
-            wanted = max(block, 2 * len(text.data))
+            wanted = text.next_size(block)
             continue
         texts = text.data[:taken]
         batch = None if rows is not None else _at_once(texts, decoder)
@@ -85,17 +85,6 @@ def read(
         batch.append(place.mark())
         yield batch
         del batch  # the memory is used again for the next one
-
-
-def _is_half(text: bytes) -> bool:
-    """Say whether the last text may be the beginning of one."""
-    if text[:1] not in (b"{", b"["):
-        return False
-    try:
-        json_numbers.loads(text)
-    except json_numbers.NOT_JSON:
-        return True
-    return False
 
 
 def _at_once(texts: bytes, decoder: Decoder) -> list[Any] | None:

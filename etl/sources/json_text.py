@@ -9,8 +9,8 @@ from typing import Any
 
 from etl.errors import SourceError
 from etl.sources import json_numbers
+from etl.sources.bounds import UNLIMITED, too_long
 from etl.sources.decoding import Stream
-from etl.sources.lines import LONGEST_LINE
 from etl.sources.place import Place
 
 BLANK = b" \t\r\n"
@@ -26,6 +26,9 @@ _NOT_BLANK = re.compile(rb"[^ \t\r\n]")
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _STRING_ENDS = re.compile(rb'[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _WORD = re.compile(rb"[-+.0-9A-Za-z]+")
+_PARTNERS = {ord("{"): ord("}"), ord("["): ord("]")}
+# Deeper than this, brackets are gone through one by one.
+_USUAL_DEPTH = 32
 _NOT_BRACKETS = bytes(byte for byte in range(256) if byte not in b"{}[]")
 
 
@@ -36,15 +39,18 @@ class Text:
         stream: what is read, from where it stands.
         place: where that is, moved on by `settle`; it tells messages the file.
         block: how many bytes to read at once, where no value is passed over.
+        longest: how long a name or a number may be, in bytes.
 
     Attributes:
+        longest: as it was given.
         data: what was read and not taken.
         at: the bytes of the content before `data`.
     """
 
-    __slots__ = ("_block", "_place", "_read", "_seen", "at", "data")
+    __slots__ = ("_block", "_place", "_read", "_seen", "at", "data", "longest")
 
-    def __init__(self, stream: Stream, place: Place, block: int) -> None:
+    def __init__(self, stream: Stream, place: Place, block: int, longest: int = UNLIMITED.record) -> None:
+        self.longest = longest
         self._read = stream.read
         self._block = block
         self._place = place
@@ -57,6 +63,10 @@ class Text:
         data = self._read(size)
         self.data += data
         return bool(data)
+
+    def next_size(self, block: int) -> int:
+        """Return how much to have of a text that is not whole yet: twice as much, up to what shows it too long."""
+        return max(block, min(2 * len(self.data), self.longest + 1))
 
     def take(self, size: int) -> None:
         """Take the next `size` bytes."""
@@ -117,7 +127,7 @@ class Text:
         while not (found := _WORD.match(self.data)) or found.end() == len(self.data):
             if found is None and self.data:
                 self.expect(b"", "a value")
-            if not self.more(self._block):
+            if not self.more(max(self._block, len(self.data))):
                 break
             self._check_length("a number")
         if found is None:
@@ -197,10 +207,8 @@ class Text:
         self._check_length(what)
 
     def _check_length(self, what: str) -> None:
-        if len(self.data) > LONGEST_LINE:
-            raise SourceError(
-                f"{self._place}: {what} (byte {self.at}) is longer than {LONGEST_LINE >> 20} MiB; fix the file"
-            )
+        if len(self.data) > max(self.longest, self._block):
+            raise SourceError(f"{self._place}: {what} (byte {self.at}) is {too_long(self.longest)}")
 
 
 def end_of(data: bytes, most: int) -> int:
@@ -230,9 +238,18 @@ def _outside(data: bytes, quoted: bool) -> tuple[bytes, bool]:
 def _unmatched(outside: bytes) -> bytes:
     """Return the brackets that have no partner in there: first those that close, then those that open."""
     brackets = outside.translate(None, _NOT_BRACKETS)
-    while len(fewer := brackets.replace(b"{}", b"").replace(b"[]", b"")) < len(brackets):
+    for _ in range(_USUAL_DEPTH):
+        fewer = brackets.replace(b"{}", b"").replace(b"[]", b"")
+        if len(fewer) == len(brackets):
+            return brackets
         brackets = fewer
-    return brackets
+    left = bytearray()
+    for bracket in brackets:  # one level a pass would take as many passes as there are levels
+        if left and bracket == _PARTNERS.get(left[-1]):
+            left.pop()
+        else:
+            left.append(bracket)
+    return bytes(left)
 
 
 def _end_within(data: bytes, depth: int, quoted: bool) -> int:

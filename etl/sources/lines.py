@@ -16,19 +16,24 @@ from typing import Any
 from etl.errors import SourceError
 from etl.records import Unreadable
 from etl.sources import encodings, json_numbers
+from etl.sources.bounds import TooLarge, too_long
 from etl.sources.decoding import Stream
 from etl.sources.json_decoder import DECODER, Decoder
 from etl.sources.place import Place, unreadable
 from etl.sources.refusals import Unended
-
-# What a line may take at most: it is held in memory as a whole.
-LONGEST_LINE = 64 << 20
 
 OBJECTS = frozenset({dict})
 
 _DECODER = json.JSONDecoder()
 # What an object or an array begins with, as far as it goes.
 _BEGINNING = re.compile(rb'\{[ \t\r]*(?:"|\Z)|\[')
+# A longer text that cannot be decoded is not decoded in other ways to find out why: that takes as much memory again.
+_EXPLAINED = 1 << 20
+_PASSED = 1 << 18
+
+
+class LineTooLong(Exception):
+    """A line is longer than it may be; it is still to be taken. The message is that of the `SourceError` to raise."""
 
 
 class Blocks:
@@ -42,6 +47,7 @@ class Blocks:
 
     Attributes:
         held: whether the last line, or row, is left for later: it may be half of one.
+        longest: as it was given.
     """
 
     def __init__(self, stream: Stream, place: Place, size: int, longest: int) -> None:
@@ -49,7 +55,7 @@ class Blocks:
         self._grows = stream.grows
         self._place = place
         self._size = size
-        self._longest = longest
+        self.longest = longest
         self._rest = b""
         self._ended = False
         self.held = False
@@ -88,11 +94,13 @@ class Blocks:
     def _take(self) -> bytes:
         """Return the next lines, each whole with its end; the last line of all may lack it. Nothing: the end.
 
+        A line that is longer than a block comes by itself.
+
         Raises:
-            SourceError: a line is longer than it may be.
+            LineTooLong: a line is longer than it may be.
         """
         block, self._rest = self._rest, b""
-        end = self._size
+        end, looked = self._size, 0
         while True:
             if len(block) < end and not self._ended:
                 wanted = end - len(block)
@@ -100,16 +108,15 @@ class Blocks:
                 self._ended = len(data) < wanted
                 block += data
             ended = self._ended and len(block) <= end
-            cut = self._cut(block, end, ended=ended)
+            cut = (
+                self._first(block, looked, end, ended=ended) if looked else self._cut(block, end, ended=ended)
+            )
             if cut or ended:
                 break
-            if end > self._longest:
-                raise SourceError(
-                    f"{self._place.on_line(0, 0)}: it is longer than {self._longest >> 20} MiB: is this the "
-                    "right format, with lines ended by \\n? Set `format`, or split the line; where one JSON document "
-                    "holds all rows, name their path with `records`"
-                )
-            end *= 2
+            if end > self.longest:
+                self._rest = block
+                raise LineTooLong(f"{self._place.on_line(0, 0)}: {too_long_line(self.longest)}")
+            looked, end = end, min(2 * end, self.longest + 1)
         cut = cut or len(block)
         if cut < len(block):
             self._rest = block[cut:]
@@ -119,6 +126,20 @@ class Blocks:
     def give_back(self, lines: bytes) -> None:
         """Take back what came last; it is handed out again."""
         self._rest = lines + self._rest
+
+    def pass_line(self) -> Iterator[bytes]:
+        """Take the next line, in pieces, however long; the last of them has its end, unless the file lacks it."""
+        piece, self._rest = self._rest, b""
+        while piece or (piece := self._read(_PASSED)):
+            end = piece.find(b"\n") + 1
+            if end:
+                self._rest = piece[end:]
+                piece = piece[:end]
+            yield piece
+            if end:
+                return
+            piece = b""
+        self._ended = True
 
     def _cut(self, block: bytes, end: int, *, ended: bool) -> int:
         """Return where the last whole line before `end` ends in a block; 0: none does.
@@ -131,6 +152,19 @@ class Blocks:
         del ended
         return block.rfind(b"\n", 0, end) + 1
 
+    def _first(self, block: bytes, begin: int, end: int, *, ended: bool) -> int:
+        """Return where the first line ends in a block, of which no line ends before `begin`; else as `_cut`."""
+        del ended
+        return block.find(b"\n", begin, end) + 1
+
+
+def too_long_line(most: int) -> str:
+    """Say of a line that it is longer than `most` bytes, and what to do."""
+    return (
+        f"the line is {too_long(most)}. If it is no line, is this the right format, with lines ended by \\n? Set "
+        "`format`; where one JSON document holds all rows, name their path with `records`"
+    )
+
 
 class _Objects(Blocks):
     """Hands NDJSON out in blocks."""
@@ -138,7 +172,7 @@ class _Objects(Blocks):
     def _is_complete(self, line: bytes) -> bool:
         """Say whether a line is whole: no beginning of an object or an array is one, nor is any other text."""
         text = line.strip(b" \t\r")
-        return _BEGINNING.match(text) is None or _is_json(text) or _holds_several(text)
+        return _BEGINNING.match(text) is None or json_numbers.is_whole(text) or _holds_several(text)
 
 
 def read(
@@ -157,9 +191,20 @@ def read(
         block: how many bytes to decode at once.
         decoder: decodes records.
         rows: makes rows of a line, and of where it is; None: each line is a row.
+
+    Raises:
+        SourceError: the only line is longer than it may be. Others that are too long are unreadable records.
     """
-    blocks = _Objects(stream, place, block, LONGEST_LINE)
-    while lines := blocks.take():
+    blocks = _Objects(stream, place, block, decoder.most)
+    while True:
+        try:
+            lines = blocks.take()
+        except LineTooLong as error:
+            yield from _passed(blocks, place, decoder, error)
+            continue
+        if not lines:
+            blocks.see_that_all_was_taken()
+            return
         ends = lines.count(b"\n")
         batch = None if rows is not None else _at_once(lines, ends + (lines[-1:] != b"\n"), decoder)
         if batch is None:
@@ -174,7 +219,32 @@ def read(
         batch.append(place.mark())
         yield batch
         del batch  # the memory is used again for the next one
-    blocks.see_that_all_was_taken()
+
+
+def _passed(blocks: Blocks, place: Place, decoder: Decoder, error: LineTooLong) -> Iterator[list[Any]]:
+    """Pass over a line that is too long, in constant memory: one unreadable record, if there are others beside it.
+
+    Raises:
+        SourceError: it is all that there is, so that the format is wrong.
+        Unended: it has no end yet, and its writer may write on.
+    """
+    alone = not place.record
+    pieces = blocks.pass_line()
+    piece = next(pieces)
+    record = unreadable(piece, place.on_line(0, 0), too_long_line(decoder.most))
+    place.record += 1
+    place.advance(piece)
+    if not alone:
+        yield [record]  # at once: where the job ends with it, the rest need not be read
+    for further in pieces:
+        piece = further
+        place.advance(piece)
+    if piece[-1:] != b"\n" and blocks.may_grow():
+        raise Unended
+    if alone and piece[-1:] != b"\n":
+        raise SourceError(str(error)) from error
+    place.line += piece[-1:] == b"\n"
+    yield [*([record] if alone else []), place.mark()]
 
 
 def _at_once(lines: bytes, count: int, decoder: Decoder) -> list[Any] | None:
@@ -197,6 +267,8 @@ def _line_by_line(
     """Decode lines up to one that is unreadable, if it is not the first; returns how many bytes they are, too."""
     batch: list[Any] = []
     size = 0
+    if not lines.strip(b" \t\r\n"):
+        return batch, len(lines)
     for number, line in enumerate(lines.split(b"\n")):
         if line.strip(b" \t\r"):
             found = rows(line, place.on_line(number, size))
@@ -210,6 +282,8 @@ def _line_by_line(
 def _row_of_line(decoder: Decoder, line: bytes, where: str) -> list[Any]:
     found = row_of(decoder, line, where)
     text = line.strip(b" \t\r")
+    if len(text) > _EXPLAINED:
+        return found
     if text[:1] == b"\x1e" and type(found[0]) is not dict:
         why = 'it begins with 0x1E, as the texts of a sequence do: set format = "json-seq"'
         return [unreadable(line, where, f"no JSON ({why})")]
@@ -235,6 +309,8 @@ def row_of(decoder: Decoder, text: bytes, where: str) -> list[Any]:
 
 def why_not_json(text: bytes, error: Exception) -> str:
     """Say what is wrong with a text that was not decoded."""
+    if isinstance(error, TooLarge):
+        return str(error)
     try:
         text.decode()
     except UnicodeDecodeError as broken:
@@ -244,19 +320,14 @@ def why_not_json(text: bytes, error: Exception) -> str:
         )
     if isinstance(error, RecursionError):
         return "no JSON that can be read: it is nested too deeply"
-    return f"no JSON ({_malformed(text) or error})"
-
-
-def _is_json(text: bytes) -> bool:
-    try:
-        json_numbers.loads(text)
-    except json_numbers.NOT_JSON:
-        return False
-    return True
+    why = _malformed(text) if len(text) <= _EXPLAINED else None
+    return f"no JSON ({why or error})"
 
 
 def _holds_several(text: bytes) -> bool:
-    """Say whether another object begins where the first one ends."""
+    """Say whether another object begins where the first one ends; of a long text nobody looks."""
+    if len(text) > _EXPLAINED:
+        return False
     try:
         shown = text.decode()
         _, end = _DECODER.raw_decode(shown)

@@ -8,6 +8,7 @@ from typing import Any
 
 from etl.sources import decoding
 from etl.sources.archives import Archive
+from etl.sources.bounds import UNLIMITED, Bounds
 from etl.sources.decoding import Stream
 from etl.sources.hidden import shortened
 from etl.sources.members import WITHIN, Choice, Shape, Shapes
@@ -30,6 +31,7 @@ class Walk:
         chosen: globs, or names, of the members that are read; None: those that may be data.
         shape: tells what the head of a member shows.
         content: reads a member from `place` to its end.
+        bounds: what of a member may be held.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class Walk:
         chosen: Sequence[str] | None,
         shape: Callable[[Stream, Place, str], Shape | None],
         content: Callable[[Stream, Place, str, None, None], Iterator[list[Any]]],
+        bounds: Bounds = UNLIMITED,
     ) -> None:
         called = place.file if within is None else f"{place.file} (member {within})"
         self._archive = archive
@@ -52,6 +55,7 @@ class Walk:
         self._shapes = Shapes(called, chosen=chosen is not None)
         self._shape = shape
         self._content = content
+        self._bounds = bounds
 
     def read(self) -> Iterator[list[Any]]:
         """Yield lists of records with marks.
@@ -80,7 +84,10 @@ class Walk:
             if resuming and not is_it and archive.at_random:
                 names.append(name)
                 continue
-            with member.open() as file, decoding.decompressed(file, None, within=archive.kind) as stream:
+            with (
+                member.open() as file,
+                decoding.decompressed(file, None, within=archive.kind, window=self._bounds.window) as stream,
+            ):
                 if not archive.at_random:
                     try:
                         self._shapes.add(name, self._shape(stream, place, name))
@@ -114,7 +121,9 @@ class Walk:
                 place.member = self._above + member.name  # for messages
                 with (
                     member.open() as file,
-                    decoding.decompressed(file, None, within=self._archive.kind) as stream,
+                    decoding.decompressed(
+                        file, None, within=self._archive.kind, window=self._bounds.window
+                    ) as stream,
                 ):
                     self._shapes.add(
                         self._above + member.name, self._shape(stream, place, self._above + member.name)

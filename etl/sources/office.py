@@ -15,16 +15,13 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from etl.sources import archives
+from etl.sources.bounds import Bounds, shown
 from etl.sources.compressions import Readable
 from etl.sources.refusals import Refused
-from sinks import control_group
 
 OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 
 MIB = 1 << 20
-# What a workbook may take, unpacked: it is held in memory, about twice over. A sheet of a million cells has some
-# 30 MiB. In a small container it is a share.
-_MOST, _LEAST, _SHARE = 64 * MIB, 8 * MIB, 4
 # A sheet is held as a rectangle, of so many bytes for each cell, full or not.
 _CELL_BYTES = 32
 _PIECE = 1 << 20
@@ -68,32 +65,30 @@ class Extent(NamedTuple):
     errors: int
 
 
-def most_bytes() -> int:
-    """Return how large a workbook may be, by what this process may take."""
-    found = control_group.read()
-    limit = found.limit if found else None
-    return _MOST if limit is None else min(max(limit // _SHARE, _LEAST), _MOST)
-
-
-def held(file: Readable) -> bytes:
+def held(file: Readable, bounds: Bounds) -> bytes:
     """Read a workbook into memory: a zip file or an OLE file at its beginning.
+
+    Args:
+        file: the workbook.
+        bounds: how large it may be, unpacked too.
 
     Raises:
         Damaged: it is none, or too large.
     """
-    data = file.read(most_bytes() + 1)
-    if len(data) > most_bytes():
-        raise too_large(f"more than {len(data) // MIB} MiB")
+    most = bounds.workbook
+    data = file.read(most + 1)
+    if len(data) > most:
+        raise too_large(f"more than {shown(most)}", most)
     if data.startswith(OLE):
         see_that_it_is_a_workbook(data)
         return data
-    with archives.opened(io.BytesIO(data)) as opened:
+    with archives.opened(io.BytesIO(data), bounds.directory) as opened:
         if not is_workbook(opened):
             raise Refused(
                 "zip", "it is a zip file inside of another archive or compression", "unpack the outer one"
             )
-        if (size := unpacked(opened)) > most_bytes():
-            raise too_large(f"{size // MIB} MiB")
+        if (size := unpacked(opened)) > most:
+            raise too_large(shown(size), most)
     return data
 
 
@@ -164,9 +159,9 @@ def extent(data: bytes) -> Extent:
     return Extent(cells, errors)
 
 
-def most_cells() -> int:
-    """Return how many cells the rectangle of a sheet may have."""
-    return 2 * most_bytes() // _CELL_BYTES
+def most_cells(most: int) -> int:
+    """Return how many cells the rectangle of a sheet may have, where a workbook may have so many bytes."""
+    return 2 * most // _CELL_BYTES
 
 
 def unpacked(archive: zipfile.ZipFile) -> int:
@@ -174,12 +169,12 @@ def unpacked(archive: zipfile.ZipFile) -> int:
     return sum(info.file_size for info in archive.infolist())
 
 
-def too_large(what: str) -> Refused:
-    """Return the error for a workbook that is too large."""
+def too_large(what: str, most: int) -> Refused:
+    """Return the error for a workbook that is too large, where it may have `most` bytes."""
     return Refused(
         "workbook",
-        f"it is a workbook of {what}, and {most_bytes() // MIB} MiB is what one may take here, as it is held in memory",
-        "save its sheet as CSV",
+        f"it is a workbook of {what}, and {shown(most)} is what one may take here, as it is held in memory",
+        "save its sheet as CSV, or give the job more memory: a workbook may take a fourth of it, 64 MiB at most",
     )
 
 

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from etl.errors import SourceChanged
 from etl.records import Declarations
 from etl.sources import urls
+from etl.sources.bounds import UNLIMITED, Bounds
 from etl.sources.json_decoder import DECODER, decoder
 from etl.sources.paging.answers import Page
 from etl.sources.paging.arguments import completed, hidden_of, key_of, reading_of, requests_of, style_of
@@ -29,7 +30,6 @@ from etl.sources.web_tokens import OAuth2, Tokens
 
 LOG = logging.getLogger("etl.sources")
 
-_ANSWER_BYTES = 16 << 20
 _STAYS = (
     "the API's cursor stays the same from page to page, or is called a scroll (as Elasticsearch's is): the server "
     "alone knows which page comes next, so that neither a run that was interrupted nor a later one can go on from it. "
@@ -135,7 +135,8 @@ class Pages:
             the first run (None: without that parameter); `look_back` in seconds; `format` says how the field is
             written: `iso` (ISO 8601, without a zone in UTC), `date` (the same, asked for as a date), `seconds`,
             `milliseconds` (since 1970); `repeat`: rows within the look-back come again each time.
-        max_page_bytes: how large an answer may be.
+        max_page_bytes: how large an answer may be. None: a 16th of the memory that the job may take, 16 MiB at most,
+            where each of its values counts for 16 bytes more.
         requests_per_second: no more than these; None: as fast as the server answers.
         deadline: for how many seconds a request is tried again when what went wrong may pass.
         read_timeout: the seconds after which a server that sends nothing hangs, or one whose answer has not begun with
@@ -185,7 +186,7 @@ class Pages:
         oauth2: Mapping[str, Any] | None = None,
         key: str | Sequence[str] | None = None,
         updated_at: Mapping[str, Any] | None = None,
-        max_page_bytes: int = _ANSWER_BYTES,
+        max_page_bytes: int | None = None,
         requests_per_second: float | None = None,
         deadline: float = 120.0,
         read_timeout: float = 30.0,
@@ -245,7 +246,7 @@ class Pages:
         requests = requests_of(arguments, self.url, self._style, self._times)
         self._page_size: int | None = arguments["page_size"]
         self._remembers = bool(self._key) and self._times is not None and not self._times.repeat
-        if max_page_bytes < 1:
+        if max_page_bytes is not None and max_page_bytes < 1:
             raise ValueError(f"max_page_bytes: {max_page_bytes} is not greater than 0")
         self._sieve = Sieve(self._key, self._style.shifts, self._times)
         self._judge = Judge(self._style, bool(self._key), self._sieve, self._page_size)
@@ -255,9 +256,11 @@ class Pages:
             reading=reading_of(arguments, remembers=self._remembers),
             sieve=self._sieve,
             times=self._times,
-            max_page_bytes=max_page_bytes,
+            max_page_bytes=UNLIMITED.page if max_page_bytes is None else max_page_bytes,
+            most=UNLIMITED.page if max_page_bytes is None else None,
             page_size=self._page_size,
         )
+        self._bounded = False  # whether it was told what it may take
         self._web_arguments = (requests_per_second, deadline, read_timeout)
         self._allow_private = allow_private
         self._first_wait = 0.5
@@ -288,7 +291,16 @@ class Pages:
 
     def declare(self, declared: Declarations) -> None:
         """Take what is declared of the rows' fields: decimals keep all digits; see `etl.records.TakesDeclared`."""
-        self._asker = dataclasses.replace(self._asker, decoder=decoder(declared))
+        self._asker = dataclasses.replace(self._asker, decoder=decoder(declared, UNLIMITED.record))
+
+    def take_memory(self, memory: int | None) -> None:
+        """Bound a page by what the job may take, unless the job says how large one may be; see `TakesMemory`."""
+        self._bound(Bounds.of(memory))
+
+    def _bound(self, bounds: Bounds) -> None:
+        self._bounded = True
+        if self._asker.most is not None:
+            self._asker = dataclasses.replace(self._asker, max_page_bytes=bounds.page, most=bounds.page)
 
     def progress(self) -> float | None:
         """Return the share of the rows that has been read, 0 to 1; None: the API does not tell their number."""
@@ -310,6 +322,8 @@ class Pages:
             SourceError: the API does not answer, or not with what was described.
             SourceChanged: the rows are not where they were when the cursor was taken.
         """
+        if not self._bounded:
+            self._bound(Bounds.here())
         place = PagePlace.of(cursor)
         if place.since is None and self._times is not None:
             place = replace(place, since=self._times.beginning())

