@@ -14,6 +14,7 @@ import termios
 import time
 import tomllib
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,14 @@ def traced(folder: Path, *strace: str) -> subprocess.CompletedProcess[str]:
         text=True,
         timeout=600,
     )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def hang_up_as_in_a_terminal() -> Iterator[None]:
+    """Give SIGHUP its usual effect, which the processes of these tests inherit: under nohup it is ignored."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture(scope="module")
