@@ -59,7 +59,10 @@ def test_the_file_stays_locked_where_loads_follow_each_other(tmp_path, monkeypat
 def let_go(loader):
     """Wait until the file is closed because nothing is loaded."""
     until = time.monotonic() + 30
-    while loader.warehouse._session is not None:
+    while True:
+        with loader.warehouse._lock:  # it is held until the file is closed
+            if loader.warehouse._session is None:
+                return
         assert time.monotonic() < until
         time.sleep(0.01)
 
