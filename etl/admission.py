@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from math import isnan
 
@@ -10,23 +11,29 @@ from etl import drift, formats
 from etl.checkpoint import Checkpoint, Part
 from etl.columns import Columns
 from etl.declared_gate import DeclaredGate, types_of
+from etl.errors import EtlError
 from etl.field_types import FieldType, FieldTypes, no_types
 from etl.job import Settings
+from etl.nesting import Extent, Nesting
 from etl.partitions import Touched
 from etl.records import Declared, DescribesFields, MakesTypes, Record, led_back
 from etl.shapes import Fields, Shapes, WideObjects
-from etl.snapshots import snapshot
+from etl.snapshots import is_flat, snapshot
 from etl.warehouses.base import (
     ChecksRecords,
     Gate,
     Job,
     KnowsColumns,
+    LimitsNesting,
     LimitsSizes,
     MergesByKey,
     Misfit,
     SeesPartitions,
     TakesFieldTypes,
 )
+
+# What is gathered is copied first, by a function that calls itself: Python's stack is the limit, some 1,000 calls.
+GATHERED = Extent(fields=sys.maxsize, levels=100, lists=100, json=100)
 
 # Takes a record, the reason why it is refused, and who refused it; raises, or keeps a dead letter.
 Refuse = Callable[[Record, str, str], None]
@@ -64,10 +71,9 @@ class Admission:
         self.gate = drift.gate_of(
             job.drift, own, table=table, pinned=document.columns, needed=_merged_by(job.warehouse)
         )
-        warehouse: object = job.warehouse
-        if isinstance(job.format, formats.LimitsLines):
-            sizes = warehouse if isinstance(warehouse, LimitsSizes) else None
-            job.format.most_line_bytes = sizes.most_row_bytes(job.format.name) if sizes else None
+        self._nesting = nesting_of(job, wide)
+        if isinstance(job.format, formats.LimitsRecords):
+            job.format.limits = limits_of(job, wide)
         self._wide = wide
         self._known = known_types(job.source, job.transforms)
         if job.schema:
@@ -82,7 +88,7 @@ class Admission:
         if isinstance(job.format, formats.TakesSuspicion):
             job.format.suspicion = suspicion
         described = job.warehouse is not None and own is None and not judged
-        self._shapes = Shapes(wide, suspicion) if described else None
+        self._shapes = Shapes(wide, suspicion, self._is_too_wide) if described else None
         format_: object = job.format
         self._gathered = judged or (isinstance(format_, formats.Gathers) and format_.gathers)
         self.tried: Part | None = None
@@ -127,6 +133,8 @@ class Admission:
             self.gate.ignored = 0  # the part may have been begun before
         if self._job.part_records is not None:
             records = _counted(records, self._job.part_records, lambda: limited("records"))
+        if self._gathered:
+            records = self._settled(records)
         warehouse: object = self._job.warehouse
         if isinstance(warehouse, MergesByKey) and warehouse.key:
             records = self._with_key(records, warehouse.key)
@@ -138,7 +146,31 @@ class Admission:
         if self._shapes is not None:
             records = self._shapes.note(records)
             records = self._as_text(records) if self._job.format.name == "parquet" else records
-        return map(snapshot, records) if self._gathered else records
+        return records
+
+    def _is_too_wide(self, record: Record) -> bool:
+        """Refuse a record that has too many fields; say whether it has."""
+        if self._nesting is None or (reason := self._nesting.too_wide(record)) is None:
+            return False
+        self._refuse(record, f"cannot be encoded: {reason}", "format")
+        return True
+
+    def _settled(self, records: Iterator[Record]) -> Iterator[Record]:
+        """Return snapshots of records; refuse those that are nested too deep, or of which none can be taken."""
+        nesting = self._nesting
+        for record in records:
+            try:
+                reason = nesting.too_wide(record) if nesting else None
+                if nesting and reason is None and not is_flat(record):
+                    reason = nesting.too_deep(record)
+                settled = snapshot(record) if reason is None else record
+            except Exception as error:  # of a value, which may be of a class of the user's: any
+                self._refuse(record, f"cannot be encoded: {formats.unencodable(error)}", "format")
+                continue
+            if reason is not None:
+                self._refuse(record, f"cannot be encoded: {reason}", "format")
+                continue
+            yield settled
 
     def _as_text(self, records: Iterator[Record]) -> Iterator[Record]:
         """Make text of the objects that are no columns, which Parquet has no other form for.
@@ -152,9 +184,11 @@ class Admission:
             if len(wide) > len(known):
                 raise formats.SchemaWidened
             if wide and not wide.isdisjoint(record):
-                record = {
-                    name: formats.as_json(value) if name in wide else value for name, value in record.items()
-                }
+                try:
+                    record = as_text(record, wide)
+                except Exception as error:  # of a value, which may be of a class of the user's: any
+                    self._refuse(record, f"cannot be encoded: {formats.unencodable(error)}", "format")
+                    continue
             yield record
 
     def _with_key(self, records: Iterator[Record], key: Sequence[str]) -> Iterator[Record]:
@@ -172,8 +206,37 @@ class Admission:
                 admitted = admit(record)
             except Misfit as misfit:
                 self._refuse(record, f"does not fit the table: {misfit}", "warehouse")
+            except (EtlError, formats.SchemaWidened):
+                raise
+            except Exception as error:  # of a value, which may be of a class of the user's: any
+                self._refuse(record, f"cannot be encoded: {formats.unencodable(error)}", "format")
             else:
                 yield admitted
+
+
+def as_text(record: Record, names: Collection[str]) -> Record:
+    """Return a record with text, which is JSON, in place of the values of some fields.
+
+    Raises:
+        Exception: one cannot be encoded; see `formats.as_json`.
+    """
+    return {name: formats.as_json(value) if name in names else value for name, value in record.items()}
+
+
+def nesting_of(job: Settings, wide: WideObjects) -> Nesting | None:
+    """Return what looks for records that are nested too deep for the warehouse, or for readers of the format."""
+    warehouse: object = job.warehouse
+    if isinstance(warehouse, LimitsNesting):
+        return Nesting(warehouse.most_nested(job.format.name), wide.fields)
+    format_: object = job.format
+    return Nesting(GATHERED) if isinstance(format_, formats.Gathers) and format_.gathers else None
+
+
+def limits_of(job: Settings, wide: WideObjects) -> formats.Limits:
+    """Return what the warehouse takes of a record."""
+    warehouse: object = job.warehouse
+    sizes = warehouse if isinstance(warehouse, LimitsSizes) else None
+    return formats.Limits(sizes.most_row_bytes(job.format.name) if sizes else None, nesting_of(job, wide))
 
 
 def lacks_key(record: Record, key: Sequence[str]) -> str | None:
@@ -205,16 +268,12 @@ def table_columns(job: Settings, document: Checkpoint) -> Columns | None:
 
 
 def json_columns(job: Settings, document: Checkpoint) -> set[str]:
-    """Return the fields that the table takes as JSON: Parquet would add to their objects the names of all others.
+    """Return the fields that the table takes as JSON, whose values nobody looks into.
 
     They have such a column, or a cast makes JSON of them, and they have none yet.
     """
     warehouse: object = job.warehouse
-    if (
-        job.format.name != "parquet"
-        or isinstance(warehouse, ChecksRecords)
-        or not isinstance(warehouse, KnowsColumns)
-    ):
+    if isinstance(warehouse, ChecksRecords) or not isinstance(warehouse, KnowsColumns):
         return set()
     columns = warehouse.columns(Job.of(document, job.fingerprint)) or ()
     there = {column.name for column in columns}

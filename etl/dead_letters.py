@@ -9,6 +9,7 @@ import orjson
 from etl import secret_values
 from etl.errors import TooManyRejects
 from etl.formats import portable, portable_numbers
+from etl.shown import shown
 from sinks.base import PartWriter, SealedPart, Sink
 
 
@@ -55,12 +56,13 @@ class DeadLetters:
                 f"more than max_rejects = {self._limit} records were rejected; the last one is record {number}, "
                 f"by {origin}: {reason}. Fix the cause, or allow more"
             )
-        reason = secret_values.hide(str(reason))
-        letter = {"number": number, "transform": origin, "reason": reason, "record": record}
+        # It may quote the record, which UTF-8 may not have.
+        said = secret_values.hide(str(reason)).encode("utf-8", "backslashreplace").decode()
+        letter = {"number": number, "transform": origin, "reason": said, "record": record}
         try:
             line = orjson.dumps(portable_numbers(letter), portable, orjson.OPT_APPEND_NEWLINE)
-        except TypeError:
-            line = orjson.dumps({**letter, "record": repr(record)}, None, orjson.OPT_APPEND_NEWLINE)
+        except Exception:  # of a value, which may be of a class of the user's: any
+            line = orjson.dumps({**letter, "record": shown(record)}, None, orjson.OPT_APPEND_NEWLINE)
         if self._writer is None:
             self._writer = self._sink.open_part(self._sequence, epoch=self._epoch)
         self._writer.write(line)

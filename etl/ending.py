@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from etl import progress, refreshes
-from etl.errors import CheckpointError, Fenced, SchemaMismatch, StillLoading
+from etl.errors import CheckpointError, Fenced, PartTooLarge, SchemaMismatch, StillLoading
 from etl.housekeeping import Housekeeping
 from etl.job import Settings
 from etl.lease import Lease
@@ -100,7 +100,7 @@ class Ending:
             if isinstance(error, Fenced):
                 self._publishing.withdraw()
             self._reader.close()
-            if isinstance(error, SchemaMismatch):
+            if isinstance(error, (SchemaMismatch, PartTooLarge)):
                 self._undoing.give_up_refused()
             if isinstance(error, Exception) and not isinstance(error, CheckpointError):
                 self._leave(finished=False, failure=error)

@@ -17,7 +17,14 @@ from etl.checkpoint import Checkpoint
 from etl.clearing import Clearing
 from etl.committing import Committing, Written
 from etl.ending import Ending
-from etl.errors import CheckpointError, CheckpointFull, SchemaMismatch, SinkFailed
+from etl.errors import (
+    CheckpointError,
+    CheckpointFull,
+    PartTooLarge,
+    SchemaMismatch,
+    SinkFailed,
+    WarehouseError,
+)
 from etl.housekeeping import Housekeeping
 from etl.job import Counts, Settings
 from etl.judging import Judge
@@ -133,7 +140,7 @@ class Engine:
                 try:
                     self._go_through(pull=pull)
                     break
-                except SchemaMismatch as error:
+                except (SchemaMismatch, PartTooLarge) as error:
                     if not pull or not self._begin_judging(error):
                         raise
             self._ending.leave()
@@ -187,7 +194,7 @@ class Engine:
             with suppress(HurriedAway):
                 self._undoing.abort(writer)
             raise
-        except (formats.SchemaWidened, SinkFull, CheckpointFull, UploadLost) as error:
+        except (formats.SchemaWidened, SinkFull, CheckpointFull, UploadLost, judging.TooMany) as error:
             self._undoing.roll_back(writer)
             self._reader.open(document.state.position)
             if isinstance(error, formats.SchemaWidened):
@@ -197,7 +204,7 @@ class Engine:
                     self._notice(str(error))
             elif isinstance(error, UploadLost):
                 self._pull_again(sequence, error)
-            else:
+            elif not isinstance(error, judging.TooMany):
                 self._sizes.shrink(error, writer.bytes if writer is not None else None)
             return
         except SinkError as error:
@@ -277,14 +284,14 @@ class Engine:
                 {"pipeline": self._job.pipeline, **{name: str(value) for name, value in facts.items()}}
             )
 
-    def _begin_judging(self, error: SchemaMismatch) -> bool:
+    def _begin_judging(self, error: WarehouseError) -> bool:
         """Pull again what is not loaded, and try each part from here on before it is sealed; False: that is no help.
 
         A refusal by the encoder comes while a load may be under way, which may fail in the same way.
         """
         if self._tries is None or self._writing.judge is not None:
             return False
-        with suppress(SchemaMismatch):
+        with suppress(SchemaMismatch, PartTooLarge):
             self._loading.drain()
         before = self._lease.document
         self._undoing.give_up_waiting()

@@ -27,6 +27,7 @@
     │   └── Fenced                another process has, or has taken over, the job
     ├── WarehouseError            a plan could not be loaded
     │   ├── SchemaMismatch        a value does not fit its column
+    │   ├── PartTooLarge          to load a part takes more memory than the warehouse has
     │   ├── LoadMismatch          the warehouse took another number of rows than the plan holds
     │   ├── LoadFailed            a plan cannot be loaded as it is: fix the cause, then --retry-failed
     │   ├── RefreshLost           what was to replace a table is gone: only another refresh helps
@@ -148,6 +149,10 @@ class WarehouseError(EtlError):
 
 class SchemaMismatch(WarehouseError):
     """A value does not fit its column."""
+
+
+class PartTooLarge(WarehouseError):
+    """To load a part takes more memory than the warehouse has; nothing of it was."""
 
 
 class LoadMismatch(WarehouseError):

@@ -42,13 +42,14 @@ from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import msgspec
 import orjson
 
 from etl.errors import ConfigError
 from etl.field_types import FieldTypes, interval
+from etl.nesting import Nesting
 from etl.records import Record, describe
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ _packed = msgspec.msgpack.Encoder().encode
 _not_finite = re.compile(rb"\xcb[\x7f\xff][\xf0-\xff]").search
 
 # Where orjson wrote an offset, it may have rounded it: local mean times have seconds, as in Berlin before 1893.
-_offset = re.compile(rb'T\d\d:\d\d:\d\d(?:\.\d+)?[+-](?!00:00")\d\d:\d\d"').search
+_offset = re.compile(rb'T\d\d:\d\d:\d\d(?:\.\d+)?[+-]\d\d:\d\d"').search
 
 # orjson 3.13 writes 10 to 99.999 ms of a time without the zero before them: 00:00:00.01 is "00:00:00.10000".
 _five_digits = re.compile(rb'\.\d{5}"').search
@@ -184,12 +185,24 @@ class TakesSuspicion(Protocol):
     """What is told of each record right before it is handed on."""
 
 
-@runtime_checkable
-class LimitsLines(Protocol):
-    """A format of lines, which refuses records whose lines are too long for a warehouse."""
+class Limits(NamedTuple):
+    """What a warehouse takes of a record.
 
-    most_line_bytes: int | None
-    """How long a line may be, with its end; None: as long as it likes."""
+    Attributes:
+        line_bytes: how long its line may be, with its end; None: as long as it likes.
+        nesting: looks how deep it is nested; None: as deep as it likes.
+    """
+
+    line_bytes: int | None = None
+    nesting: Nesting | None = None
+
+
+@runtime_checkable
+class LimitsRecords(Protocol):
+    """A format of lines, which refuses records that a warehouse would not read."""
+
+    limits: Limits
+    """What the warehouse takes."""
 
 
 @runtime_checkable
@@ -218,14 +231,16 @@ class Ndjson:
 
     def __init__(self) -> None:
         self.suspicion = Suspicion()
-        self.most_line_bytes: int | None = None
+        self.limits = Limits()
 
     def encode(
         self, records: Iterator[Record], write: Write, refuse: Refuse, batch_bytes: int
     ) -> Generator[int, None, None]:
         """Encode one part; see `Format`."""
         dumps, options, suspicion = orjson.dumps, orjson.OPT_APPEND_NEWLINE, self.suspicion
-        most = sys.maxsize if self.most_line_bytes is None else self.most_line_bytes
+        most, nesting = self.limits
+        most = sys.maxsize if most is None else most
+        shallow = sys.maxsize if nesting is None else nesting.shallow
         # One buffer: a list of orjson's results would keep the start buffer of each, some 4 KB.
         batch = bytearray()
         count = 0
@@ -238,18 +253,19 @@ class Ndjson:
                     or (_offset(line) and _has_seconds(record))
                 ):
                     line = dumps(portable_numbers(record), portable, options)
-            except (TypeError, OverflowError):
+            except Exception:  # of a value, which may be of a class of the user's: any
                 try:
                     line = dumps(portable_numbers(record), portable, options)
-                except (TypeError, OverflowError, RecursionError) as error:
-                    refuse(record, TOO_DEEP if "recursion" in str(error).lower() else describe(error))
+                except MemoryError:
+                    raise  # is no fault of the record's
+                except Exception as error:  # as above
+                    refuse(record, self._too_much(record, 0) or unencodable(error))
                     continue
-            if len(line) > most:
-                refuse(
-                    record,
-                    f"its line has {len(line):,} bytes, and the warehouse takes {most:,} a row: split it by a "
-                    "transform, or leave its largest field out",
-                )
+            # Each level has a bracket in the line; to count those takes a tenth of what a look takes.
+            if (len(line) > most or (suspicion.now and line.count(b"{") + line.count(b"[") > shallow)) and (
+                reason := self._too_much(record, len(line))
+            ) is not None:
+                refuse(record, reason)
                 continue
             batch += line
             count += 1
@@ -260,6 +276,19 @@ class Ndjson:
         if batch:
             write(batch)
         yield count
+
+    def _too_much(self, record: Record, size: int) -> str | None:
+        """Say what of a record the warehouse does not take; None: it takes it."""
+        most, nesting = self.limits
+        if most is not None and size > most:
+            return (
+                f"its line has {size:,} bytes, and the warehouse takes {most:,} a row: split it by a transform, or "
+                "leave its largest field out"
+            )
+        try:
+            return nesting.too_deep(record) if nesting else None
+        except Exception as error:  # of a value, which may be of a class of the user's: any
+            return unencodable(error)
 
 
 class NdjsonGzip:
@@ -280,13 +309,13 @@ class NdjsonGzip:
         self._lines.suspicion = suspicion
 
     @property
-    def most_line_bytes(self) -> int | None:
-        """How long a line may be; see `LimitsLines`."""
-        return self._lines.most_line_bytes
+    def limits(self) -> Limits:
+        """What the warehouse takes; see `LimitsRecords`."""
+        return self._lines.limits
 
-    @most_line_bytes.setter
-    def most_line_bytes(self, most: int | None) -> None:
-        self._lines.most_line_bytes = most
+    @limits.setter
+    def limits(self, limits: Limits) -> None:
+        self._lines.limits = limits
 
     def encode(
         self, records: Iterator[Record], write: Write, refuse: Refuse, batch_bytes: int
@@ -375,8 +404,10 @@ def portable(value: Any) -> Any:
         return interval(value)
     if isinstance(value, Mapping):
         return dict(value)
-    if isinstance(value, float):  # of a class of its own, as numpy's
-        return float(value) if math.isfinite(value) else number_word(value)
+    if isinstance(
+        value, float
+    ):  # of a class of its own, as numpy's; what its methods say of it may be anything
+        return float.__float__(value) if math.isfinite(value) else number_word(value)
     raise TypeError(
         f"{type(value).__name__} has no form in JSON: turn it into a string, number, list or dict"
     )
@@ -392,7 +423,7 @@ def portable_numbers(value: Any) -> Any:
         OverflowError: a datetime is not within the years 1 to 9999 in UTC.
     """
     if isinstance(value, int):
-        return value if -(2**63) <= value < 2**64 else str(value)
+        return value if -(2**63) <= value < 2**64 else int.__repr__(value)
     if isinstance(value, float):
         return value if math.isfinite(value) else number_word(value)
     if isinstance(value, Mapping):
@@ -425,7 +456,7 @@ def in_minutes(value: datetime) -> datetime:
 
 def _digits(value: Decimal) -> str:
     """Write a number without an exponent, which DuckDB's casts to decimals do not take exactly, unless it is long."""
-    text = str(value)
+    text = Decimal.__str__(value)
     return format(value, "f") if "E" in text and abs(value.adjusted()) <= LONGEST_DECIMAL else text
 
 
@@ -436,11 +467,17 @@ def number_word(value: float | Decimal) -> str:
     return "Infinity" if value > 0 else "-Infinity"
 
 
+def unencodable(error: Exception) -> str:
+    """Say why a record cannot be encoded, whatever its values raised."""
+    said = describe(error)
+    return TOO_DEEP if "recursion" in said.lower() else said
+
+
 def as_json(value: Any) -> str | None:
     """Return a value as JSON in text, as the formats write it within a record; None for None.
 
     Raises:
-        TypeError: it cannot be encoded.
+        Exception: it cannot be encoded: TypeError, or whatever a value of a class of its own raises.
     """
     return None if value is None else orjson.dumps(portable_numbers(value), portable).decode()
 
@@ -449,14 +486,14 @@ def _holds_no_number(record: Record) -> bool:
     """Say whether a record may hold NaN or an infinity; where it holds none, a wrong yes is rare and costs time."""
     try:
         return _not_finite(_packed(record)) is not None
-    except (TypeError, ValueError, OverflowError):  # a type that MessagePack lacks
+    except (TypeError, ValueError, OverflowError, RecursionError):  # what MessagePack lacks, or the package
         return True
 
 
 def _has_seconds(value: Any) -> bool:
     """Say whether a datetime within a value may have an offset with seconds."""
     if isinstance(value, datetime):
-        return bool((value.utcoffset() or timedelta()) % timedelta(minutes=1))
+        return value.tzinfo is not UTC and bool((value.utcoffset() or timedelta()) % timedelta(minutes=1))
     if isinstance(value, Mapping):
         return any(map(_has_seconds, value.values()))
     if isinstance(value, (list, tuple)):

@@ -18,13 +18,14 @@ from typing import Any, NamedTuple, TypeVar
 import orjson
 
 from etl import formats
+from etl.admission import as_text, limits_of
 from etl.checkpoint import Part, State
-from etl.errors import SchemaMismatch
+from etl.errors import PartTooLarge, SchemaMismatch
 from etl.field_types import FieldTypes
 from etl.job import Settings
 from etl.records import Record
 from etl.shapes import Shapes, WideObjects
-from etl.warehouses.base import Job, KeepsLedger, TriesParts
+from etl.warehouses.base import Job, KeepsLedger, MergesByKey, TriesParts
 from sinks import SealedPart
 
 # Python needs some ten times as much memory for records as they take in a part, and two encodings are held beside them.
@@ -53,6 +54,10 @@ class Tried(NamedTuple):
 
     data: bytes
     part: Part
+
+
+class TooMany(Exception):
+    """To load so many records at once takes more memory than there is; fewer are to be tried."""
 
 
 class Judge:
@@ -91,6 +96,7 @@ class Judge:
             refuse: takes each of the others, why, and who refused it: `warehouse` or `format`.
 
         Raises:
+            TooMany: so many records take more memory than the warehouse has, and fewer may not.
             WarehouseError: no record is to blame.
         """
         places = list(range(len(taken)))
@@ -108,6 +114,8 @@ class Judge:
                     tried = found
             except SchemaMismatch as error:
                 reasons = self._searched_for(whose, rest, error)
+            except PartTooLarge as error:
+                reasons = {0: self._too_large(whose, rest, error)}
             what = "does not fit the table" if origin == "warehouse" else "cannot be encoded"
             refused |= {places[place]: (f"{what}: {reason}", origin) for place, reason in reasons.items()}
             places = [number for place, number in enumerate(places) if place not in reasons]
@@ -132,13 +140,15 @@ class Judge:
         while True:
             suspicion, wide = formats.Suspicion(), len(self._wide.fields)
             shapes = Shapes(self._wide, suspicion)
+            if isinstance(encoder, formats.LimitsRecords):
+                encoder.limits = limits_of(self._job, self._wide)
             if isinstance(encoder, formats.TakesSuspicion):
                 encoder.suspicion = suspicion
             if isinstance(encoder, formats.TakesTypes):
                 encoder.assume(self._types, self._wide.fields)
             for known in (places, held, unfit, data):
                 known.clear()
-            noted = self._handed_on(shapes.note(one.record for one in taken), held, places)
+            noted = self._handed_on(shapes.note(one.record for one in taken), held, places, refuse)
             records = 0
             try:
                 for records in encoder.encode(noted, data.extend, refuse, formats.BATCH_BYTES):  # noqa: B007 - the last
@@ -164,21 +174,26 @@ class Judge:
         return Tried(bytes(data), part), kept, unfit
 
     def _handed_on(
-        self, records: Iterator[Record], held: list[Record], places: dict[int, int]
+        self,
+        records: Iterator[Record],
+        held: list[Record],
+        places: dict[int, int],
+        refuse: Callable[[Record, str], None],
     ) -> Iterator[Record]:
-        """Pass records on as they are to be encoded, and note the place of each."""
+        """Pass records on, objects that are no columns as text, as they are to be encoded; note the place of each."""
+        wide = self._wide.fields if self._job.format.name == "parquet" else set()
         for place, record in enumerate(records):
-            ready = self._as_text(record)
+            ready, reason = record, None
+            try:
+                ready = record if not wide or wide.isdisjoint(record) else as_text(record, wide)
+            except Exception as error:  # of a value, which may be of a class of the user's: any
+                reason = formats.unencodable(error)
             held.append(ready)
             places[id(ready)] = place
-            yield ready
-
-    def _as_text(self, record: Record) -> Record:
-        """Make text of the objects that are no columns, as `etl.admission` does."""
-        wide = self._wide.fields
-        if self._job.format.name != "parquet" or wide.isdisjoint(record):
-            return record
-        return {name: formats.as_json(value) if name in wide else value for name, value in record.items()}
+            if reason is None:
+                yield ready
+            else:
+                refuse(ready, reason)
 
     def _refused(self, whose: Job, tried: Tried, kept: Sequence[int]) -> dict[int, str]:
         """Return which places the warehouse refuses, and why."""
@@ -205,6 +220,8 @@ class Judge:
             try:
                 tried, kept, _unfit = self._tried(whose, taken[:middle])
                 reasons = self._refused(whose, tried, kept)
+            except PartTooLarge as other:
+                raise TooMany from other
             except SchemaMismatch as other:
                 fails, error = middle, other
             else:
@@ -213,12 +230,34 @@ class Judge:
                 fits = middle
         return {fails - 1: str(error)}
 
+    def _too_large(self, whose: Job, taken: Sequence[Taken], error: PartTooLarge) -> str:
+        """Say why the one record that is left takes more memory than there is, where another one does not.
+
+        Raises:
+            TooMany: it is not the only one.
+            PartTooLarge: any record does.
+        """
+        if len(taken) > 1:
+            raise TooMany from error
+        record = taken[0].record
+        warehouse: object = self._job.warehouse
+        key = warehouse.key if isinstance(warehouse, MergesByKey) else ()
+        small = {name: record.get(name) for name in key} or dict.fromkeys(list(record)[:1])
+        try:
+            found, kept, _unfit = self._tried(whose, [taken[0]._replace(record=small)])
+            self._refused(whose, found, kept)
+        except PartTooLarge:
+            raise error from None
+        except SchemaMismatch:
+            pass  # which is no lack of memory
+        return str(error)
+
 
 def weight(record: Record) -> int:
     """Return about how many bytes a record is in a part."""
     try:
         return len(orjson.dumps(record, formats.portable))
-    except (TypeError, OverflowError):
+    except Exception:  # of a value of a class of the user's, or as the format says when it is encoded
         return UNKNOWN_BYTES
 
 

@@ -11,6 +11,7 @@ from etl.job import Settings
 from etl.lease import Lease
 from etl.reader import Reader
 from etl.records import Record, Unreadable
+from etl.shown import shown
 from sinks import SealedPart
 
 # How much of a record a message shows, in characters.
@@ -112,5 +113,5 @@ class Rejects:
 
 
 def _shown(record: Any) -> str:
-    text = repr(record)
+    text = shown(record)
     return text if len(text) <= MOST_SHOWN else text[:MOST_SHOWN] + "…"

@@ -19,6 +19,7 @@ from etl.errors import SchemaMismatch
 from etl.field_types import FieldTypes, is_of
 from etl.formats import Suspicion
 from etl.records import Record
+from etl.shown import is_encodable
 
 # Python's types and the kinds that every value of them is written as.
 KINDS: dict[type, str] = {
@@ -58,6 +59,9 @@ MOST_NAMES = 3000
 
 # A table has as many columns, where no record has half of them: so many names are data, and each would be a column.
 MOST_COLUMNS = 3000
+
+# No deeper: no warehouse goes so deep, and a record may hold itself.
+MOST_LEVELS = 100
 
 # So many records are looked into, then one of `SELDOM`: a look takes as long as to encode the record three times over.
 LOOKED_INTO = 1000
@@ -116,15 +120,18 @@ class WideObjects:
                 self.fields.add(name)
                 self._tell(name)
 
-    def _is_wide(self, field: str, names: dict[str, Any], value: Any) -> bool:
+    def _is_wide(self, field: str, names: dict[str, Any], value: Any, level: int = 1) -> bool:
+        if level > MOST_LEVELS:
+            return False
         if value.__class__ is list:
-            return any(self._is_wide(field, names, item) for item in value if item.__class__ in (dict, list))
+            nested = (item for item in value if item.__class__ in (dict, list))
+            return any(self._is_wide(field, names, item, level + 1) for item in nested)
         for name, item in value.items():
             below = names.get(name)
             if below is None:
                 below = names[name] = {}
                 self._counts[field] += 1
-            if item.__class__ in (dict, list) and self._is_wide(field, below, item):
+            if item.__class__ in (dict, list) and self._is_wide(field, below, item, level + 1):
                 return True
         return len(names) > MOST_KEYS or self._counts[field] > MOST_NAMES
 
@@ -135,9 +142,16 @@ class Shapes:
     Args:
         wide: finds the objects that are no columns.
         suspicion: told of each record whether it may hold a float, datetime or time.
+        refused: called with the first record of a shape; where it returns true, the record is left out.
     """
 
-    def __init__(self, wide: WideObjects | None = None, suspicion: Suspicion | None = None) -> None:
+    def __init__(
+        self,
+        wide: WideObjects | None = None,
+        suspicion: Suspicion | None = None,
+        refused: Callable[[Record], bool] = lambda _: False,
+    ) -> None:
+        self._refused = refused
         self._wide = wide or WideObjects()
         self._suspicion = suspicion or Suspicion()
         # Each with the names of the fields that hold objects or lists, and whether a value is in doubt.
@@ -151,6 +165,8 @@ class Shapes:
             shape = (*record, *map(type, record.values()))
             known = shapes.get(shape)
             if known is None:
+                if self._refused(record):
+                    continue
                 nested = tuple(name for name, value in record.items() if value.__class__ in (dict, list))
                 self._wide.count(record)
                 if len(shapes) >= MOST_SHAPES:
@@ -169,7 +185,7 @@ class Shapes:
             return None
         fields: Fields = {}
         for name, types in self._types.items():
-            if not isinstance(name, str):
+            if not isinstance(name, str) or not is_encodable(name):
                 return None
             kinds = {KINDS.get(type_, UNKNOWN) for type_ in types}
             fields[name] = (JSON,) if name in self._wide.fields else tuple(sorted(kinds))

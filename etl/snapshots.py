@@ -22,17 +22,23 @@ _UNCHANGING = frozenset(
 _all_unchanging = _UNCHANGING.issuperset
 
 
+def is_flat(record: Record) -> bool:
+    """Say whether a record holds nothing but plain values, which cannot be changed, and hold no others."""
+    return _all_unchanging(map(type, record.values()))
+
+
 def snapshot(record: Record) -> Record:
     """Return a record that stays as it is, whatever becomes of the given one.
 
     Bytes that can be changed become `bytes`, dataclasses and other mappings become dicts, as all formats write them.
+
+    Raises:
+        RecursionError: it is nested too deep, or holds itself.
+        Exception: what a value of a class of its own raises.
     """
-    if _all_unchanging(map(type, record.values())):
+    if is_flat(record):
         return record.copy()
-    try:
-        copy: Record = _settled(record)
-    except RecursionError:  # no format takes it; that is for the format to say
-        return record
+    copy: Record = _settled(record)
     return copy
 
 

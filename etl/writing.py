@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import closing
 
 from etl import formats, judging
@@ -54,6 +55,7 @@ class Writing:
         self._open_part = open_part
         self._stages = Stages(job.transforms, job.on_error, rejects.raised)
         self.judge: Judge | None = None
+        self._most_judged = sys.maxsize  # records at once
 
     def write(self, writer: PartWriter, admission: Admission) -> int:
         """Write one slice of the source; nothing of it is durable before the writer seals it.
@@ -67,6 +69,7 @@ class Writing:
 
         Raises:
             formats.SchemaWidened: the part has to be begun again, with the columns that are known by then.
+            judging.TooMany: the part has to be begun again, with fewer records.
             sinks.SinkError: it cannot be written.
             EtlError: a record was refused in a job that keeps no dead letters, or the source or a transform failed.
         """
@@ -111,6 +114,8 @@ class Writing:
                 size += judging.weight(record)
                 if size >= most:
                     self._reader.end_slice("bytes")
+                if len(taken) >= self._most_judged:
+                    self._reader.end_slice("records")
                 self._open_part.holds(len(taken), size)
                 if not len(taken) % JUDGED_AT_ONCE:
                     self._open_part.tick()
@@ -119,7 +124,12 @@ class Writing:
         def refuse(one: Taken, reason: str, origin: str) -> None:
             self._rejects.refuse_numbered(one.record, reason, origin, one.number)
 
-        tried = judge.fitting(Job.of(self._lease.document, self._job.fingerprint), taken, refuse)
+        try:
+            tried = judge.fitting(Job.of(self._lease.document, self._job.fingerprint), taken, refuse)
+        except judging.TooMany:
+            self._most_judged = len(taken) // 2
+            raise
+        self._most_judged *= 2  # the next ones may be smaller
         if tried is None:
             return 0
         admission.tried = tried.part

@@ -37,6 +37,21 @@ class Colour(enum.Enum):
     RED = "red"
 
 
+class OddFloat(float):
+    def __float__(self):
+        return 7.0
+
+
+class OddInt(int):
+    def __str__(self):
+        return "seven"
+
+
+def just_off(**offset):
+    """Return a moment whose offset JSON cannot write."""
+    return datetime(2024, 1, 1, tzinfo=timezone(timedelta(**offset)))
+
+
 @dataclasses.dataclass
 class Measure:
     value: float
@@ -52,6 +67,11 @@ class Measure:
         (Measure(float("inf")), {"value": "Infinity"}),
         ([float("nan"), 2**64], ["NaN", str(2**64)]),
         ([float("nan"), b"x"], ["NaN", "eA=="]),
+        (OddFloat(1.5), 1.5),
+        (OddInt(2**70), str(2**70)),
+        (just_off(seconds=20), "2023-12-31T23:59:40+00:00"),
+        ([just_off(seconds=-20)], ["2024-01-01T00:00:20+00:00"]),
+        ({"a": just_off(microseconds=1)}, {"a": "2023-12-31T23:59:59.999999+00:00"}),
         (2**64 - 1, 2**64 - 1),
         (-(2**63), -(2**63)),
         (2**64, str(2**64)),

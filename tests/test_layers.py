@@ -78,10 +78,11 @@ LAYERS = [
         "etl.repeating",
         "etl.quota",
     },
+    {"etl.nesting"},
     {"etl.reader"},
     {"etl.records"},
     {"etl.field_types", "etl.partitions"},
-    {"etl.errors", "etl.escaping", "etl.masking", "etl.secret_rules", "etl.secret_values"},
+    {"etl.errors", "etl.escaping", "etl.masking", "etl.secret_rules", "etl.secret_values", "etl.shown"},
     {"sinks"},
 ]
 

@@ -22,6 +22,7 @@ from etl.columns import Column, Columns
 from etl.schemas.dialect import Dialect
 from etl.schemas.numbers import SAFE, least_type
 from etl.schemas.types import Unfit, found
+from etl.shown import is_encodable
 
 # What has a rule of its own; other values are made into one of these, if they can be.
 PLAIN: frozenset[type] = frozenset(
@@ -164,6 +165,8 @@ def grown(
     for name, value in record.items():
         if not isinstance(name, str):
             raise Unfit(f"the name of a field must be text, found {found(name)}")
+        if not is_encodable(name):  # the checkpoint keeps it, though the record is refused when it is encoded
+            raise Unfit(f"the name of a field must be text that UTF-8 has, found {name!a}")
         column_name = dialect.valid(name)
         key = dialect.folded(column_name)
         old = there.get(key)

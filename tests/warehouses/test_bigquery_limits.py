@@ -11,7 +11,7 @@ import pytest
 
 import etl
 from etl.checkpoint import Part, State
-from etl.formats import Ndjson, NdjsonGzip
+from etl.formats import Limits, Ndjson, NdjsonGzip
 from etl.partitions import Touched
 from etl.quota import DAY, SPAN, Quota
 from etl.warehouses.base import Job, LimitsSizes, LoadsByJobs, Misfit, ModifiesPartitions
@@ -51,7 +51,7 @@ def test_a_record_whose_line_is_too_long_is_refused_by_name_and_the_longest_is_n
     encode: type[Ndjson],
 ) -> None:
     encoder = encode()
-    encoder.most_line_bytes = len(b'{"v":"1234567890"}\n')
+    encoder.limits = Limits(len(b'{"v":"1234567890"}\n'))
     refused: list[str] = []
     records = [{"v": "1234567890"}, {"v": "12345678901"}, {"v": "ä"}]
     counts = list(encoder.encode(iter(records), lambda _: None, lambda _, why: refused.append(why), 1 << 20))

@@ -3,7 +3,13 @@
 from etl.warehouses.base.audits import Audit, Audits, Loaded
 from etl.warehouses.base.columns import Declares, KnowsColumns, TellsChanges
 from etl.warehouses.base.gates import ChecksRecords, Gate, Misfit, SeesPartitions, TakesFieldTypes, TriesParts
-from etl.warehouses.base.jobs import LimitsSizes, LoadsByJobs, ModifiesPartitions, ReadsPlaces
+from etl.warehouses.base.jobs import (
+    LimitsNesting,
+    LimitsSizes,
+    LoadsByJobs,
+    ModifiesPartitions,
+    ReadsPlaces,
+)
 from etl.warehouses.base.refreshes import ChecksRefreshes, Refreshes
 from etl.warehouses.base.warehouse import Entry, HasIdentity, Job, KeepsLedger, MergesByKey, Warehouse
 
@@ -19,6 +25,7 @@ __all__ = [
     "Job",
     "KeepsLedger",
     "KnowsColumns",
+    "LimitsNesting",
     "LimitsSizes",
     "Loaded",
     "LoadsByJobs",

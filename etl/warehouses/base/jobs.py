@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from etl.checkpoint import Part, Plan
+from etl.nesting import Extent
 from etl.warehouses.base.warehouse import Job
 
 
@@ -94,6 +95,14 @@ class LimitsSizes(Protocol):
 
     def most_row_bytes(self, format: str) -> int | None:
         """Return how many bytes a record may have in a format; None: there is no limit that its lines would show."""
+
+
+@runtime_checkable
+class LimitsNesting(Protocol):
+    """A warehouse that takes records of so many fields, and values nested so deep."""
+
+    def most_nested(self, format: str) -> Extent:
+        """Return how far a record may go in a format; call it after `open`."""
 
 
 @runtime_checkable

@@ -89,8 +89,10 @@ class Loads:
                 target, readers, lambda parts: self._try(job, plan, target, parts, newest, rewrite)
             )
 
-    def try_part(self, job: Job, format: str, part: Part, data: bytes) -> dict[int, str]:
-        """Load a part, and undo that; see `DuckDB.try_part`."""
+    def try_part(
+        self, job: Job, format: str, part: Part, data: bytes, *, rewrite: bool = False
+    ) -> dict[int, str]:
+        """Load a part, and undo that; see `DuckDB.try_part`, and for `rewrite`, `load`."""
         import duckdb
 
         self.at = None
@@ -99,7 +101,7 @@ class Loads:
         with ExitStack() as stack:
             readers = [self._reader(part, Held(data), format, stack)] if part.records else []
             try:
-                return self._looked_at(target, readers, lambda parts: self._tried(target, parts))
+                return self._looked_at(target, readers, lambda parts: self._tried(target, parts, rewrite))
             except (duckdb.DataError, duckdb.InvalidInputException) as error:
                 raise SchemaMismatch(said(error)) from error
 
@@ -155,7 +157,7 @@ class Loads:
                 self._left.note(job, newest[1].loads + 1 if newest else 1)
                 return rows
 
-    def _tried(self, target: Target, parts: Sequence[Looked]) -> dict[int, str]:
+    def _tried(self, target: Target, parts: Sequence[Looked], rewrite: bool) -> dict[int, str]:
         """Insert a part as a load would, undo that, and return which of its records do not fit."""
         import duckdb
 
@@ -163,7 +165,7 @@ class Loads:
         while True:
             try:
                 with self._database.transaction(undone=True):
-                    self._take(target, parts, decisions, rewrite=False)
+                    self._take(target, parts, decisions, rewrite=rewrite)
             except Misfit as misfit:
                 check = misfit.check
                 if check.instead is None:

@@ -93,9 +93,11 @@ class Session:
         """Load a plan; see `Loads.load`."""
         return self._loads.load(job, plan, rewrite=rewrite)
 
-    def try_part(self, job: Job, format: str, part: Part, data: bytes) -> dict[int, str]:
-        """Load a part, and undo that; see `DuckDB.try_part`."""
-        return self._loads.try_part(job, format, part, data)
+    def try_part(
+        self, job: Job, format: str, part: Part, data: bytes, *, rewrite: bool = False
+    ) -> dict[int, str]:
+        """Load a part, and undo that; see `Loads.try_part`."""
+        return self._loads.try_part(job, format, part, data, rewrite=rewrite)
 
     def can_rewrite(self, job: Job) -> bool:
         """Say whether nothing but rows would be lost, if the table that a job loads into were written again."""

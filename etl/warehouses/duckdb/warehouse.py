@@ -11,17 +11,18 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 from urllib.parse import quote, urlencode
 
 from etl.checkpoint import Part, Plan
 from etl.columns import ColumnChange, Columns
-from etl.errors import SchemaMismatch, WarehouseError
+from etl.errors import PartTooLarge, SchemaMismatch, WarehouseError
 from etl.memory import Budget
+from etl.nesting import Extent
 from etl.schemas.lookup import Lookup
 from etl.warehouses.base import Audit, Entry, Job
 from etl.warehouses.duckdb.arguments import (
@@ -35,6 +36,7 @@ from etl.warehouses.duckdb.arguments import (
 from etl.warehouses.duckdb.declaration import DUCKDB, Schema, declared, neutral, neutral_of
 from etl.warehouses.duckdb.idle import WhenIdle
 from etl.warehouses.duckdb.left import Left
+from etl.warehouses.duckdb.limits import MOST_LINE_BYTES, most_nested
 from etl.warehouses.duckdb.opening import advice, drop_cache, free_space, held_by, said
 from etl.warehouses.duckdb.session import Session
 from etl.warehouses.duckdb.types import lower
@@ -45,6 +47,8 @@ from sinks.hurry import Hurry
 from sinks.local_files import make_directory, sync_directory
 from sinks.own_files import resolved
 from sinks.retry import Retry
+
+T = TypeVar("T")
 
 LOG = logging.getLogger("etl.warehouses")
 
@@ -205,6 +209,7 @@ class DuckDB:
             SchemaMismatch: a value does not fit its column, or a record to be merged has no key.
             LoadMismatch: a part holds another number of records than it was sealed with.
             Fenced: it belongs to a refresh that a later one has taken the place of.
+            PartTooLarge: it takes more memory than there is.
             WarehouseError: anything else.
         """
         if plan.format not in self.formats:
@@ -215,7 +220,9 @@ class DuckDB:
 
         def load() -> tuple[int, bool]:
             with self._using(what) as session:
-                rows = self._load(session, job, plan)
+                rows = self._roomy(
+                    session, job, lambda session, rewrite: session.load(job, plan, rewrite=rewrite)
+                )
                 self._settle()
                 return rows, self._session is not None and self._session.in_place
 
@@ -231,14 +238,32 @@ class DuckDB:
 
         Raises:
             SchemaMismatch: its records do not fit, and it cannot be told which of them.
+            PartTooLarge: it takes more memory than there is.
             WarehouseError: anything else.
         """
 
         def try_part() -> dict[int, str]:
             with self._using("try a part") as session:
-                return session.try_part(job, format, part, data)
+                return self._roomy(
+                    session,
+                    job,
+                    lambda session, rewrite: session.try_part(job, format, part, data, rewrite=rewrite),
+                )
 
         return self._retry.call(try_part, passing=_is_conflict, what="try a part")
+
+    def most_part_bytes(self, format: str) -> int | None:  # noqa: ARG002
+        """Return None: a part may be as large as it likes; see `LimitsSizes`."""
+        return None
+
+    def most_row_bytes(self, format: str) -> int | None:
+        """Return how long a line may be; see `LimitsSizes`."""
+        return None if format == "parquet" else MOST_LINE_BYTES
+
+    def most_nested(self, format: str) -> Extent:
+        """Return how far a record may go; see `LimitsNesting`."""
+        assert self._budget is not None  # it is open
+        return most_nested(format, self._budget.warehouse)
 
     def changes(self) -> tuple[ColumnChange, ...]:
         """Return what loads have done to the table's columns since it was last asked; see `TellsChanges`."""
@@ -412,22 +437,22 @@ class DuckDB:
                     raise
             self._hurry.sleep(_LOOK_SECONDS)
 
-    def _load(self, session: Session, job: Job, plan: Plan) -> int:
-        """Load a plan; by writing the table again where to change it takes more memory than there is.
+    def _roomy(self, session: Session, job: Job, call: Callable[[Session, bool], T]) -> T:
+        """Return what `call` does; where it takes more memory than there is, it is to write the table again.
 
         What earlier loads have deleted takes memory too, until the file is opened again.
         """
         import duckdb
 
         try:
-            return session.load(job, plan)
+            return call(session, False)
         except duckdb.OutOfMemoryException:
             if session.in_doubt or not session.can_rewrite(job):
                 raise
             self._close()
             assert self._budget is not None
             self._session = session = self._connect(self._budget)
-            return session.load(job, plan, rewrite=True)
+            return call(session, True)
 
     def _settle(self) -> None:
         """Make the names of the database's files durable, and drop what the page cache holds of them.
@@ -488,16 +513,21 @@ class DuckDB:
                 self._close()
                 hint = "what was loaded before is safe; fix the cause and run again"
             elif "maximum_object_size" in message:
-                hint = "a record is too large to be read: give the job more memory, or split the record"
+                hint = "a record is too large to be read: split it in a transform, or leave its largest field out"
             elif isinstance(error, duckdb.OutOfMemoryException):
                 hint = (
-                    "nothing of this was kept: give the job more memory, or write smaller parts; objects with hundreds "
-                    "of keys take little as JSON: declare them so under [warehouse.schema]"
+                    "nothing of this was kept, its records are pulled again: give the job more memory, or write "
+                    "smaller parts (part_bytes); split large records in a transform; objects with hundreds of keys "
+                    "take little as JSON: declare them so under [warehouse.schema]"
                 )
             else:
                 hint = "nothing of this was kept; fix that and run again"
             kind = WarehouseError
-            if session.at and isinstance(error, (duckdb.DataError, duckdb.InvalidInputException)):
+            if session.in_doubt:
+                pass  # it may be in the table
+            elif isinstance(error, duckdb.OutOfMemoryException):
+                kind = PartTooLarge
+            elif session.at and isinstance(error, (duckdb.DataError, duckdb.InvalidInputException)):
                 kind = SchemaMismatch  # of which record is not known
             raise kind(f"cannot {what} in {self}: {message}{free_space(self.path)}; {hint}") from error
 
