@@ -67,6 +67,9 @@ _not_finite = re.compile(rb"\xcb[\x7f\xff][\xf0-\xff]").search
 # Where orjson wrote an offset, it may have rounded it: local mean times have seconds, as in Berlin before 1893.
 _offset = re.compile(rb'T\d\d:\d\d:\d\d(?:\.\d+)?[+-]\d\d:\d\d"').search
 
+_MINUTE = timedelta(minutes=1)
+_WITHOUT_OFFSET = frozenset({type(None), bool, int, float, str, bytes, Decimal})
+
 # orjson 3.13 writes 10 to 99.999 ms of a time without the zero before them: 00:00:00.01 is "00:00:00.10000".
 _five_digits = re.compile(rb'\.\d{5}"').search
 
@@ -165,16 +168,17 @@ class KeepsSchema(Protocol):
 
 
 class Suspicion:
-    """Says whether the record that is handed on may hold a float, datetime or time; those that hold none need no look.
+    """Says what the record that is handed on may hold; those that hold nothing of it need no look.
 
     Attributes:
-        now: whether it may.
+        now: whether it may hold a float, datetime or time.
+        nested: whether it may hold an object or a list.
     """
 
-    __slots__ = ("now",)
+    __slots__ = ("nested", "now")
 
     def __init__(self) -> None:
-        self.now = True
+        self.now = self.nested = True
 
 
 @runtime_checkable
@@ -240,7 +244,7 @@ class Ndjson:
         dumps, options, suspicion = orjson.dumps, orjson.OPT_APPEND_NEWLINE, self.suspicion
         most, nesting = self.limits
         most = sys.maxsize if most is None else most
-        shallow = sys.maxsize if nesting is None else nesting.shallow
+        lists, levels = (sys.maxsize, sys.maxsize) if nesting is None else nesting.shallow
         # One buffer: a list of orjson's results would keep the start buffer of each, some 4 KB.
         batch = bytearray()
         count = 0
@@ -262,9 +266,13 @@ class Ndjson:
                     refuse(record, self._too_much(record, 0) or unencodable(error))
                     continue
             # Each level has a bracket in the line; to count those takes a tenth of what a look takes.
-            if (len(line) > most or (suspicion.now and line.count(b"{") + line.count(b"[") > shallow)) and (
-                reason := self._too_much(record, len(line))
-            ) is not None:
+            if (
+                len(line) > most
+                or (
+                    suspicion.nested
+                    and ((found := line.count(b"[")) > lists or found + line.count(b"{") > levels)
+                )
+            ) and (reason := self._too_much(record, len(line))) is not None:
                 refuse(record, reason)
                 continue
             batch += line
@@ -492,13 +500,17 @@ def _holds_no_number(record: Record) -> bool:
 
 def _has_seconds(value: Any) -> bool:
     """Say whether a datetime within a value may have an offset with seconds."""
+    kind = value.__class__
+    if kind in _WITHOUT_OFFSET:
+        return False
     if isinstance(value, datetime):
-        return value.tzinfo is not UTC and bool((value.utcoffset() or timedelta()) % timedelta(minutes=1))
+        offset = value.utcoffset()
+        return bool(offset and offset % _MINUTE)
     if isinstance(value, Mapping):
-        return any(map(_has_seconds, value.values()))
-    if isinstance(value, (list, tuple)):
-        return any(map(_has_seconds, value))
-    return dataclasses.is_dataclass(value) and not isinstance(value, type)
+        value = value.values()
+    elif not isinstance(value, (list, tuple)):
+        return dataclasses.is_dataclass(value) and not isinstance(value, type)
+    return any(item.__class__ not in _WITHOUT_OFFSET and _has_seconds(item) for item in value)
 
 
 def _gzip_compressor() -> Any:

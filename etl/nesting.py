@@ -9,9 +9,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Iterable, Mapping
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from etl.records import Record
+
+# What holds no other value.
+_PLAIN = frozenset({type(None), bool, int, float, str, bytes, Decimal, datetime, date, time, timedelta, UUID})
+
+# A level with more objects and lists than this is looked at object by object, each once.
+MOST_AT_ONCE = 10_000
 
 
 class Extent(NamedTuple):
@@ -38,13 +47,14 @@ class Nesting:
         json: the names of the fields whose columns are JSON; there may be more of them later.
 
     Attributes:
-        shallow: a record with no more objects and lists than this, itself counted, needs no further look.
+        shallow: a record with no more lists than the first, and no more objects and lists, itself counted, than the
+            second, needs no further look.
     """
 
     def __init__(self, most: Extent, json: Collection[str] = ()) -> None:
         self._most = most
         self._json = json
-        self.shallow = min(most.levels, most.lists, most.json)
+        self.shallow = (most.lists, min(most.levels, most.json))
 
     def too_wide(self, record: Record) -> str | None:
         """Say that a record has too many fields, and what to do; None: it has not."""
@@ -94,6 +104,8 @@ class _Reached(NamedTuple):
 
 def _too_deep(name: object, value: Any, most: int, most_lists: int) -> _Reached | None:
     """Return the first value that is nested too deep in a field; None: there is none."""
+    if _is_plainly_shallow(value, min(most - 1, most_lists)):
+        return None
     level = [_Reached(value, str(name), None, _is_list(value))]
     for _ in range(most - 1):
         found: dict[int, _Reached] = {}
@@ -111,6 +123,27 @@ def _too_deep(name: object, value: Any, most: int, most_lists: int) -> _Reached 
             return None
         level = list(found.values())
     return level[0]
+
+
+def _is_plainly_shallow(value: Any, most: int) -> bool:
+    """Say whether a value of Python's own types is nested in no more than so many levels: most are, and it is cheap."""
+    level = [value]
+    for _ in range(most):
+        found: list[Any] = []
+        for each in level:
+            kind = each.__class__
+            if kind is dict:
+                found += [item for item in each.values() if item.__class__ not in _PLAIN]
+            elif kind is list:
+                found += [item for item in each if item.__class__ not in _PLAIN]
+            elif kind not in _PLAIN:
+                return False
+        if not found:
+            return True
+        if len(found) > MOST_AT_ONCE:  # or the same one again and again
+            return False
+        level = found
+    return False
 
 
 def _is_list(value: Any) -> int:

@@ -42,6 +42,9 @@ KINDS: dict[type, str] = {
 # Python's types that hold no float, datetime or time, in no way.
 WITHOUT_DOUBT = KINDS.keys() - {float, datetime, time, dict, list}
 
+# Those that hold no other value.
+FLAT = KINDS.keys() - {dict, list}
+
 # What is said of a field that is JSON, and of one whose Python types do not tell.
 JSON = "json"
 UNKNOWN = "unknown"
@@ -141,7 +144,7 @@ class Shapes:
 
     Args:
         wide: finds the objects that are no columns.
-        suspicion: told of each record whether it may hold a float, datetime or time.
+        suspicion: told of each record what it may hold.
         refused: called with the first record of a shape; where it returns true, the record is left out.
     """
 
@@ -154,8 +157,8 @@ class Shapes:
         self._refused = refused
         self._wide = wide or WideObjects()
         self._suspicion = suspicion or Suspicion()
-        # Each with the names of the fields that hold objects or lists, and whether a value is in doubt.
-        self._shapes: dict[tuple[Any, ...], tuple[tuple[str, ...], bool]] = {}
+        # Each with the names of the fields that hold objects or lists, and what `Suspicion` says.
+        self._shapes: dict[tuple[Any, ...], tuple[tuple[str, ...], bool, bool]] = {}
         self._types: dict[Any, set[type]] = {}
 
     def note(self, records: Iterator[Record]) -> Iterator[Record]:
@@ -172,8 +175,9 @@ class Shapes:
                 if len(shapes) >= MOST_SHAPES:
                     self._fold()
                 doubtful = any(value.__class__ not in WITHOUT_DOUBT for value in record.values())
-                known = shapes[shape] = (nested, doubtful)
-            nested, suspicion.now = known
+                holding = any(value.__class__ not in FLAT for value in record.values())
+                known = shapes[shape] = (nested, doubtful, holding)
+            nested, suspicion.now, suspicion.nested = known
             if nested:
                 look(record, nested)
             yield record

@@ -137,7 +137,7 @@ def test_a_record_that_alone_is_too_large_is_a_dead_letter(tmp_path):
 def test_killed_while_a_part_is_given_up_each_record_is_in_one_place_once(tmp_path):
     records = [*large(2), {"id": 2, "v": {1}}, {"id": 3, "v": "x"}]
     crashes = 0
-    for change in range(2, 100, 3):
+    for change in range(1, 100):
         directory = tmp_path / str(change)
         directory.mkdir()
         job = Job(directory, memory=MEMORY, part_records=3)
@@ -152,7 +152,7 @@ def test_killed_while_a_part_is_given_up_each_record_is_in_one_place_once(tmp_pa
         job.run(records)
         assert [row[0] for row in job.sql("SELECT id FROM t ORDER BY id")] == [0, 1, 3], change
         assert [letter["number"] for letter in job.letters()] == [3], change
-    assert crashes >= 5
+    assert crashes >= 8
 
 
 PLAIN = st.one_of(
