@@ -8,7 +8,7 @@ READY := .venv/.ready
 BIGQUERY := .venv-bigquery/.ready
 FLIGHTS := demo/flights.csv.zip
 
-.PHONY: help demo demo-gcp test test-exhaustive bigquery packages container-test lint bench bench-cache bench-gcs soak constraints clean
+.PHONY: help demo demo-gcp test test-exhaustive bigquery packages container-test lint bench bench-cache bench-gcs bench-memory soak constraints clean
 
 help:
 	@echo 'make demo         run the main job on real data: no account, no server'
@@ -21,6 +21,7 @@ help:
 	@echo 'make bench        print the speed and the memory of the main job against DuckDB alone'
 	@echo 'make bench-cache  show what written files leave in the page cache; as root, ten minutes'
 	@echo 'make bench-gcs    print the speed of gcs_stream against a bare upload, and its memory; two minutes'
+	@echo 'make bench-memory show that no job takes more memory for more data; as root, hours; goes on where it was'
 	@echo 'make soak         run jobs that are killed again and again, for a quarter of an hour'
 	@echo 'make constraints  look for newer versions of what the tests run with'
 	@echo 'make clean        remove .venv and what the demo wrote'
@@ -81,6 +82,10 @@ bench-cache: $(READY)
 
 bench-gcs: $(READY) bigquery
 	$(BIN)/python -m benchmarks.gcs_stream --markdown benchmarks/results/gcs_stream.md
+
+# ARGUMENTS=--quick takes a tenth of the records, ARGUMENTS='--only "ndjson duckdb 128"' some cells.
+bench-memory: $(READY)
+	$(BIN)/python -m benchmarks.memory $(ARGUMENTS)
 
 # SEED=number draws the same again.
 soak: $(READY)

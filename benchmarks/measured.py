@@ -43,6 +43,7 @@ class Sampler:
 
     Attributes:
         cache: the most page cache that was seen, in bytes.
+        anonymous: the most anonymous memory that was seen, in bytes.
         working_set: the most that was seen of what the kubelet compares with a limit, in bytes.
         samples: how often it was looked at.
     """
@@ -52,11 +53,12 @@ class Sampler:
         self._every = every
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="sampler")
-        self.cache = self.working_set = self.samples = 0
+        self.cache = self.anonymous = self.working_set = self.samples = 0
 
     def _look(self) -> None:
         now = self._memory()
         self.cache = max(self.cache, now.file)
+        self.anonymous = max(self.anonymous, now.anonymous)
         self.working_set = max(self.working_set, now.working_set)
         self.samples += 1
 

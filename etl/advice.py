@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from etl.memory import MIB, WAREHOUSE_LEAST, Budget
+from etl.memory import MIB, Budget
+from etl.needs import lack
 from etl.places import Place, by_directory
 from etl.words import count, size
 from sinks.control_group import Memory
@@ -18,7 +19,6 @@ LEAST_DISK = MIB  # the smallest part has 64 KiB; a database file, a checkpoint 
 LITTLE_INODES = 10_000
 LEAST_INODES = 10
 WAITING = 10.0  # percent of the time, of the last ten seconds
-LEAST_WITH_WAREHOUSE = 2 * WAREHOUSE_LEAST  # measured with DuckDB: the other half is Python and the parts
 # Measured: in 128 MiB, with an image that nobody had read yet, a job took up to eight times as long, and in 160 MiB
 # no longer than with one that was read before (examples/bloat/docker.md).
 DUCKDB_LIBRARY = 64 * MIB
@@ -107,6 +107,8 @@ def sinks_for(place: Place | None, output: Output | None, budget: Budget) -> Ite
 
 def problems(places: Sequence[Place], output: Output | None, budget: Budget) -> Iterator[str]:
     """Say what will not work, and what to do about it."""
+    if output is not None and (missing := lack(budget)) is not None:
+        yield f"memory: {missing}; `etl run` refuses the job; give it {size(budget.needed)} or more"
     for place in places:
         problem = _problem(place, output, budget)
         if problem is not None:
@@ -121,19 +123,6 @@ def warnings(
     fit = [place for place in places if _problem(place, output, budget) is None]
     for directory, here in by_directory(fit).items():
         yield from _about_directory(directory, here, output)
-
-
-def about_limit(budget: Budget) -> Iterator[str]:
-    """Say of a job with a warehouse whether its limit has room for that."""
-    if budget.limit is None or budget.limit >= LEAST_WITH_WAREHOUSE:
-        return
-    if budget.limit < budget.warehouse:
-        yield (
-            f"{size(budget.limit)} are less than the {size(budget.warehouse)} that a warehouse takes at least: the job "
-            f"will take more than it was given, or fail; give it {size(LEAST_WITH_WAREHOUSE)}, the least, or more"
-        )
-    else:
-        yield f"{size(budget.limit)} are little for a job with a warehouse; {size(LEAST_WITH_WAREHOUSE)} is the least"
 
 
 def _problem(place: Place, output: Output | None, budget: Budget) -> str | None:
@@ -161,8 +150,6 @@ def _about_memory(now: Memory | None, output: Output | None, budget: Budget) -> 
             "no memory limit is set, so the budget is a guess; give the container `--memory`, or the job file "
             "`memory`"
         )
-    if output is not None and output.loads:
-        yield from about_limit(budget)
     if now is None:
         return
     if now.limit is not None and now.limit < CRAMPED_WITH_DUCKDB and (output is None or output.duckdb):

@@ -2,7 +2,8 @@
 
     EtlError
     ├── ConfigError               the definition of the job is wrong: exit code 2
-    │   └── DefinitionChanged     the definition no longer fits the checkpoint
+    │   ├── DefinitionChanged     the definition no longer fits the checkpoint
+    │   └── NotEnoughMemory       the job needs more memory than it has
     ├── SourceError               the source could not be read
     │   ├── ErrorPage             what came in place of rows is an error, or a page for people
     │   ├── RedirectRefused       a server leads to an address of a private network
@@ -53,6 +54,10 @@ class ConfigError(EtlError):
 
 class DefinitionChanged(ConfigError):
     """The job's definition changed in a way that makes its checkpoint meaningless."""
+
+
+class NotEnoughMemory(ConfigError):
+    """The job needs more memory than it was given, or than its control group allows."""
 
 
 class SourceError(EtlError):

@@ -14,14 +14,16 @@ from etl.arrow_types import typed
 from etl.field_types import FieldTypes, no_types
 from etl.formats import BATCH_BYTES, Refuse, SchemaWidened, Write
 from etl.gathering import Chunk, chunks
+from etl.memory import GROUP_MOST, MIB
 from etl.records import Record, describe
 from etl.row_groups import RowGroups
 
 if TYPE_CHECKING:
     import pyarrow
 
-# BigQuery and DuckDB read Parquet by row groups in parallel; below 16 MiB they are too small to pay.
-ROW_GROUP_BYTES = 16 * 1024 * 1024
+# Anonymous memory, measured: what importing pyarrow takes, and what writing row groups of 1 MiB takes besides.
+LIBRARY_BYTES = 12 * MIB
+ENCODER_BYTES = 20 * MIB
 
 # How many of the batches that records are gathered to are a row group: as dicts they take some ten times as much.
 BATCHES = 16
@@ -47,7 +49,7 @@ class Parquet:
     gathers = True
 
     def __init__(self) -> None:
-        self.group_bytes = ROW_GROUP_BYTES
+        self.group_bytes = GROUP_MOST
         self.number: Callable[[], int] = itertools.count(1).__next__
         self.untold: Collection[str] = ()
         self.widened: Collection[str] = ()
@@ -75,6 +77,10 @@ class Parquet:
         self._types = types
         if self._schema is not None:
             self._set(schemas.with_text(self._schema, text))
+
+    def least_memory(self) -> dict[str, int]:
+        """Return what it needs; see `sinks.NeedsMemory`."""
+        return {"pyarrow": LIBRARY_BYTES, "row groups of Parquet": ENCODER_BYTES}
 
     def keep(self, schema: bytes | None) -> None:
         """Write all parts with one schema; see `etl.formats.KeepsSchema`."""

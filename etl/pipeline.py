@@ -12,9 +12,10 @@ from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
+from pathlib import Path
 from typing import Any, get_args
 
-from etl import definition, formats, memory, moves, progress, registry, secret_values
+from etl import definition, formats, memory, moves, needs, progress, registry, secret_values
 from etl.checkpoint import Checkpoint, decode, replace
 from etl.clearing import Clearing
 from etl.ending import before_it_begins
@@ -227,6 +228,7 @@ class Pipeline:
             listeners: called with every event of `etl.progress`, on this thread.
 
         Raises:
+            NotEnoughMemory: the job needs more memory than it has; nothing was touched.
             Fenced: another process has the job, or has taken it over.
             LoadFailed: a plan cannot be loaded as it is, now or in an earlier run: see `retry_failed`.
             EtlError: the run failed; what is committed stays, and the next run goes on from there.
@@ -237,6 +239,8 @@ class Pipeline:
         self._stop_reason = None
         self._has_job = False
         self._hurry(False)
+        budget = self.see_to_memory()
+        memory.give_back_large_blocks()
 
         def emit(event: progress.Event) -> None:
             shown = progress.without_secrets(event)
@@ -251,8 +255,7 @@ class Pipeline:
             Gauge() as gauge,
         ):
             self._has_job = True
-            budget = memory.budget(self.memory)
-            job = self._settings(min(self.part_bytes, budget.part_bytes, self._most_bytes()), Governor(gauge))
+            job = self._settings(budget, Governor(gauge))
             self._share(budget, job)
             clearing = Clearing(self.name, emit)
             takeover = Takeover(job, self.store, emit, clearing)
@@ -358,6 +361,31 @@ class Pipeline:
         if self._stop_reason is not None:
             engine.stop(self._stop_reason)
 
+    def budget(self, *, root: Path = Path("/")) -> memory.Budget:
+        """Divide the memory that the job may take among its pieces, whether it is enough or not.
+
+        Args:
+            root: where `/proc` and `/sys` are.
+        """
+        return memory.budget(self.memory, needs=needs.gathered((*self._pieces(), self._format())), root=root)
+
+    def see_to_memory(self) -> memory.Budget:
+        """Return the budget of a job that has the memory that it needs.
+
+        Raises:
+            NotEnoughMemory: it has less.
+        """
+        budget = self.budget()
+        other = self.format != "ndjson" and (self.warehouse is None or "ndjson" in self.warehouse.formats)
+        needs.see_to(self.name, budget, needs.with_ndjson(self._pieces()) if other else None)
+        return budget
+
+    def _pieces(self) -> tuple[object, ...]:
+        return self.source, self.sink, self.warehouse, self.store, self.rejects
+
+    def _format(self) -> formats.Format:
+        return formats.make(self.format)
+
     def check(self, limit: int = 10) -> list[Record]:
         """Take the first `limit` records of the source through the transforms; write nothing.
 
@@ -460,12 +488,12 @@ class Pipeline:
         most = warehouse.most_part_bytes(self.format) if isinstance(warehouse, LimitsSizes) else None
         return sys.maxsize if most is None else most
 
-    def _settings(self, part_bytes: int, governor: Governor) -> Settings:
+    def _settings(self, budget: memory.Budget, governor: Governor) -> Settings:
         return Settings(
             pipeline=self.name,
             source=self.source,
             transforms=self.transforms,
-            format=formats.make(self.format),
+            format=self._format(),
             sink=self.sink,
             rejects=self.rejects,
             warehouse=self.warehouse,
@@ -473,7 +501,7 @@ class Pipeline:
             drift=self.drift,
             on_error=self.on_error,
             max_rejects=self.max_rejects,
-            part_bytes=part_bytes,
+            part_bytes=min(self.part_bytes, budget.part_bytes, self._most_bytes()),
             part_records=self.part_records,
             part_seconds=self.part_seconds,
             governor=governor,

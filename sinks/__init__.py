@@ -10,6 +10,7 @@ from sinks import page_cache
 from sinks.base import (
     Discards,
     Hygiene,
+    NeedsMemory,
     PartWriter,
     Publishes,
     ReportsHygiene,
@@ -31,6 +32,7 @@ __all__ = [
     "Discards",
     "GcsStream",
     "Hygiene",
+    "NeedsMemory",
     "NotDeleted",
     "Null",
     "NumberedChunks",

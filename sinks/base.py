@@ -195,6 +195,18 @@ class TakesBudget(Protocol):
         """
 
 
+@runtime_checkable
+class NeedsMemory(Protocol):
+    """What needs memory whatever the data: a sink, a source, a format, a warehouse, a store; an optional protocol."""
+
+    def least_memory(self) -> Mapping[str, int]:
+        """Return what it needs at least, in bytes, by what needs it: a library, a buffer.
+
+        Only what cannot be taken back counts: anonymous memory, as a control group has it, and not the page cache. What
+        several of a job need under one name, such as a library, is counted once.
+        """
+
+
 class PartWriter(Protocol):
     """One open part. As a context manager it seals at the end, and aborts when an exception leaves it."""
 

@@ -15,7 +15,7 @@ from sinks.gcs.manifest import Manifest
 from sinks.gcs.objects import Objects, StoredObject
 from sinks.gcs.staying import Staying
 from sinks.gcs.upload import CHUNK_BYTES, CHUNK_UNIT, Upload, check_chunk_bytes
-from sinks.google_clients import checked
+from sinks.google_clients import STORAGE_NEEDS, checked
 from sinks.hurry import Hurry
 from sinks.parts import InOrder, Part
 from sinks.retry import Retry
@@ -106,6 +106,10 @@ class GcsStream(InOrder):
         self._names = re.compile(
             rf"{re.escape(self._directory)}{number}/{number}-[0-9a-f]{{16}}{re.escape(self._suffix)}"
         )
+
+    def least_memory(self) -> dict[str, int]:
+        """Return what it needs; see `NeedsMemory`."""
+        return {**STORAGE_NEEDS, "two chunks of the upload": 2 * (self.chunk_bytes or CHUNK_UNIT)}
 
     def take_budget(self, *, memory: int | None, durable: bool) -> None:  # noqa: ARG002
         """Hear what the run may take; as `TakesBudget`."""

@@ -17,6 +17,12 @@ LEAST_SPEED = 1024.0
 
 C = TypeVar("C")
 
+# Anonymous memory that importing the clients takes, measured, for `NeedsMemory`: what both import, and the rest.
+_MIB = 1024 * 1024
+_SHARED = {"Google's libraries": 16 * _MIB}
+STORAGE_NEEDS = {**_SHARED, "google-cloud-storage": 2 * _MIB}
+BIGQUERY_NEEDS = {**_SHARED, "google-cloud-bigquery": 14 * _MIB}
+
 
 def checked(client: C | None, method: str) -> C | None:
     """Return a client that was handed over.

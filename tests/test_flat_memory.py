@@ -1,4 +1,4 @@
-"""Memory does not grow with the data: what a whole job takes, resident and page cache, against four times as much."""
+"""Memory does not grow with the data: what a whole job takes, resident and page cache, against three times as much."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from benchmarks.measured import Measured, measure
 
 pytestmark = pytest.mark.slow
 
-EVENTS = 300_000
+EVENTS = (
+    500_000  # so that DuckDB's log gets long enough for a checkpoint, whose pages are cached for a moment
+)
 
 
 def job(directory: Path, events: int) -> Measured:
@@ -23,9 +25,9 @@ def job(directory: Path, events: int) -> Measured:
     return measure([sys.executable, "-m", "benchmarks.events", "pipeline", str(data), str(work)])
 
 
-def test_four_times_the_data_take_no_more_memory(tmp_path):
-    small, large = job(tmp_path, EVENTS), job(tmp_path, 4 * EVENTS)
-    assert large.resident < 1.15 * small.resident
+def test_three_times_the_data_take_no_more_memory(tmp_path):
+    small, large = job(tmp_path, EVENTS), job(tmp_path, 3 * EVENTS)
+    assert large.resident < 1.05 * small.resident
     if small.cache is not None and large.cache is not None:
-        # A part of 16 MiB more or less in flight is no growth: 900,000 events are 140 MiB of parts.
+        # A part of 16 MiB more or less in flight is no growth: 1,000,000 events are 150 MiB of parts.
         assert large.cache < small.cache + 24 * 2**20

@@ -55,7 +55,8 @@ LAYERS = [
     {"etl.reshaping"},
     {"etl.casts"},
     {"etl.schemas"},
-    {"etl.dead_letters", "etl.words", "etl.tables", "etl.advice", "etl.places", "etl.moves"},
+    {"etl.advice"},
+    {"etl.dead_letters", "etl.words", "etl.tables", "etl.places", "etl.moves", "etl.needs"},
     {
         "etl.columns",
         "etl.arrow_arrays",

@@ -61,7 +61,7 @@ def check(job: str, limit: int, schema: Path | None, deadline: float) -> None:
     The job as it is understood goes to standard error, and so do the columns that a load would give an empty table.
     The first ten records go to standard output, as JSON lines.
     """
-    from etl import advice, config, formats, memory
+    from etl import config, formats
     from etl.commands.inference import infer
     from etl.commands.patience import waiting_at_most
     from etl.commands.unused import Unused
@@ -74,10 +74,8 @@ def check(job: str, limit: int, schema: Path | None, deadline: float) -> None:
         raise ConfigError(f"--write-schema: {schema} is there already; remove it, or name another file")
     definition = config.read(job)
     pipeline = waiting_at_most(definition, deadline).pipeline()
-    budget = memory.budget(pipeline.memory)
+    budget = pipeline.see_to_memory()
     say(_describe(definition, pipeline, budget), err=True)
-    for warning in advice.about_limit(budget) if pipeline.warehouse is not None else ():
-        say(f"warning: {warning}", err=True)
     unused = Unused(definition.written)
     pipeline.transforms = unused.watched(pipeline.transforms)
     try:
@@ -258,6 +256,7 @@ def _describe(job: Job, pipeline: Pipeline, budget: Any) -> str:
     if pipeline.part_seconds is not None:
         cuts.append(f"{pipeline.part_seconds:g} s")
     allowed = size(budget.limit) if budget.limit is not None else "no limit"
+    allowed += f"; {size(budget.needed)} are needed"
     if pipeline.warehouse is not None:
         allowed += f"; the warehouse may take {size(budget.warehouse)}, {count(budget.threads, 'thread')}"
     rejects = f"{pipeline.on_error}" + (

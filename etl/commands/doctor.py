@@ -102,7 +102,8 @@ def diagnose(job: Job | None = None, path: Path | None = None, *, root: Path = P
     from etl.warehouses.duckdb import DuckDB
     from sinks import control_group
 
-    output, asked, part_bytes = None, None, None
+    output, part_bytes = None, None
+    budget = memory.budget(root=root)
     if job is None:
         seen = [
             places.look(path or Path.cwd(), "path"),
@@ -111,7 +112,7 @@ def diagnose(job: Job | None = None, path: Path | None = None, *, root: Path = P
     else:
         pipeline = job.pipeline()
         seen = list(places.of_job(pipeline))
-        asked, part_bytes = pipeline.memory, pipeline.part_bytes
+        budget, part_bytes = pipeline.budget(root=root), pipeline.part_bytes
         output = advice.Output(
             sink=job.sink.get("type", ""),
             slots=pipeline.sink.slots,
@@ -119,10 +120,9 @@ def diagnose(job: Job | None = None, path: Path | None = None, *, root: Path = P
             loads=pipeline.warehouse is not None,
             duckdb=isinstance(pipeline.warehouse, DuckDB),
             ledger=isinstance(pipeline.warehouse, KeepsLedger),
-            memory=asked,
+            memory=pipeline.memory,
         )
     now = control_group.read(root)
-    budget = memory.budget(asked, root=root)
     budget = replace(budget, part_bytes=min(part_bytes or budget.part_bytes, budget.part_bytes))
     place = next((each for each in seen if each.role in ("sink", "path")), None)
     return Diagnosis(

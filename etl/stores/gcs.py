@@ -27,7 +27,7 @@ from etl.stores.local import LocalStore
 from sinks import GcsStream, Sink, google_errors
 from sinks.errors import SinkError
 from sinks.gcs.client import connect
-from sinks.google_clients import checked
+from sinks.google_clients import STORAGE_NEEDS, checked
 from sinks.hurry import HurriedAway, Hurry
 from sinks.own_files import Planted, private_directory
 from sinks.retry import Retry
@@ -134,6 +134,10 @@ class GcsStore:
         lock = LocalStore(directory / name)
         lock.uri = self.uri
         return lock
+
+    def least_memory(self) -> dict[str, int]:
+        """Return what it needs; see `sinks.NeedsMemory`."""
+        return dict(STORAGE_NEEDS)
 
     def read(self) -> tuple[bytes, str] | None:
         """Return the document and its generation, or None.

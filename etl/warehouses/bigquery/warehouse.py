@@ -198,6 +198,10 @@ class BigQuery:
         """Return the type that the job declares for the column of a field; see `etl.warehouses.base.Declares`."""
         return self._lookup.type_of(field)
 
+    def least_memory(self) -> dict[str, int]:
+        """Return what it needs; see `sinks.NeedsMemory`."""
+        return dict(google_clients.BIGQUERY_NEEDS)
+
     def open(self, budget: Budget) -> None:
         """Make the client, and look at the dataset.
 

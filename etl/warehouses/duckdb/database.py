@@ -7,20 +7,16 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from etl.errors import ConfigError, WarehouseError
 from etl.memory import Budget
 from etl.warehouses.duckdb import file as duckdb_file
-from etl.warehouses.duckdb import identity
+from etl.warehouses.duckdb import held, identity
 from etl.warehouses.duckdb.left import Left
-from etl.warehouses.duckdb.opening import advice, said, settings
+from etl.warehouses.duckdb.opening import LONG_LOG, PENDING_IN_LIMIT, advice, said, settings
 from etl.warehouses.duckdb.part_files import PartFiles
 from etl.warehouses.duckdb.types import Kind
 from sinks.errors import SinkError
-
-if TYPE_CHECKING:
-    import duckdb
 
 
 class Database:
@@ -58,13 +54,16 @@ class Database:
             else:
                 duckdb_file.ensure(path)
             duckdb_file.see(path)
-            self.connection = duckdb.connect(str(path), config=settings(path, budget))
+            with held.opening(path):
+                self.connection = duckdb.connect(str(path), config=settings(path, budget))
             self._opened = path.stat()
         except (duckdb.Error, OSError, SinkError) as error:
             raise WarehouseError(f"cannot open {path}: {said(error)}; {advice(error)}") from error
         self.files = PartFiles(self.connection)
+        self._limit = budget.warehouse
+        self._held = held.Held(self.connection, path, budget.warehouse, left)
         # Runs when the database is closed, and at the latest when the interpreter exits.
-        self.close = weakref.finalize(self, _disconnect, self.connection, self.files)
+        self.close = weakref.finalize(self, _disconnect, self._held, self.files)
         try:
             self.connection.execute("SET TimeZone = 'UTC'")
             self._draw_no_progress()
@@ -82,8 +81,20 @@ class Database:
 
     def write_log(self) -> None:
         """Write what the write-ahead log holds into the file, as closing would do."""
-        if self._path.with_name(f"{self._path.name}.wal").exists():
-            self.connection.execute("CHECKPOINT")
+        if self._logged():
+            self._held.checkpoint()
+
+    def rest(self) -> None:
+        """Give back what a load leaves in memory; write a long log into the file, which would only grow."""
+        import duckdb
+
+        usage = self._held.usage()
+        much = usage.pending >= self._limit // PENDING_IN_LIMIT or usage.texts >= held.LONG_TEXTS
+        if self._logged() < LONG_LOG and not much:
+            self._held.give_back()
+            return
+        with suppress(duckdb.TransactionException):  # another job of this process is at it
+            self._held.checkpoint()
 
     def give_back_blocks(self) -> None:
         """Give the blocks of a table that was dropped back to the file, which would grow by it with every refresh.
@@ -94,7 +105,7 @@ class Database:
 
         # Not while another job of this process has a transaction open; the next one does it.
         with suppress(duckdb.TransactionException):
-            self.connection.execute("CHECKPOINT")
+            self._held.checkpoint()
 
     @contextmanager
     def transaction(self, *, undone: bool = False) -> Iterator[None]:
@@ -130,6 +141,12 @@ class Database:
                 "BIGINT, DECIMAL(18, 2), TIMESTAMP, VARCHAR[] or STRUCT(a BIGINT)"
             ) from error
 
+    def _logged(self) -> int:
+        """Return how long the write-ahead log is, in bytes."""
+        with suppress(OSError):
+            return self._path.with_name(f"{self._path.name}.wal").stat().st_size
+        return 0
+
     def _draw_no_progress(self) -> None:
         """Keep DuckDB from drawing on standard output, which is the user's, when a query takes more than 2 s.
 
@@ -140,8 +157,7 @@ class Database:
             self.connection.execute("SET enable_progress_bar = false")
 
 
-def _disconnect(connection: duckdb.DuckDBPyConnection, files: PartFiles) -> None:
+def _disconnect(memory: held.Held, files: PartFiles) -> None:
     with suppress(Exception):
         files.close()
-    with suppress(Exception):
-        connection.close()
+    memory.disconnect()

@@ -18,11 +18,13 @@ class Left:
     Attributes:
         database: its id; empty: it is not known, and any file is taken.
         changes: what loads did to the table's columns, and nobody has asked about yet.
+        failed_checkpoints: how many checkpoints failed; each of them makes the next ones go about it in another way.
     """
 
     def __init__(self) -> None:
         self.database = ""
         self.changes: list[ColumnChange] = []
+        self.failed_checkpoints = 0
         self._loads: dict[tuple[str, str], int] = {}
         self._compared: set[tuple[str, str]] = set()
 

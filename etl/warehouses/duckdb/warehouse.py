@@ -21,7 +21,7 @@ from urllib.parse import quote, urlencode
 from etl.checkpoint import Part, Plan
 from etl.columns import ColumnChange, Columns
 from etl.errors import PartTooLarge, SchemaMismatch, WarehouseError
-from etl.memory import Budget
+from etl.memory import MIB, WAREHOUSE, WAREHOUSE_LEAST, Budget
 from etl.nesting import Extent
 from etl.schemas.lookup import Lookup
 from etl.warehouses.base import Audit, Entry, Job
@@ -56,6 +56,12 @@ LOG = logging.getLogger("etl.warehouses")
 # takes 40 ms of the processor: 4 % of that time at the most, where closing after each load would triple what a job of
 # small parts takes.
 IDLE_SECONDS = 1.0
+
+# Anonymous memory besides its memory_limit, measured: importing it and opening a file take 12 MiB, loads some more.
+LIBRARY_BYTES = 16 * MIB
+
+# What DuckDB says where a commit finds too little memory for what it commits, in an error of another class.
+OUT_OF_MEMORY = "failed to pin block"
 
 # How often it is seen whether another process has closed the file.
 _LOOK_SECONDS = 0.2
@@ -181,6 +187,10 @@ class DuckDB:
     def _lookup(self) -> Lookup:
         return Lookup(self._declared, DUCKDB)
 
+    def least_memory(self) -> dict[str, int]:
+        """Return what it needs; see `sinks.NeedsMemory`."""
+        return {"DuckDB": LIBRARY_BYTES, WAREHOUSE: WAREHOUSE_LEAST}
+
     def open(self, budget: Budget) -> None:
         """Open the file, which no other process may have open.
 
@@ -223,8 +233,10 @@ class DuckDB:
                 rows = self._roomy(
                     session, job, lambda session, rewrite: session.load(job, plan, rewrite=rewrite)
                 )
+                in_place = self._session is not None and self._session.in_place
+                self._give_back()
                 self._settle()
-                return rows, self._session is not None and self._session.in_place
+                return rows, in_place
 
         # Two jobs of one process that make the ledger at once: one of both is told of a conflict, and keeps nothing.
         rows, in_place = self._retry.call(load, passing=_is_conflict, what=what)
@@ -384,10 +396,13 @@ class DuckDB:
             self._close()
 
     def _close(self) -> None:
-        session, self._session = self._session, None
-        if session:
-            session.close()
+        if self._session is None:
+            return
+        try:
+            self._session.close()
             self._left.closed()
+        finally:
+            self._session = None
 
     def _rest(self) -> None:
         """Close the file when it has not been used for a while from now on."""
@@ -454,6 +469,19 @@ class DuckDB:
             self._session = session = self._connect(self._budget)
             return call(session, True)
 
+    def _give_back(self) -> None:
+        """Let the open file give back what a load leaves in memory; where that fails it is closed.
+
+        What was loaded is durable in the log; the next load opens the file again, and is told of what is in the way.
+        """
+        import duckdb
+
+        try:
+            if self._session is not None:
+                self._session.rest()
+        except duckdb.Error:
+            self._close()
+
     def _settle(self) -> None:
         """Make the names of the database's files durable, and drop what the page cache holds of them.
 
@@ -509,12 +537,14 @@ class DuckDB:
                 what = f"load {session.at}"
                 message = message.replace(session.at.name, session.at.part.sealed.uri)
             lasting = duckdb.FatalException, duckdb.InternalException, duckdb.IOException
-            if session.in_doubt or isinstance(error, lasting):
+            closed = session.in_doubt or isinstance(error, lasting)
+            if closed:
                 self._close()
+            if closed and OUT_OF_MEMORY not in message:
                 hint = "what was loaded before is safe; fix the cause and run again"
             elif "maximum_object_size" in message:
                 hint = "a record is too large to be read: split it in a transform, or leave its largest field out"
-            elif isinstance(error, duckdb.OutOfMemoryException):
+            elif closed or isinstance(error, duckdb.OutOfMemoryException):
                 hint = (
                     "nothing of this was kept, its records are pulled again: give the job more memory, or write "
                     "smaller parts (part_bytes); split large records in a transform; objects with hundreds of keys "
@@ -536,4 +566,5 @@ def _is_conflict(error: BaseException) -> bool:
     """Say whether a transaction failed because another one was there first."""
     import duckdb
 
-    return isinstance(error.__cause__, duckdb.TransactionException)
+    cause = error.__cause__
+    return isinstance(cause, duckdb.TransactionException) and OUT_OF_MEMORY not in str(cause)
