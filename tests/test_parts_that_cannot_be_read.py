@@ -126,7 +126,7 @@ def test_records_that_are_too_large_together_are_loaded_apart_and_none_is_reject
 
 
 def test_a_record_that_alone_is_too_large_is_a_dead_letter(tmp_path):
-    job = Job(tmp_path, memory=MEMORY // 4)
+    job = Job(tmp_path, memory=96 << 20)
     job.run([{"id": 0}, *({**r, "id": 1} for r in large(1, size=14 << 20)), {"id": 2}])
     assert [row[0] for row in job.sql("SELECT id FROM t ORDER BY id")] == [0, 2]
     (letter,) = job.letters()
