@@ -26,8 +26,9 @@ def job(directory: Path, events: int) -> Measured:
 
 
 def test_three_times_the_data_take_no_more_memory(tmp_path):
+    job(tmp_path, 1)  # once libraries are in the page cache, more of their pages are mapped at a time
     small, large = job(tmp_path, EVENTS), job(tmp_path, 3 * EVENTS)
-    assert large.resident < 1.05 * small.resident
+    assert large.resident < 1.1 * small.resident
     if small.cache is not None and large.cache is not None:
         # A part of 16 MiB more or less in flight is no growth: 1,000,000 events are 150 MiB of parts.
         assert large.cache < small.cache + 24 * 2**20
