@@ -167,7 +167,7 @@ def test_each_bound_is_a_share_and_no_more_than_it_was(limit: int | None) -> Non
 def test_the_job_tells_its_memory_to_the_source(tmp_path: Path) -> None:
     import etl
 
-    (tmp_path / "a.ndjson").write_bytes(GOOD + b'{"a":"' + X + b'"}\n' + GOOD)
+    (tmp_path / "a.ndjson").write_bytes(GOOD + b'{"a":"' + 2 * X + b'"}\n' + GOOD)
 
     def result(name: str, memory: int) -> etl.Result:
         return etl.Pipeline(
@@ -179,7 +179,7 @@ def test_the_job_tells_its_memory_to_the_source(tmp_path: Path) -> None:
             memory=memory,
         ).run(handle_signals=False)
 
-    assert (result("small", 16 * MIB).records, result("small", 16 * MIB).rejects) == (2, 0)
+    assert (result("small", 32 * MIB).records, result("small", 32 * MIB).rejects) == (2, 0)
     letters = next(tmp_path.glob("small-rejects*")).read_text()
-    assert "longer than 524288 bytes" in json.loads(letters)["reason"]
-    assert result("large", 64 * MIB).records == 3
+    assert "longer than 1 MiB" in json.loads(letters)["reason"]
+    assert result("large", 128 * MIB).records == 3
