@@ -56,6 +56,19 @@ def test_the_file_stays_locked_where_loads_follow_each_other(tmp_path, monkeypat
     assert "lock" in result.stderr, result.stderr
 
 
+def test_the_file_is_closed_after_many_loads_because_what_duckdb_knows_of_its_rows_stays_in_memory(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(module, "IDLE_SECONDS", 600.0)
+    loader = Loader(tmp_path)
+    is_open = []
+    for number in range(2 * module.LOADS_OPEN):
+        loader.load({"a": number})
+        is_open.append(loader.warehouse.path in map(Path.resolve, Path("/proc/self/fd").iterdir()))
+    loader.warehouse.close()
+    assert is_open == 2 * [*[True] * (module.LOADS_OPEN - 1), False]
+
+
 def let_go(loader):
     """Wait until the file is closed because nothing is loaded."""
     until = time.monotonic() + 30
