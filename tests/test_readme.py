@@ -14,6 +14,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
+import etl
 from etl import config
 from etl.sources.content_options import ContentOptions
 from etl.sources.files import Files
@@ -128,4 +129,4 @@ def test_the_wheel_holds_both_packages_typed_and_nothing_else(tmp_path):
     [wheel] = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert {"etl/py.typed", "sinks/py.typed", "etl/pipeline.py", "sinks/base.py"} <= set(names)
-    assert {name.split("/")[0] for name in names} == {"etl", "sinks", "etl_sinks-0.1.0.dist-info"}
+    assert {name.split("/")[0] for name in names} == {"etl", "sinks", f"etl_sinks-{etl.__version__}.dist-info"}

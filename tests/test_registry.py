@@ -148,17 +148,6 @@ def test_what_a_constructor_refuses_is_told_with_the_key(tmp_path: Path) -> None
     assert "1 slot or more" in message
 
 
-def test_a_package_that_is_missing_is_told_with_the_way_to_install_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setitem(sys.modules, "duckdb", None)  # what Python itself takes for "cannot be imported"
-    message = wrong("warehouses", {"type": "duckdb", "path": "x", "table": "t"}, "warehouse")
-    assert message == (
-        'warehouse.type: "duckdb" needs the package duckdb, which is not installed: '
-        "pip install 'etl-sinks[duckdb]'"
-    )
-
-
 @pytest.mark.usefixtures("plugin")
 class TestThirdParties:
     """Classes that come by entry points, with annotations of every kind."""

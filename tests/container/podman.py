@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent.parent
 IMAGE = "localhost/etl-sinks-test"
 # Debian keeps runc, losetup and mkfs.ext4 where only root's PATH looks.
 ENVIRONMENT = {**os.environ, "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"}
-EXTRAS = "duckdb,fast"
+EXTRAS = "fast"
 # podman's own are higher than this process's, which a sandbox may not allow.
 ULIMITS = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000"]
 

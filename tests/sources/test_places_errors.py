@@ -47,7 +47,6 @@ def sftp_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sftp]:
         ("gs://bucket/a.csv", "gcsfs", "gs"),
         ("abfs://container/a.csv", "adlfs", "az"),
         ("sftp://host/a.csv", "paramiko", "sftp"),
-        ("ftp://host/a.csv", "fsspec", "ftp"),
     ],
 )
 def test_a_missing_package_is_named_with_its_extra(

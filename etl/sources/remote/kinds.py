@@ -14,28 +14,26 @@ class Kind(NamedTuple):
 
     Attributes:
         scheme: what it is called here, whatever else it is called in paths.
-        package: what fsspec needs for it.
-        extra: that of this library which brings the package.
+        package: what fsspec needs for it, which the extra of that scheme brings; empty: nothing.
         host: a path begins with a host, and there is one connection to it, which may break.
     """
 
     scheme: str
-    package: str
-    extra: str
+    package: str = ""
     host: bool = False
 
 
 KINDS = {
-    "s3": Kind("s3", "s3fs", "s3"),
-    "s3a": Kind("s3", "s3fs", "s3"),
-    "gs": Kind("gs", "gcsfs", "gs"),
-    "gcs": Kind("gs", "gcsfs", "gs"),
-    "az": Kind("az", "adlfs", "az"),
-    "abfs": Kind("az", "adlfs", "az"),
-    "abfss": Kind("az", "adlfs", "az"),
-    "sftp": Kind("sftp", "paramiko", "sftp", host=True),
-    "ftp": Kind("ftp", "fsspec", "ftp", host=True),
-    "memory": Kind("memory", "fsspec", "ftp"),
+    "s3": Kind("s3", "s3fs"),
+    "s3a": Kind("s3", "s3fs"),
+    "gs": Kind("gs", "gcsfs"),
+    "gcs": Kind("gs", "gcsfs"),
+    "az": Kind("az", "adlfs"),
+    "abfs": Kind("az", "adlfs"),
+    "abfss": Kind("az", "adlfs"),
+    "sftp": Kind("sftp", "paramiko", host=True),
+    "ftp": Kind("ftp", host=True),
+    "memory": Kind("memory"),
 }
 
 
@@ -73,12 +71,11 @@ def check(paths: Sequence[str], options: Mapping[str, Any]) -> None:
         raise ValueError(f"storage: the host is a part of the path: {scheme}://host/…")
     if authority.count(":") and not authority.rpartition(":")[2].isdigit():
         raise ValueError(f"paths: {root}: the port is no number")
-    for package in ("fsspec", kind.package):
-        if importlib.util.find_spec(package) is None:
-            raise ConfigError(
-                f"{scheme}:// needs the package {package}, which is not installed: "
-                f"pip install 'etl-sinks[{kind.extra}]'"
-            )
+    if kind.package and importlib.util.find_spec(kind.package) is None:
+        raise ConfigError(
+            f"{scheme}:// needs the package {kind.package}, which is not installed: "
+            f"pip install 'etl-sinks[{kind.scheme}]'"
+        )
 
 
 def root_of(path: str) -> str:

@@ -38,14 +38,8 @@ class Database:
     """
 
     def __init__(self, path: Path, budget: Budget, left: Left) -> None:
-        try:
-            import duckdb
-            import fsspec  # noqa: F401
-        except ImportError as error:
-            raise ConfigError(
-                f"the warehouse duckdb needs a package that is missing ({error.name}): "
-                "pip install 'etl-sinks[duckdb]'"
-            ) from error
+        import duckdb
+
         self.in_doubt = False
         self._path = path
         try:

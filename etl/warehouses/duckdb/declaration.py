@@ -105,10 +105,8 @@ def neutral_of(schema: Mapping[str, str]) -> NeutralColumns:
     """
     if not schema:
         return ()
-    try:
-        import duckdb
-    except ImportError:  # opening the warehouse says so
-        return ()
+    import duckdb
+
     kinds: dict[str, Kind] = {}
     with duckdb.connect(":memory:", config={"threads": "1"}) as connection:
         for name, text in schema.items():
