@@ -129,4 +129,8 @@ def test_the_wheel_holds_both_packages_typed_and_nothing_else(tmp_path):
     [wheel] = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert {"etl/py.typed", "sinks/py.typed", "etl/pipeline.py", "sinks/base.py"} <= set(names)
-    assert {name.split("/")[0] for name in names} == {"etl", "sinks", f"etl_sinks-{etl.__version__}.dist-info"}
+    assert {name.split("/")[0] for name in names} == {
+        "etl",
+        "sinks",
+        f"etl_sinks-{etl.__version__}.dist-info",
+    }
