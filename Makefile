@@ -64,7 +64,7 @@ test-wheel: $(READY) $(FLIGHTS) bigquery
 	build/wheel/.venv/bin/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1'
 	build/wheel/.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --group dev \
 		"$$(echo build/wheel/dist/*.whl)[$(EXTRAS)]"
-	cp -r *.md Dockerfile LICENSE Makefile benchmarks constraints.txt demo examples pyproject.toml tests build/wheel
+	cp -r *.md Dockerfile LICENSE Makefile benchmarks constraints.txt demo docs examples pyproject.toml tests build/wheel
 	ln -s "$$PWD/.venv-bigquery" build/wheel/.venv-bigquery
 	cd build/wheel && ln -s .venv/lib/python3.*/site-packages/etl .venv/lib/python3.*/site-packages/sinks . && \
 		.venv/bin/python -m pytest -n 3 --dist worksteal -m 'not slow' $(ARGUMENTS)

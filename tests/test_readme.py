@@ -1,4 +1,4 @@
-"""What the README and the examples show is run as it stands there."""
+"""What the README, the pages in docs/ and the examples show is run as it stands there."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ from etl.sources.pages import Pages
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+PAGES = {path.stem: path.read_text() for path in sorted((ROOT / "docs").glob("*.md"))}
+ALL = "\n".join([README, *PAGES.values()])
 ETL = Path(sys.executable).with_name("etl")
 
 HEADER = (
@@ -35,8 +37,14 @@ NEVER_LEFT = "2013,1,1,NA,1630,NA,NA,1815,NA,EV,4308,N18120,EWR,RDU,NA,416,16,30
 METHODS = ("write_behind", "fdatasync", "direct", "keep")  # the last one where all is memory
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def blocks(language: str, text: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+[MAIN] = blocks("python", README)
+JOB = blocks("toml", README)[0]
+CLEAN = MAIN.split("result =")[0]
+PIECES = blocks("toml", ALL)[1:]
 
 
 def flights(path: Path) -> None:
@@ -57,10 +65,11 @@ def rows(path: Path) -> int:
         return warehouse.execute("SELECT count(*) FROM flights").fetchone()[0]
 
 
-def test_the_python_of_the_readme_runs_as_it_stands(tmp_path):
+def test_the_python_of_the_readme_and_of_the_pages_runs_as_it_stands(tmp_path):
     flights(tmp_path / "flights.csv.zip")
-    main, sinks_alone, page_cache_alone, with_a_server = blocks("python")
-    assert run(tmp_path, sys.executable, "-c", main).startswith("200 records in 1 parts, 0 rejects")
+    sinks_alone, page_cache_alone = blocks("python", PAGES["sinks"])
+    [with_a_server] = blocks("python", PAGES["google-cloud"])
+    assert run(tmp_path, sys.executable, "-c", MAIN).startswith("200 records in 1 parts, 0 rejects")
     assert rows(tmp_path / "flights.duckdb") == 200
     assert "job-000001.ndjson" in run(tmp_path, sys.executable, "-c", sinks_alone)
     assert run(tmp_path, sys.executable, "-c", page_cache_alone).split()[0] in METHODS
@@ -69,9 +78,8 @@ def test_the_python_of_the_readme_runs_as_it_stands(tmp_path):
 
 def test_the_job_file_of_the_readme_runs_as_it_stands_with_each_command(tmp_path):
     flights(tmp_path / "flights.csv.zip")
-    job, *_ = blocks("toml")
-    (tmp_path / "job.toml").write_text(job)
-    (tmp_path / "flights.py").write_text(blocks("python")[0].split("result =")[0])
+    (tmp_path / "job.toml").write_text(JOB)
+    (tmp_path / "flights.py").write_text(CLEAN)
     commands = re.findall(r"^\$ (etl \w+ job\.toml)", README, re.MULTILINE)
     assert [command.split()[1] for command in commands] == ["check", "run", "status", "doctor"]
     for command in commands:
@@ -79,14 +87,14 @@ def test_the_job_file_of_the_readme_runs_as_it_stands_with_each_command(tmp_path
     assert rows(tmp_path / "flights.duckdb") == 200
 
 
-@pytest.mark.parametrize("number", range(1, len(blocks("toml"))))
-def test_a_piece_of_a_job_file_fits_into_the_job_file_before_it(tmp_path, monkeypatch, number):
+@pytest.mark.parametrize("piece", PIECES, ids=[f"piece {number}" for number in range(len(PIECES))])
+def test_a_piece_of_a_job_file_fits_into_the_job_file_of_the_readme(tmp_path, monkeypatch, piece):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("API_KEY", "secret")
     monkeypatch.setenv("CLIENT_SECRET", "secret")
     (tmp_path / "schema.json").write_text('[{"name": "id", "type": "INTEGER"}]')
-    (tmp_path / "flights.py").write_text(blocks("python")[0].split("result =")[0])
-    whole = tomllib.loads(blocks("toml")[0]) | tomllib.loads(blocks("toml")[number])
+    (tmp_path / "flights.py").write_text(CLEAN)
+    whole = tomllib.loads(JOB) | tomllib.loads(piece)
     job = config._decode(tmp_path / "job.toml", whole)
     assert job.pipeline().name == "flights"
 
@@ -106,18 +114,33 @@ def test_the_example_runs_with_each_sink_by_its_name_alone(tmp_path, sink):
     assert re.search(r"EWR-IAH +200 +2\.0", answers)
 
 
-def test_every_command_is_in_the_readme():
+def test_every_command_is_in_the_pages():
     listed = re.findall(r"^  (\w+)  ", run(ROOT, str(ETL), "--help").partition("Commands:")[2], re.MULTILINE)
     assert listed
-    assert [command for command in listed if f"etl {command}" not in README] == []
+    assert [command for command in listed if f"etl {command}" not in ALL] == []
 
 
 @pytest.mark.parametrize("source", [Files, Http, Pages])
-def test_every_option_of_a_source_is_in_the_readme(source):
+def test_every_option_of_a_source_is_in_the_page_on_sources(source):
     options = {*inspect.signature(source).parameters} - {"content"} | ContentOptions.__annotations__.keys()
     assert [
-        name for name in sorted(options) if f"`{name}`" not in README and f"\n{name} = " not in README
+        name
+        for name in sorted(options)
+        if f"`{name}`" not in PAGES["sources"] and f"\n{name} = " not in PAGES["sources"]
     ] == []
+
+
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{name}.md" for name in PAGES)])
+def test_what_a_page_links_to_is_there(page):
+    links = re.findall(r"\]\(([^)#]+)(?:#([^)]*))?\)", (ROOT / page).read_text().replace("\n", " "))
+    assert links
+    for target, heading in links:
+        path = (ROOT / page).parent / target
+        assert path.exists(), target
+        titles = (
+            [line.lower().replace(" ", "-") for line in path.read_text().splitlines()] if heading else [""]
+        )
+        assert any(title.lstrip("#").lstrip("-") == heading for title in titles), heading
 
 
 def test_the_wheel_holds_both_packages_typed_and_nothing_else(tmp_path):
