@@ -48,7 +48,10 @@ SECONDS = 600.0
 
 
 def run(
-    target: Callable[..., object], *arguments: object, under: tuple[str, ...] = ()
+    target: Callable[..., object],
+    *arguments: object,
+    under: tuple[str, ...] = (),
+    beside: Callable[[int], None] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Call a function in a process of its own, and wait for its end.
 
@@ -56,6 +59,7 @@ def run(
         target: the function; a module has it by its name.
         arguments: what it is called with, pickled.
         under: the command of strace (`tests.tracing.strace`) that attaches to the process before the call begins.
+        beside: what is done meanwhile, here, with the id of the process.
 
     Returns:
         how it ended, as for a command: 1 after an exception, which is on its standard error; and what it wrote.
@@ -69,6 +73,8 @@ def run(
         tracer = _attached(under, process.pid) if under else None
         here.send("go on")
         here.close()
+        if beside is not None and process.pid is not None:
+            beside(process.pid)
         process.join(SECONDS)
         late = process.is_alive()
         process.kill()

@@ -136,8 +136,9 @@ def run(
     directory: Path, sink: str, change: str = "", *, under: tuple[str, ...] = ()
 ) -> subprocess.CompletedProcess[str]:
     """Run the job in a process of its own, `under` strace."""
-    return forks.run(_run, directory, sink, change, under=under)
+    return forks.run(run_here, directory, sink, change, under=under)
 
 
-def _run(directory: Path, sink: str, change: str) -> None:
+def run_here(directory: Path, sink: str, change: str = "") -> None:
+    """Run the job in this process."""
     pipeline(directory, SINKS[sink], **CHANGES[change]).run()

@@ -1,4 +1,6 @@
-"""Kill the job at every system call that changes a file, one after the other, and run it again.
+"""Stop the job at every system call that changes a file, one after the other, and go on from what is there then.
+
+Of one sink the job is killed at each of them besides, so that what is copied is held against what a kill leaves.
 
 The table, the dead letters and the files that are left must be the truth each time, record by record.
 """
@@ -13,6 +15,8 @@ import pytest
 
 from etl.warehouses.duckdb import file as duckdb_file
 from tests import jobs
+from tests.crash_points import tried
+from tests.stopping import snapshots
 from tests.tracing import KILLED_OR_DONE, calls_in, killing_at, strace
 
 pytestmark = [
@@ -24,7 +28,7 @@ pytestmark = [
 CALLS = "write,pwrite64,writev,fsync,fdatasync,ftruncate,rename,renameat,renameat2,link,linkat,unlink,unlinkat,mkdir"
 
 # The cases of one job are dealt out to the test runner's processes.
-SHARES = 4
+SHARES, KILL_SHARES = 2, 4
 
 
 @pytest.fixture
@@ -35,10 +39,9 @@ def directory():
         yield Path(name)
 
 
-def traced(work: Path, only: tuple[str, ...], calls: str, *options: str) -> tuple[str, ...]:
-    """Write the command that traces `calls`, of those that touch `only` if it is given, into a log beside `work`."""
-    paths = [word for name in only for word in ("-P", str(work / name))]
-    return strace(Path(f"{work}.strace"), calls, *paths, *options)
+def traced(work: Path, calls: str, *options: str) -> tuple[str, ...]:
+    """Write the command that traces `calls` into a log beside `work`."""
+    return strace(Path(f"{work}.strace"), calls, *options)
 
 
 def prepare(work: Path, only: tuple[str, ...]) -> None:
@@ -48,42 +51,62 @@ def prepare(work: Path, only: tuple[str, ...]) -> None:
         duckdb_file.ensure(work / jobs.WAREHOUSE)
 
 
-def recorded(directory: Path, sink: str, only: tuple[str, ...], change: str) -> list[tuple[str, int]]:
+def recorded(directory: Path, sink: str) -> list[tuple[str, int]]:
     """Run the job once; return each call with its number among its like, as strace counts: per thread and name."""
     work = directory / "recorded"
-    prepare(work, only)
-    done = jobs.run(work, sink, change, under=traced(work, only, CALLS))
+    work.mkdir()
+    done = jobs.run(work, sink, under=traced(work, CALLS))
     assert done.returncode == 0, done.stderr
     return calls_in(Path(f"{work}.strace"))
 
 
-def kill_at_each(
-    directory: Path, sink: str, share: int, only: tuple[str, ...] = (), *, change: str = ""
-) -> None:
-    cases = recorded(directory, sink, only, change)
-    assert len(cases) > 15, f"only {cases} were seen: is the pattern of calls still right?"
-    for name, n in cases[share::SHARES]:
+def kill_at_each(directory: Path, sink: str, share: int) -> None:
+    """Kill the job at each call, really: as many runs as there are calls."""
+    cases = recorded(directory, sink)
+    tried(f"{sink} killed at a call", len(cases))
+    for name, n in cases[share::KILL_SHARES]:
         work = directory / f"{name}-{n}"
-        prepare(work, only)
+        work.mkdir()
         # A thread may come to a call that it did not come to before; a case that is not reached is a plain run.
-        done = jobs.run(work, sink, change, under=traced(work, only, name, killing_at(name, n)))
+        done = jobs.run(work, sink, under=traced(work, name, killing_at(name, n)))
         assert done.returncode in KILLED_OR_DONE, done.stderr
+        jobs.pipeline(work, jobs.SINKS[sink]).run()
+        jobs.assert_exactly_once(work, sink)
+        shutil.rmtree(work)
+
+
+def go_on_from_each(
+    directory: Path, family: str, sink: str, share: int, only: tuple[str, ...] = (), *, change: str = ""
+) -> None:
+    """Go on from what the job leaves behind at each call."""
+    work = directory / "work"
+    prepare(work, only)
+    copies, calls = snapshots(work, CALLS, only, (share, SHARES), jobs.run_here, work, sink, change)
+    tried(family, calls)
+    for left in copies:
+        shutil.rmtree(work)
+        left.rename(work)  # the paths are part of the job's definition
         jobs.pipeline(work, jobs.SINKS[sink], **jobs.CHANGES[change]).run()
         jobs.assert_exactly_once(work, sink, change)
-        shutil.rmtree(work)
+
+
+@pytest.mark.parametrize("share", range(KILL_SHARES))
+def test_killed_at_any_call_of_its_main_thread_the_job_goes_on_exactly_once(directory, share):
+    kill_at_each(directory, "numbered_chunks", share)
 
 
 @pytest.mark.parametrize("share", range(SHARES))
 @pytest.mark.parametrize("sink", jobs.SINKS)
-def test_killed_at_any_call_of_its_main_thread_the_job_goes_on_exactly_once(directory, sink, share):
-    kill_at_each(directory, sink, share)
+def test_from_what_it_left_at_any_call_the_job_goes_on_exactly_once(directory, sink, share):
+    go_on_from_each(directory, f"{sink} stopped at a call", sink, share)
 
 
 @pytest.mark.parametrize("share", range(SHARES))
-def test_killed_at_any_call_of_a_load_the_job_goes_on_exactly_once(directory, share):
-    kill_at_each(directory, "reused_file", share, (jobs.WAREHOUSE, f"{jobs.WAREHOUSE}.wal"))
+def test_from_what_it_left_at_any_call_of_a_load_the_job_goes_on_exactly_once(directory, share):
+    only = (jobs.WAREHOUSE, f"{jobs.WAREHOUSE}.wal")
+    go_on_from_each(directory, "a load stopped at a call", "reused_file", share, only)
 
 
 @pytest.mark.parametrize("share", range(SHARES))
-def test_killed_while_records_that_do_not_fit_become_dead_letters_each_is_one_once(directory, share):
-    kill_at_each(directory, "numbered_chunks", share, change="misfits")
+def test_stopped_while_records_that_do_not_fit_become_dead_letters_each_is_one_once(directory, share):
+    go_on_from_each(directory, "misfits stopped at a call", "numbered_chunks", share, change="misfits")

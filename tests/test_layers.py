@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,7 @@ def modules(package: str) -> Iterator[tuple[str, Path]]:
 
 
 MODULES = [*modules("etl"), *modules("sinks")]
+NAMES = {name for name, _ in MODULES}
 
 
 def layer(module: str) -> int:
@@ -111,7 +113,6 @@ def layer(module: str) -> int:
 
 def imports(module: str, path: Path, *, at_import_time: bool = False) -> Iterator[str]:
     """Yield the modules that a file imports, without those that only type checkers see."""
-    known = {name for name, _ in MODULES}
 
     def walk(node: ast.AST) -> Iterator[str]:
         for child in ast.iter_child_nodes(node):
@@ -125,10 +126,16 @@ def imports(module: str, path: Path, *, at_import_time: bool = False) -> Iterato
                 assert child.level == 0, f"{module}: imports are absolute"
                 for alias in child.names:
                     full = f"{child.module}.{alias.name}"
-                    yield full if full in known else child.module or ""
+                    yield full if full in NAMES else child.module or ""
             yield from walk(child)
 
-    yield from walk(ast.parse(path.read_text()))
+    yield from walk(parsed(path))
+
+
+@cache
+def parsed(path: Path) -> ast.Module:
+    """Parse a file, once for all tests."""
+    return ast.parse(path.read_text())
 
 
 @pytest.mark.parametrize(("module", "path"), MODULES, ids=[name for name, _ in MODULES])
