@@ -9,12 +9,13 @@ BIGQUERY := .venv-bigquery/.ready
 FLIGHTS := demo/flights.csv.zip
 EXTRAS := parquet,excel,fast,lab,s3,gs,sftp,testing
 
-.PHONY: help demo demo-gcp test test-exhaustive test-wheel bigquery packages container-test lint bench bench-cache bench-gcs bench-memory soak constraints clean
+.PHONY: help demo demo-gcp test test-volume test-exhaustive test-wheel bigquery packages container-test lint bench bench-cache bench-gcs bench-memory soak constraints clean
 
 help:
 	@echo 'make demo         run the main job on real data: no account, no server'
 	@echo 'make demo-gcp     run it on a Cloud Storage and a BigQuery on this machine: no account; with Python 3.13'
-	@echo 'make test         lint, type-check and run all tests, as CI does'
+	@echo 'make test         lint, type-check and run all tests but those of make test-volume; CI runs both'
+	@echo 'make test-volume  run the lab, the short soak, containers, flat memory and the quick benchmarks'
 	@echo 'make test-exhaustive  kill jobs on Google Cloud at requests that only read, too'
 	@echo 'make test-wheel   run the quick tests against the wheel, in an environment of its own'
 	@echo 'make bigquery     install what serves as BigQuery in tests; with Python 3.13'
@@ -50,7 +51,11 @@ demo-gcp: $(READY) $(FLIGHTS) bigquery
 
 test:
 	$(MAKE) --no-print-directory --jobs=3 lint $(FLIGHTS) bigquery packages
-	$(BIN)/python -m pytest -n 3 --dist worksteal --durations=10
+	$(BIN)/python -m pytest -n 3 --dist worksteal --durations=10 -m 'not volume'
+
+# What takes much data, many runs or containers, and finds what seldom breaks.
+test-volume: $(READY) $(FLIGHTS) bigquery packages
+	$(BIN)/python -m pytest -n 3 --dist worksteal --durations=10 -m volume
 
 # Kill jobs on Google Cloud at the requests that only read, too.
 test-exhaustive: $(READY) $(FLIGHTS) bigquery packages

@@ -38,6 +38,7 @@ def on_a_disk(tmp_path):
     return tmp_path
 
 
+@pytest.mark.volume
 @pytest.mark.slow
 def test_plain_fills_the_page_cache_and_ours_does_not(on_a_disk):
     file = on_a_disk / "result.json"
@@ -74,6 +75,7 @@ def test_plain_fills_the_page_cache_and_ours_does_not(on_a_disk):
     assert "| overlayfs |" in (on_a_disk / "result.md").read_text()
 
 
+@pytest.mark.volume
 @pytest.mark.slow
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_benchmark_leaves_nothing_behind(on_a_disk, stop):

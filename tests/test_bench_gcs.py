@@ -16,6 +16,7 @@ MIB = 1 << 20
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
+@pytest.mark.volume
 @pytest.mark.slow
 def test_the_benchmark_runs_and_a_worker_takes_no_more_memory_than_promised(tmp_path: Path) -> None:
     quick = ["--bytes", "20MiB", "--rounds", "1", "--small", "10MiB", "--large", "60MiB"]

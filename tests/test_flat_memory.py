@@ -10,7 +10,7 @@ import pytest
 from benchmarks.events import make
 from benchmarks.measured import Measured, measure
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.volume]
 
 EVENTS = (
     500_000  # so that DuckDB's log gets long enough for a checkpoint, whose pages are cached for a moment

@@ -16,7 +16,7 @@ import pytest
 from tests.container import podman
 
 # In one process of the test runner, so that the image is built once (pytest --dist loadgroup).
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.volume]
 
 HERE = Path(__file__).parent
 FLIGHTS = podman.ROOT / "demo" / "flights.csv.zip"

@@ -22,6 +22,8 @@ from etl.lab.strategies import select
 from etl.lab.stream import Stream
 from tests.control_groups import real_group
 
+pytestmark = pytest.mark.volume
+
 MIB = 2**20
 SMALL = Stream(lines=20_000, line_bytes=100, part_bytes=MIB)
 ETL = [sys.executable, "-m", "etl"]

@@ -13,6 +13,8 @@ import pytest
 
 from etl.lab.strategies import all_strategies, select
 
+pytestmark = pytest.mark.volume
+
 
 def lab(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "etl", "lab", *map(str, arguments)]

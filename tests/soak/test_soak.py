@@ -19,6 +19,8 @@ from tests.soak.jobs import JOBS
 from tests.soak.one_process import many_into_duckdb, many_without_a_warehouse
 from tests.soak.running import MEMORY, soak
 
+pytestmark = pytest.mark.volume
+
 
 @pytest.fixture
 def in_memory() -> Iterator[Path]:
