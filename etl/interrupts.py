@@ -3,6 +3,9 @@
 One function handles them for as long as anybody does, and what it does is exchanged: were the handlers themselves
 exchanged, there would be moments in which a signal does what it did before, or nothing. It imports little, because
 the process `etl` calls `leave_at_once` before anything else.
+
+A child that is forked meanwhile is no run: a pool ends its workers with SIGTERM, and waits until they have ended. What
+a terminal sends goes to all of its processes; it is for the parent to say what becomes of the work of its children.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 _acts: list[Act] = []  # the last one is what a signal does now
 _noted: list[str] = []  # signals that came just before a run
+_former: dict[signal.Signals, signal._HANDLER] = {}  # what handled the signals that are handled here now
+_forks = threading.local()  # each thread that forks keeps its mask of signals
 
 
 class Leaving:
@@ -124,9 +129,11 @@ def _acting(act: Act) -> Iterator[None]:
     try:
         yield
     finally:
+        _acts.append(_nothing)  # a second signal would leave half of this undone
         for number, handler in before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: not set from Python
-        _acts.pop()
+            signal.signal(number, _or_default(handler))
+            _former.pop(number, None)
+        del _acts[max(0, len(_acts) - 2) :]  # a child that unwinds what its parent was in has none
 
 
 def _take_over() -> dict[signal.Signals, signal._HANDLER]:
@@ -135,9 +142,47 @@ def _take_over() -> dict[signal.Signals, signal._HANDLER]:
     for number in SIGNALS:
         handler = signal.getsignal(number)
         if handler is not _handle and not (number == signal.SIGHUP and handler is signal.SIG_IGN):
+            _former.setdefault(number, handler)
             before[number] = signal.signal(number, _handle)
     return before
 
 
+def _or_default(handler: signal._HANDLER) -> signal._HANDLER:
+    return signal.SIG_DFL if handler is None else handler  # None: it was not set from Python
+
+
+def _nothing(_name: str) -> None:
+    """Do nothing about a signal."""
+
+
+def _pass(_number: int, _frame: object) -> None:
+    """Do nothing about a signal. Unlike one that is ignored, a program that is started next has its usual effect."""
+
+
+def _before_fork() -> None:
+    """Hold signals back in this thread: one that reached a child before it has its own handlers would be lost."""
+    _forks.mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+
+
+def _after_fork() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _forks.mask)
+
+
+def _in_child() -> None:
+    """Let a child that was forked be ended by SIGTERM, and by nothing else that its parent decides about."""
+    for number in SIGNALS:
+        if signal.getsignal(number) is _handle:
+            own = number == signal.SIGTERM
+            signal.signal(number, _or_default(_former.get(number)) if own else _pass)
+    _acts.clear()
+    _noted.clear()
+    _former.clear()
+    _after_fork()
+
+
 def _handle(number: int, _frame: object) -> None:
-    _acts[-1](signal.Signals(number).name)
+    if _acts:
+        _acts[-1](signal.Signals(number).name)
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_in_child)

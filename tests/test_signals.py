@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import multiprocessing
 import os
 import pty
 import re
@@ -19,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from etl.interrupts import SIGNALS
+from etl.interrupts import SIGNALS, stopped_by_signals
 
 ROOT = Path(__file__).parent.parent
 ETL = [sys.executable, "-m", "etl"]
@@ -185,3 +186,81 @@ def test_a_hang_up_that_is_ignored_stays_ignored(start) -> None:
     job.send_signal(signal.SIGHUP)
     job.communicate("\n", timeout=60)
     assert job.returncode == 0
+
+
+POOLED = """
+import multiprocessing, os, signal
+
+def square(number):
+    return number * number
+
+def pooled(records):
+    with multiprocessing.get_context("fork").Pool(2) as pool:  # which ends its workers with SIGTERM
+        for record in records:
+            yield {"number": pool.apply(square, (record["number"],))}
+
+def hung_up(records):
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        for record in records:
+            if record["number"] == 5:
+                os.killpg(0, SIGNAL)  # as a terminal does: to its workers, too
+            yield {"number": pool.apply(square, (record["number"],))}
+"""
+
+
+@pytest.mark.parametrize("rows", [1, 20])
+def test_the_workers_of_a_pool_end_when_the_pool_does(tmp_path: Path, rows: int) -> None:
+    done = run_pooled(tmp_path, "pooled", "SIGTERM", rows)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "out.ndjson").read_text().count("\n") == 30
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGHUP"])
+def test_what_a_terminal_sends_to_all_lets_the_workers_of_a_pool_end_their_work(
+    tmp_path: Path, name: str
+) -> None:
+    done = run_pooled(tmp_path, "hung_up", name, 20)
+    assert done.returncode == 75
+    assert "Traceback" not in done.stderr
+    lines = (tmp_path / "out.ndjson").read_text().splitlines()
+    assert lines == [f'{{"number":{number * number}}}' for number in range(len(lines))]
+    assert 5 <= len(lines) < 30
+
+
+def run_pooled(folder: Path, transform: str, name: str, rows: int) -> subprocess.CompletedProcess[str]:
+    """Run a job whose transform has a pool for each part, in a group of processes of its own."""
+    fill(folder)
+    (folder / "pooling.py").write_text(POOLED.replace("SIGNAL", f"signal.{name}"))
+    toml = JOB.format(source="pull").replace("= 20", f"= {rows}")
+    (folder / "job.toml").write_text(f'transforms = ["pooling:{transform}"]\n{toml}')
+    with subprocess.Popen(
+        [*ETL, "run", "-q", "job.toml"],
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as job:
+        try:
+            _, said = job.communicate(timeout=60)
+        finally:
+            if job.poll() is None:
+                os.killpg(job.pid, signal.SIGKILL)
+    return subprocess.CompletedProcess(job.args, job.returncode, stderr=said)
+
+
+def test_a_child_gets_what_handled_signals_before_the_run() -> None:
+    def mine(_number: int, _frame: object) -> None:
+        os._exit(3)
+
+    before = signal.signal(signal.SIGTERM, mine)
+    try:
+        with stopped_by_signals(lambda _name: None):
+            child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+            child.start()
+            child.terminate()
+            child.join(60)
+        assert child.exitcode == 3
+        assert signal.getsignal(signal.SIGTERM) is mine
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        child.kill()
