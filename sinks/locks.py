@@ -65,14 +65,21 @@ def keepers(path: Path) -> list[int]:
     with suppress(OSError):
         wanted = path.stat()
         processes = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
-        return sorted(process for process in processes if _has_locked(process, wanted))
+        return sorted(process for process in processes if _taker(process, wanted) is not None)
     return []
 
 
 def keeps(process: int, path: Path) -> bool:
     """Say whether a process has a lock on a file now, as far as this user may see that; see `keepers`."""
     with suppress(OSError):
-        return _has_locked(process, path.stat())
+        return _taker(process, path.stat()) is not None
+    return False
+
+
+def took(process: int, path: Path) -> bool:
+    """Say whether a process took the lock that it has, rather than shares it with one that did; see `keepers`."""
+    with suppress(OSError):
+        return _taker(process, path.stat()) == process
     return False
 
 
@@ -90,15 +97,18 @@ def command(process: int) -> str:
     return ""
 
 
-def _has_locked(process: int, wanted: os.stat_result) -> bool:
+def _taker(process: int, wanted: os.stat_result) -> int | None:
+    """Return who took the lock that a process has on a file: 0, that one has ended; None: it has no lock."""
     with suppress(OSError):  # it ends, or is another user's
         for entry in Path(f"/proc/{process}/fd").iterdir():
             with suppress(OSError):  # closed in between
                 if os.path.samestat(entry.stat(), wanted):
                     lines = Path(f"/proc/{process}/fdinfo/{entry.name}").read_text().splitlines()
-                    if any(line.startswith("lock:") and " FLOCK " in line for line in lines):
-                        return True
-    return False
+                    for line in lines:
+                        words = line.split()  # lock: 1: FLOCK ADVISORY WRITE 7331 fe:00:2383922 0 EOF
+                        if words[:1] == ["lock:"] and "FLOCK" in words:
+                            return int(words[words.index("FLOCK") + 3])
+    return None
 
 
 def _leave_to_parent() -> None:

@@ -260,6 +260,14 @@ def test_a_job_that_is_being_run_is_left_alone(write: Write) -> None:
     assert not Path("secret-place.duckdb").exists()
 
 
+def test_an_error_that_cannot_be_told_has_its_exit_code(write: Write) -> None:
+    with LocalStore("numbers.checkpoint.json").hold(wait=False), Path("/dev/full").open("w") as full:
+        assert subprocess.run([SCRIPT, "run", "job.toml"], stderr=full, check=False).returncode == 73
+    Path("job.toml").write_text("[")
+    with Path("/dev/full").open("w") as full:
+        assert subprocess.run([SCRIPT, "check", "job.toml"], stderr=full, check=False).returncode == 2
+
+
 def test_the_status_of_a_new_job_says_how_to_start_it(write: Write) -> None:
     result = call("status", "job.toml")
     assert result.exit_code == 0

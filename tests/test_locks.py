@@ -24,6 +24,8 @@ import concurrent.futures, ctypes, multiprocessing, os, subprocess, sys, threadi
 from contextlib import ExitStack
 
 def begin(how):
+    if how == "none":
+        return
     if how in ("fork", "forkserver", "spawn"):
         pool = multiprocessing.get_context(how).Pool(2)
         pool.map(abs, range(4))
@@ -35,13 +37,16 @@ def begin(how):
     if how == "program":
         return subprocess.Popen(["sleep", "60"], close_fds=False)
     fork = ctypes.CDLL(None).fork if how == "fork in C" else os.fork
+    told, tells = os.pipe()
     if fork() == 0:
         if how == "daemon":
             os.setsid()
             if os.fork():
                 os._exit(0)
+        os.write(tells, b"x")
         time.sleep(60)
         os._exit(0)
+    os.read(told, 1)  # before that, it has its parent's files for a moment
 
 def hold(what, path, stack):
     if what == "store":
@@ -219,3 +224,27 @@ def test_two_who_only_look_do_not_take_each_other_for_the_holder(tmp_path):
         assert store.holder() is None
     finally:
         os.close(looking)
+
+
+def test_a_job_that_runs_in_a_container_is_not_taken_for_one_that_has_ended(tmp_path, monkeypatch):
+    """There its number is another one, and the name of the machine is the same, as with a network of the host's."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    contained = ["unshare", "--pid", "--fork", "--kill-child"]
+    if os.geteuid() or subprocess.run([*contained, "true"], check=False).returncode:
+        pytest.skip("needs root and namespaces")
+    with subprocess.Popen(
+        [*contained, sys.executable, program, "store", "none", tmp_path / "held"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+    ) as process:
+        assert process.stdout.readline() == b"held\n"
+        store = LocalStore(tmp_path / "held")
+        assert re.fullmatch(r"process 1 on \S+ since [^,]*", store.holder())
+        with pytest.raises(Fenced, match="the job is being run by process 1 "), store.hold(wait=False):
+            pass
+        process.stdin.close()
+        with store.hold(wait=True):
+            pass

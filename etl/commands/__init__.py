@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import wraps
 from typing import Any, TypeVar, cast
@@ -96,6 +97,14 @@ def tell(context: click.Context, error: BaseException) -> int:
             f"unexpected {type(error).__name__}: {message} ({frame.filename}, line {frame.lineno}); "
             "`--debug` shows the traceback"
         )
+    with suppress(OSError):  # where nobody can be told, the exit code tells what happened
+        _print(context, error, message)
+    if isinstance(error, Fenced):
+        return TAKEN
+    return MISCONFIGURED if isinstance(error, ConfigError) else FAILED
+
+
+def _print(context: click.Context, error: BaseException, message: str) -> None:
     debug = traceback.format_exception(error) if context.meta.get("etl.debug") else []
     if context.meta.get("etl.log_format") == "json":
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -103,9 +112,6 @@ def tell(context: click.Context, error: BaseException) -> int:
         say_json(json.dumps(line | ({"traceback": "".join(debug)} if debug else {})), err=True)
     else:
         say("".join(debug) + f"error: {printable(message)}", err=True)
-    if isinstance(error, Fenced):
-        return TAKEN
-    return MISCONFIGURED if isinstance(error, ConfigError) else FAILED
 
 
 def lines(*pairs: tuple[str, str]) -> str:

@@ -263,6 +263,9 @@ class LocalStore:
         keepers = locks.keepers(self._lock_path)
         if not keepers or owner in keepers:
             return ""
+        # In a container its number is another one there than here, and the name of the machine may be the same.
+        if any(locks.took(keeper, self._lock_path) for keeper in keepers):
+            return ""
         return f"process {keepers[0]} ({locks.command(keepers[0])})"
 
     @contextmanager
