@@ -60,7 +60,7 @@ import msgspec
 from etl import registry, reshaping, secret_values, tables
 from etl.errors import ConfigError
 from etl.pipeline import Pipeline
-from etl.records import Transform, kind_of
+from etl.records import Transform, is_failure, kind_of, message_of
 
 _UNITS = {"b": 1} | {
     f"{letter}{suffix}": base**power
@@ -255,7 +255,9 @@ def load_function(target: str, where: str) -> Callable[..., Any]:
         raise ConfigError(
             f"{where}: there is no module {error.name!r} beside the job file ({sys.path[0]}) or installed"
         ) from error
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        if not is_failure(error):
+            raise
         raise ConfigError(f"{where}: {_failed_import(module_name, error)}") from error
     function: Any = module
     for name in attribute.split("."):
@@ -278,7 +280,7 @@ def _failed_import(module: str, error: BaseException) -> str:
     else:
         frame = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{frame.filename}, line {frame.lineno}"
-    text = error.msg if isinstance(error, SyntaxError) else " ".join(str(error).split())
+    text = error.msg if isinstance(error, SyntaxError) else " ".join(message_of(error).split())
     return f"importing {module!r} failed: {type(error).__name__}: {text} ({place})"
 
 

@@ -57,7 +57,8 @@ class DeadLetters:
                 f"by {origin}: {reason}. Fix the cause, or allow more"
             )
         # It may quote the record, which UTF-8 may not have.
-        said = secret_values.hide(str(reason)).encode("utf-8", "backslashreplace").decode()
+        said = secret_values.hide(reason if isinstance(reason, str) else shown(reason))
+        said = said.encode("utf-8", "backslashreplace").decode()
         letter = {"number": number, "transform": origin, "reason": said, "record": record}
         try:
             line = orjson.dumps(portable_numbers(letter), portable, orjson.OPT_APPEND_NEWLINE)

@@ -31,11 +31,13 @@ from etl.records import (
     Unreadable,
     close_iterator,
     describe,
+    is_failure,
     is_json,
     kind_of,
     name_of,
     puller,
 )
+from etl.shown import shown
 from sinks.errors import SinkError
 
 _END = object()  # what a source cannot yield
@@ -168,7 +170,9 @@ class Reader:
             self.close()
         except (EtlError, SinkError):
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if not is_failure(error):
+                raise
             self.failure = error
             if self._nudging:
                 raise
@@ -198,7 +202,7 @@ class Reader:
         if isinstance(item, Mapping):
             return dict(item)
         self._on_unreadable(
-            Unreadable(repr(item)[:1000], f"not an object but {kind_of(item)} (position: {self.position})"),
+            Unreadable(shown(item)[:1000], f"not an object but {kind_of(item)} (position: {self.position})"),
             self._number,
         )
         return None
@@ -261,7 +265,9 @@ class Reader:
         items, self._items = getattr(self, "_items", None), None
         try:
             close_iterator(items)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if not is_failure(error):
+                raise
             raise SourceError(
                 f"the source {self._name} failed while it was closed: {describe(error)}"
             ) from error

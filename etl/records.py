@@ -14,6 +14,7 @@ from etl.field_types import FieldTypes
 
 # How much of a cursor a message shows, in characters.
 SHOWN = 160
+MOST_OF_A_GROUP = 3
 
 Record = dict[str, Any]
 
@@ -281,11 +282,36 @@ def name_of(thing: Any) -> str:
 
 
 def describe(error: BaseException) -> str:
-    """Say what kind of error it is and its message, in one line; those of this library need no kind."""
-    text = secret_values.hide(" ".join(str(error).split()))
+    """Say what kind of error it is and its message, in one line that UTF-8 can hold; our own need no kind."""
+    text = secret_values.hide(" ".join(message_of(error).split()))
     if text and type(error).__module__.partition(".")[0] == "etl":
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def message_of(error: BaseException) -> str:
+    r"""Return an error's message, whatever its class makes of it; halves of surrogate pairs are escaped: `\udce9`."""
+    try:
+        text = str(error)
+    except BaseException as other:
+        if not is_failure(other):
+            raise
+        text = f"its message cannot be shown: {type(other).__name__}"
+    if isinstance(error, BaseExceptionGroup):  # which names no error that is in it
+        within = [describe(each) for each in error.exceptions[:MOST_OF_A_GROUP]]
+        text = f"{text}: {'; '.join(within)}{'; …' * (len(error.exceptions) > MOST_OF_A_GROUP)}"
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def is_failure(error: BaseException) -> bool:
+    """Say whether what the user's code raised is a failure of that code; asked where it was caught.
+
+    That is anything, such as `SystemExit` and `asyncio.CancelledError`, but an interrupt, and the end of a generator of
+    our own: then `GeneratorExit` is raised at its `yield`, and has come through no other frame.
+    """
+    if isinstance(error, GeneratorExit):
+        return error.__traceback__ is not None and error.__traceback__.tb_next is not None
+    return not isinstance(error, KeyboardInterrupt)
 
 
 def close_iterator(iterator: Any) -> None:

@@ -18,6 +18,7 @@ from etl.records import (
     Transform,
     close_iterator,
     describe,
+    is_failure,
     kind_of,
     name_of,
 )
@@ -74,11 +75,13 @@ class Stages:
                 break
             except (EtlError, SinkError):
                 raise
-            except (Exception, SystemExit) as error:
+            except BaseException as error:
                 reader = stage.reader
-                if error is reader.failure:
+                if error is reader.failure or not is_failure(error):
                     raise
-                ends = isinstance(error, SystemExit)  # the program, which is no fault of a record
+                ends = not isinstance(
+                    error, Exception
+                )  # the program, or a task: that is no fault of a record
                 if ends or last is None or last.record is None:
                     instead = ', or set on_error = "reject"' if last is None and not ends else ""
                     raise TransformError(

@@ -88,9 +88,10 @@ def say_json(text: str, *, err: bool = False) -> None:
 def tell(context: click.Context, error: BaseException) -> int:
     """Print an error on standard error, as one block without a traceback, and return the exit code for it."""
     from etl.errors import ConfigError, EtlError, Fenced
+    from etl.records import message_of
     from sinks.errors import SinkError
 
-    message = str(error) or type(error).__name__
+    message = message_of(error) or type(error).__name__
     if not isinstance(error, (EtlError, SinkError)):
         frame = traceback.extract_tb(error.__traceback__)[-1]
         message = (
