@@ -67,7 +67,9 @@ def enter(stream: Stream, place: Place, separators: bytes) -> Iterator[list[Any]
         ended = follows.strip(BLANK)[:1] in (b"", SEPARATOR)
     if place.line_end is not None:
         ended = ended or b"\r" in (last, follows[:1])
-    if last not in separators and not ended and (place.line or place.record):
+    # what holds no record may have no end either: a header, a comment; but a byte order mark needs none
+    began = place.line or place.record or (separators == b"\n" and last != codecs.BOM_UTF8[-1:])
+    if last not in separators and not ended and began:
         raise SourceChanged(
             f"{place} has no {what} that begins at byte {offset}, where "
             "reading stopped: it was replaced, or its last line, which had no end, was written on after it had been "

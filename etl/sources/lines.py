@@ -170,8 +170,10 @@ class _Objects(Blocks):
     """Hands NDJSON out in blocks."""
 
     def _is_complete(self, line: bytes) -> bool:
-        """Say whether a line is whole: no beginning of an object or an array is one, nor is any other text."""
+        """Say whether a line is whole: nothing is one yet, nor a beginning of an object or an array; other text is."""
         text = line.strip(b" \t\r")
+        if not text:
+            return False
         return _BEGINNING.match(text) is None or json_numbers.is_whole(text) or _holds_several(text)
 
 

@@ -38,6 +38,7 @@ EXACT: dict[str, tuple[bytes, dict[str, Any]]] = {
     "a.ndjson": (ndjson(ROWS), {}),
     "a": (ndjson(ROWS), {}),
     "unended.ndjson": (ndjson(ROWS)[:-1], {}),
+    "indented.ndjson": (b"  " + ndjson(ROWS[:3]).replace(b"\n", b"\n\t ") + b'{"id": 1}\n', {}),
     "a.csv": (csv(), {}),
     "crlf.csv": (csv("\r\n"), {}),
     "cr.csv": (csv("\r"), {}),
@@ -182,13 +183,38 @@ def test_a_line_that_can_be_no_half_of_a_record_is_taken_at_once(tmp_path: Path,
     assert (len(found), end) == (2, "done")
 
 
-def test_a_row_that_was_taken_without_its_end_and_then_grew_is_refused(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.csv", "a,b\n1,2\n3,4")
+@pytest.mark.parametrize(
+    ("text", "rest"),
+    [
+        ("a,b\n1,2\n3,4", "5\n"),
+        ("a,b", "c\n1,2\n"),
+        ("\ufeffa,b", "c\n1,2\n"),
+        ("# wor", "ds\na,b\n1,2\n"),
+        ("# words\na,b", "c\n1,2\n"),
+        ("sep=;", "1\na;b\n1;2\n"),
+    ],
+)
+def test_a_line_that_was_taken_without_its_end_and_then_grew_is_refused(
+    tmp_path: Path, text: str, rest: str
+) -> None:
+    path = write(tmp_path / "a.csv", text)
     found: list[Any] = []
-    position, _ = run(Files(path, settle=0), Position(), found)
-    write(path, "a,b\n1,2\n3,45\n")
+    position, _ = run(Files(path, settle=0, comment="#"), Position(), found)
+    write(path, text + rest)
     with pytest.raises(SourceChanged, match=r"had no end, was written on .*`settle` says"):
-        taken(Files(path), position.cursor)
+        taken(Files(path, comment="#"), position.cursor)
+
+
+@pytest.mark.parametrize("text", ["a,b", "\ufeff", "\ufeffa,b", "# words", "sep=,"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_line_that_holds_no_record_may_get_its_end_later(tmp_path: Path, text: str, end: str) -> None:
+    path = write(tmp_path / "a.csv", text)
+    found: list[Any] = []
+    position, _ = run(Files(path, settle=0, comment="#"), Position(), found)
+    header = "" if text.endswith("b") else "a,b" + end
+    write(path, text + end * (text != "\ufeff") + header + "1,2" + end)
+    run(Files(path, settle=0, comment="#"), position, found)
+    assert found == [{"a": 1, "b": 2}]
 
 
 def test_a_file_in_the_middle_is_waited_for_before_those_after_it(tmp_path: Path) -> None:
