@@ -49,6 +49,7 @@ class Admission:
         refuse: takes the records that are not let in.
         wide: knows the objects that are no columns, from the parts of the run before.
         judged: whether the part will be tried before it is sealed (see `etl.judging`), and described by that.
+        most_records: how many records the part may take; None: as many as the job says.
 
     Attributes:
         gate: knows which records do not fit; None: that is told when they are loaded.
@@ -64,8 +65,11 @@ class Admission:
         wide: WideObjects,
         *,
         judged: bool = False,
+        most_records: int | None = None,
     ) -> None:
         self._job = job
+        most = [count for count in (job.part_records, most_records) if count is not None]
+        self._most_records = min(most, default=None)
         self._refuse = refuse
         own = self._own = _gate(job, document)
         self.gate = drift.gate_of(
@@ -131,8 +135,8 @@ class Admission:
         """
         if isinstance(self.gate, drift.DriftGate):
             self.gate.ignored = 0  # the part may have been begun before
-        if self._job.part_records is not None:
-            records = _counted(records, self._job.part_records, lambda: limited("records"))
+        if self._most_records is not None:
+            records = _counted(records, self._most_records, lambda: limited("records"))
         if self._gathered:
             records = self._settled(records)
         warehouse: object = self._job.warehouse

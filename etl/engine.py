@@ -38,6 +38,7 @@ from etl.reader import Reader
 from etl.rejects import Rejects
 from etl.shapes import MOST_KEYS, WideObjects
 from etl.undoing import Undoing
+from etl.warehouses.base import HoldsRecords, KeepsLedger
 from etl.writing import Writing
 from sinks import PartWriter, SealedPart, SinkError, SinkFull, TakesFacts, UploadLost
 from sinks.hurry import HurriedAway
@@ -108,6 +109,7 @@ class Engine:
         self._wide = WideObjects(self._is_wide, json_columns(settings, lease.document))
         self._widened: Admission | None = None  # of a part that has to be begun again with a wider schema
         self._lost = 0  # how often the part got lost on its way
+        self._most_records: int | None = None  # of a part, once one took more memory than the warehouse has
 
     @property
     def stopped(self) -> str | None:
@@ -141,7 +143,7 @@ class Engine:
                     self._go_through(pull=pull)
                     break
                 except (SchemaMismatch, PartTooLarge) as error:
-                    if not pull or not self._begin_judging(error):
+                    if not pull or not (self._begin_judging(error) or self._pull_fewer(error)):
                         raise
             self._ending.leave()
         except HurriedAway as error:
@@ -167,7 +169,7 @@ class Engine:
                 if self._reader.unavailable is not None:
                     raise self._reader.unavailable
         self._reader.close()
-        if self._tries is not None:
+        if self._tries is not None or isinstance(self._job.warehouse, KeepsLedger):
             self._loading.drain()
 
     # ------------------------------------------------------------------ one part
@@ -259,6 +261,7 @@ class Engine:
             self._rejects.refuse,
             self._wide,
             judged=self._writing.judge is not None,
+            most_records=self._most_records,
         )
 
     def _pull_again(self, sequence: int, error: UploadLost) -> None:
@@ -293,17 +296,9 @@ class Engine:
             return False
         with suppress(SchemaMismatch, PartTooLarge):
             self._loading.drain()
-        before = self._lease.document
-        self._undoing.give_up_waiting()
-        document = self._lease.document
-        self.counts.give_up(before.state.totals, document.state.totals)
-        self._open_part.pulled_again_from(document.state.position.number)
-        self._rejects.forget(document.state.totals.rejected)
-        self._widened = None
-        self._table = table_columns(self._job, document)
+        document = self._give_up_waiting()
         types = known_types(self._job.source, self._job.transforms)
         self._writing.judge = Judge(self._job, self._tries, types, self._wide, self._loading.call)
-        self._loading.resume()
         self._reader.open(document.state.position)
         what, _, _remedy = str(error).partition("; ")
         self._notice(
@@ -312,6 +307,50 @@ class Engine:
             f"{words.size(judging.MOST_BYTES)} of records at most"
         )
         return True
+
+    def _pull_fewer(self, error: WarehouseError) -> bool:
+        """Pull again what is not loaded, in parts of half the records, after one took too much memory; False: no help.
+
+        Once a part has a single record, no smaller one can be made.
+
+        Raises:
+            PartTooLarge: one record takes too much; it says how much memory that needs, where that is known.
+        """
+        plans = self._lease.document.plans
+        warehouse: object = self._job.warehouse
+        if not isinstance(error, PartTooLarge) or not plans or not isinstance(warehouse, KeepsLedger):
+            return False
+        if (records := plans[0].records) < 2:
+            held = self._writing.held.get(plans[0].after.sequence)
+            if held is None or not isinstance(warehouse, HoldsRecords):
+                return False
+            raise PartTooLarge(
+                f"one record of {words.size(held)} takes more memory than there is: give the job "
+                f"{words.size(warehouse.memory_for(held))} (`memory`, and its control group), or split it in a "
+                f"transform: {error}"
+            ) from error
+        self._most_records = records // 2
+        document = self._give_up_waiting()
+        self._reader.open(document.state.position)
+        what, _, _remedy = str(error).partition("; ")
+        self._notice(
+            f"{records:,} records take more memory at once than there is: {what}. What is not loaded is pulled again "
+            f"from {document.state.position}; until this run ends, a part holds {self._most_records:,} at most"
+        )
+        return True
+
+    def _give_up_waiting(self) -> Checkpoint:
+        """Give up the parts that are not loaded; return the checkpoint, where the reader is to be opened."""
+        before = self._lease.document
+        self._undoing.give_up_waiting()
+        document = self._lease.document
+        self.counts.give_up(before.state.totals, document.state.totals)
+        self._open_part.pulled_again_from(document.state.position.number)
+        self._rejects.forget(document.state.totals.rejected)
+        self._widened = None
+        self._table = table_columns(self._job, document)
+        self._loading.resume()
+        return document
 
     def _is_wide(self, field: str) -> None:
         self._notice(

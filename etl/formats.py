@@ -221,6 +221,14 @@ class Gathers(Protocol):
     """Returns the number of the record that was handed on last, asked once for each."""
 
 
+@runtime_checkable
+class Compresses(Protocol):
+    """A format whose parts may be far smaller than the records that are in them."""
+
+    plain_bytes: int
+    """How many bytes the records of the open part have, not compressed."""
+
+
 class SchemaWidened(Exception):
     """A record does not fit the schema that the part was begun with; the format has the wider one now.
 
@@ -306,6 +314,7 @@ class NdjsonGzip:
 
     def __init__(self) -> None:
         self._lines = Ndjson()
+        self.plain_bytes = 0
 
     @property
     def suspicion(self) -> Suspicion:
@@ -330,8 +339,10 @@ class NdjsonGzip:
     ) -> Generator[int, None, None]:
         """Encode one part; see `Format`."""
         compressor = _gzip_compressor()
+        self.plain_bytes = 0
 
         def compress(data: bytes | bytearray | memoryview) -> None:
+            self.plain_bytes += len(data)
             if compressed := compressor.compress(data):
                 write(compressed)
 

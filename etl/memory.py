@@ -127,6 +127,14 @@ def budget(
     )
 
 
+def memory_for(warehouse: int) -> int:
+    """Return with how much memory a job surely gives an embedded warehouse so many bytes, 1 GiB at most.
+
+    A quarter of it goes to the warehouse, and no job needs more than three quarters for the rest.
+    """
+    return 4 * max(warehouse, WAREHOUSE_USUAL)
+
+
 def resident(root: Path = Path("/")) -> int | None:
     """Return the resident memory of this process, in bytes; None where `/proc` does not say."""
     try:

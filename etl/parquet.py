@@ -62,6 +62,7 @@ class Parquet:
         self._types: Callable[[], FieldTypes] = no_types
         self._held: tuple[pyarrow.DataType, FieldTypes] | None = None  # what the schema is known to hold
         self._row_bytes = 0
+        self.plain_bytes = 0
 
     def expect(self, schema: pyarrow.Schema) -> None:
         """Begin the next part with these columns; see `TakesSchema`."""
@@ -102,6 +103,7 @@ class Parquet:
     ) -> Generator[int, None, None]:
         """Encode one part; see `Format`."""
         groups = RowGroups(write, refuse, self.group_bytes)
+        self.plain_bytes = 0
         # Small batches are for small parts. Larger ones pay for wide records: each column costs something a batch.
         most = batch_bytes if batch_bytes < BATCH_BYTES else max(batch_bytes, self.group_bytes // BATCHES)
         bare: list[tuple[Record, int]] = []  # the records that wait, while none has a field
@@ -126,6 +128,7 @@ class Parquet:
                 else:
                     pairs = zip(chunk.records, chunk.numbers, strict=True)
                     bare.extend((record, number) for record, number in pairs if not record)
+                self.plain_bytes += chunk.weight
                 del chunk  # it would be held beside the next one
                 if self._waiting(groups) >= self.group_bytes or len(bare) >= MOST_BARE:
                     flush()

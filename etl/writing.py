@@ -10,12 +10,12 @@ from etl.admission import Admission
 from etl.job import Settings
 from etl.judging import Judge, Taken
 from etl.lease import Lease
-from etl.loading import Loading
+from etl.loading import HANDED_OVER, Loading
 from etl.open_part import OpenPart
 from etl.reader import Reader
 from etl.rejects import Rejects
 from etl.transforms import Stages
-from etl.warehouses.base import Job
+from etl.warehouses.base import HoldsRecords, Job
 from sinks import PartWriter
 from sinks.base import Data
 
@@ -36,6 +36,7 @@ class Writing:
 
     Attributes:
         judge: says which records the warehouse takes; None: that is found out by loads alone.
+        held: how many bytes the records of the last parts have, not compressed, by sequence.
     """
 
     def __init__(
@@ -56,6 +57,9 @@ class Writing:
         self._stages = Stages(job.transforms, job.on_error, rejects.raised)
         self.judge: Judge | None = None
         self._most_judged = sys.maxsize  # records at once
+        warehouse: object = job.warehouse
+        self._most_held = warehouse.most_held_bytes() if isinstance(warehouse, HoldsRecords) else sys.maxsize
+        self.held: dict[int, int] = {}
 
     def write(self, writer: PartWriter, admission: Admission) -> int:
         """Write one slice of the source; nothing of it is durable before the writer seals it.
@@ -80,7 +84,7 @@ class Writing:
     def _encode(self, writer: PartWriter, admission: Admission) -> int:
         """Write all records that are let in, batch by batch."""
         part_bytes = self._lease.document.part_bytes
-        count = 0
+        count = held = 0
 
         def write(data: Data) -> None:
             self._lease.note_output()
@@ -89,6 +93,7 @@ class Writing:
         format_: object = self._job.format
         if isinstance(format_, formats.Gathers):
             format_.number = lambda: self._reader.number
+        compresses = format_ if isinstance(format_, formats.Compresses) else None
         batch_bytes = min(formats.BATCH_BYTES, part_bytes)
         # Closed here: a generator that an error leaves behind would end later, and take from the source then.
         with closing(self._stages.run(self._reader)) as outputs:
@@ -97,15 +102,17 @@ class Writing:
                 self._job.format.encode(admitted, write, self._rejects.unencodable, batch_bytes)
             ) as counts:
                 for count in counts:
-                    if writer.bytes >= part_bytes:
+                    held = compresses.plain_bytes if compresses else writer.bytes
+                    if writer.bytes >= part_bytes or held >= self._most_held:
                         self._reader.end_slice("bytes")
                     self._open_part.holds(count, writer.bytes)
                     self._open_part.tick()
+        self._note(held)
         return count
 
     def _encode_judged(self, writer: PartWriter, admission: Admission, judge: Judge) -> int:
         """Write those records that the warehouse takes, all at once: they are held in memory until it has said so."""
-        most = min(self._lease.document.part_bytes, judging.MOST_BYTES)
+        most = min(self._lease.document.part_bytes, judging.MOST_BYTES, self._most_held)
         taken: list[Taken] = []
         size = 0
         with closing(self._stages.run(self._reader)) as outputs:
@@ -119,6 +126,7 @@ class Writing:
                 self._open_part.holds(len(taken), size)
                 if not len(taken) % JUDGED_AT_ONCE:
                     self._open_part.tick()
+        self._note(size)
         self._loading.drain()  # the table must be what the part will find
 
         def refuse(one: Taken, reason: str, origin: str) -> None:
@@ -136,3 +144,11 @@ class Writing:
         self._lease.note_output()
         writer.write(tried.data)
         return tried.part.records
+
+    def _note(self, held: int) -> None:
+        """Note how many bytes the part's records have."""
+        sequence = self._lease.document.state.sequence + 1
+        self.held = {
+            known: size for known, size in self.held.items() if sequence - HANDED_OVER <= known < sequence
+        }
+        self.held[sequence] = held

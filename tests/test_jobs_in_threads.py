@@ -14,6 +14,8 @@ import pytest
 
 import etl
 from etl.errors import EtlError, Fenced, WarehouseError
+from etl.memory import budget
+from etl.warehouses.duckdb import DuckDB
 from etl.warehouses.duckdb.opening import in_order
 
 RECORDS = 90
@@ -26,7 +28,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def job(
-    name: str, table: str, disposition: str = "append", source: Any = None, **options: Any
+    name: str,
+    table: str,
+    disposition: str = "append",
+    source: Any = None,
+    memory: int | None = None,
+    **options: Any,
 ) -> etl.Pipeline:
     """Define a job whose records say whose they are; merging, many have one key, and the last one of each stays."""
 
@@ -49,6 +56,7 @@ def job(
         sink={"type": "reused_file", "path": f"{name}.ndjson"},
         warehouse={**warehouse, **options},
         part_records=30,
+        memory=memory,
     )
 
 
@@ -176,3 +184,17 @@ def test_a_connection_of_the_user_s_own_to_the_file_is_waited_for_and_then_named
 def test_a_database_in_memory_is_refused() -> None:
     with pytest.raises(EtlError, match="it must name a file"):
         job("job", "t", path=":memory:")
+
+
+def test_jobs_of_one_process_that_give_the_file_different_memory_are_refused_by_name() -> None:
+    job("first", "t").run()
+    first = DuckDB("w.duckdb", table="t")
+    first.open(budget(1 << 30))
+    try:
+        with pytest.raises(
+            WarehouseError, match="give jobs that run at once in one process the same `memory`"
+        ):
+            job("second", "u", deadline=0.1, memory=512 << 20).run()
+    finally:
+        first.close()
+    assert job("second", "u", memory=512 << 20).run().records == RECORDS

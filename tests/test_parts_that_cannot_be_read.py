@@ -6,6 +6,7 @@ A part that is sealed and cannot be loaded would stop its job for good: no trans
 from __future__ import annotations
 
 import json
+import re
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -101,21 +102,39 @@ def large(count: int, *, size: int = LARGE) -> list[dict[str, Any]]:
     return [{"id": number, "v": "x" * size} for number in range(count)]
 
 
+@pytest.mark.parametrize("format", FORMATS)
+def test_records_that_take_too_much_together_are_pulled_again_in_smaller_parts_until_they_fit(
+    tmp_path, format
+):
+    job = Job(tmp_path, format=format, on_error="fail", memory=MEMORY)
+    assert job.run([{"id": -1}, *large(3), *large(3, size=15 << 20), {"id": 9}]).records == 8
+    assert [row[0] for row in job.sql("SELECT id FROM t ORDER BY id")] == [-1, 0, 0, 1, 1, 2, 2, 9]
+    assert job.pipeline([]).read_checkpoint().outstanding == ()
+
+
+@pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize(
     "advice",
-    [
-        {"part_bytes": LARGE},
-        {"memory": 1 << 30},
-        {"transforms": [etl.each(lambda r: {**r, "v": r["v"][:100]})]},
-    ],
+    [{"memory": 0}, {"transforms": [etl.each(lambda r: {**r, "v": r.get("v", "")[:100]})]}],
+    ids=["memory", "transform"],
 )
-def test_a_part_that_takes_more_memory_than_there_is_is_given_up_and_what_is_advised_helps(tmp_path, advice):
-    job = Job(tmp_path, on_error="fail", memory=MEMORY)
-    with pytest.raises(PartTooLarge, match=r"more memory, or write smaller parts .*in a transform"):
-        job.run(large(3))
+def test_a_record_that_alone_takes_too_much_ends_the_run_with_the_memory_that_is_enough(
+    tmp_path, format, advice
+):
+    size = (40 if format == "parquet" else 14) << 20  # which has no limit of lines
+    job = Job(tmp_path, format=format, on_error="fail", memory=136 << 20 if format == "parquet" else 96 << 20)
+    with pytest.raises(
+        PartTooLarge, match=r"one record of .* give the job .*or split it in a transform"
+    ) as caught:
+        job.run([{"id": 0}, *large(1, size=size), {"id": 2}])
+    found = re.search(r"give the job (\S+) (MiB|GiB)", str(caught.value))
+    assert found
+    enough = int(float(found[1]) * (1 << (20 if found[2] == "MiB" else 30)))
+    if "memory" in advice:
+        advice = {"memory": enough}
     assert job.pipeline([]).read_checkpoint().outstanding == ()
-    assert job.run(large(3), **advice).records == 3
-    assert len(job.rows()) == 3
+    job.run([{"id": 0}, *large(1, size=size), {"id": 2}], **advice)
+    assert [row[0] for row in job.sql("SELECT id FROM t ORDER BY id")] == [0, 0, 2]
 
 
 def test_records_that_are_too_large_together_are_loaded_apart_and_none_is_rejected(tmp_path):
@@ -132,6 +151,24 @@ def test_a_record_that_alone_is_too_large_is_a_dead_letter(tmp_path):
     (letter,) = job.letters()
     assert letter["number"] == 2
     assert "Out of Memory" in letter["reason"]
+
+
+@pytest.mark.parametrize("on_error", ["fail", "reject"])
+@pytest.mark.parametrize("format", ["ndjson.gz", "parquet"])
+def test_a_part_sealed_with_more_memory_whose_commit_fails_is_asked_for_and_pulled_again(
+    tmp_path, format, on_error
+):
+    records = large(70, size=1 << 20)
+    job = Job(tmp_path, format=format, on_error=on_error, memory=2 << 30)
+    dying = job.pipeline(records)
+    dying.store = Dying(dying.store, 3, after=True)  # type: ignore[assignment]
+    with pytest.raises(Killed):
+        dying.run()
+    (part,) = job.pipeline([]).read_checkpoint().outstanding
+    assert part.records == 64
+    job.run(records, memory=MEMORY)
+    assert "failed to pin block" in job.notices[0]
+    assert [row[0] for row in job.sql("SELECT id FROM t ORDER BY id")] == list(range(70))
 
 
 def test_killed_while_a_part_is_given_up_each_record_is_in_one_place_once(tmp_path):

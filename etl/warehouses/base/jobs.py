@@ -98,6 +98,17 @@ class LimitsSizes(Protocol):
 
 
 @runtime_checkable
+class HoldsRecords(Protocol):
+    """A warehouse that holds the records of a part in memory while it loads them, however small the part is."""
+
+    def most_held_bytes(self) -> int:
+        """Return how many bytes of records, not compressed, a part may have; call it after `open`."""
+
+    def memory_for(self, held_bytes: int) -> int:
+        """Return how much memory a job needs to load so many bytes of records at once, in bytes."""
+
+
+@runtime_checkable
 class LimitsNesting(Protocol):
     """A warehouse that takes records of so many fields, and values nested so deep."""
 

@@ -20,6 +20,15 @@ MOST_LEVELS = 100
 MOST_LISTS = 10
 
 
+# DuckDB streams rows, but 2,048 of them at a time, and a commit pins what it writes. With 64 MiB, 24 records of 1 MiB
+# of text are inserted at once and 32 are not; where they are converted or merged, each is there several times.
+HELD_IN_MEMORY = 8
+
+# A record that is alone is read in one piece: its text takes blocks of powers of two, some at once. 112 MiB are too
+# little for one of 14 MiB.
+RECORD_IN_MEMORY = 16
+
+
 def most_nested(format: str, memory: int) -> Extent:
     """Return how far a record may go that is to be read out of a format with so many bytes of memory."""
     fields = memory // FIELD_BYTES.get(format, LINE_FIELD_BYTES)

@@ -26,6 +26,16 @@ LONG_LOG = 32 * MIB
 # quarter more row groups were merged at once, which took 111 MiB of page cache in place of 67.
 PENDING_IN_LIMIT = 2
 
+# What DuckDB says of too little memory in errors of other classes. The last one is what ends a spill that is too long.
+OUT_OF_MEMORY = (
+    "failed to pin block",
+    "out of memory",
+    "could not allocate",
+    "failed to allocate",
+    "bad_alloc",
+    "max_temp_directory_size",
+)
+
 # DuckDB spills sorts, large ALTERs and what is to be merged to files beside the database, never more than this.
 SPILL_BYTES = 1024 * MIB
 
@@ -87,6 +97,20 @@ def advice(error: Exception) -> str:
             "or raise `deadline`, and run again"
         )
     return "give a path to a DuckDB file, or to a new one where this user may write"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether DuckDB, or Python in its call, had too little memory.
+
+    DuckDB has a class for that in a statement. In a commit, at a checkpoint, or where a thread of its own fails, the
+    error is of the class of what failed, and only its text tells. Errors of values are none of these: they quote data.
+    """
+    import duckdb
+
+    if isinstance(error, (duckdb.OutOfMemoryException, MemoryError)):
+        return True
+    kinds = duckdb.TransactionException, duckdb.FatalException, duckdb.InternalException, duckdb.IOException
+    return isinstance(error, kinds) and any(words in str(error).lower() for words in OUT_OF_MEMORY)
 
 
 def free_space(path: Path) -> str:

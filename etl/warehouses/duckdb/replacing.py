@@ -92,4 +92,3 @@ class Replacing:
             if ledger:
                 old.ledger.take_over(new.ledger)
             self._targets.refreshes.finish(job)
-        self._database.give_back_blocks()

@@ -71,6 +71,10 @@ class Session:
         """The part that is being read, for messages."""
         return self._loads.at
 
+    @at.setter
+    def at(self, part: PartReader | None) -> None:
+        self._loads.at = part
+
     @property
     def in_doubt(self) -> bool:
         """Whether a commit failed: only opening the file again tells what is in it."""
@@ -96,6 +100,16 @@ class Session:
     def load(self, job: Job, plan: Plan, *, rewrite: bool = False) -> int:
         """Load a plan; see `Loads.load`."""
         return self._loads.load(job, plan, rewrite=rewrite)
+
+    def kept(self, job: Job, plan: Plan) -> int | None:
+        """Return how many rows of a plan are in the table, as its ledger says; None: it is not there."""
+        self._loads.at = None
+        target = self._targets.of(job)
+        newest = target.newest(job.pipeline) if target else None
+        rows = target.ledger.rows(job, plan, newest) if target else None
+        if rows is not None and newest is not None:
+            self._left.note(job, newest[1].loads)
+        return rows
 
     def try_part(
         self, job: Job, format: str, part: Part, data: bytes, *, rewrite: bool = False
@@ -175,6 +189,10 @@ class Session:
         """Exchange the tables; see `DuckDB.finish_refresh`."""
         self._loads.at = None
         self._replacing.finish(job)
+
+    def give_back_blocks(self) -> None:
+        """Give the blocks of a table that was dropped back to the file; see `Database.give_back_blocks`."""
+        self._database.give_back_blocks()
 
     def check_refresh(self, job: Job) -> None:
         """Try the exchange with no rows, and take it back; see `DuckDB.check_refresh`."""

@@ -21,7 +21,7 @@ from urllib.parse import quote, urlencode
 from etl.checkpoint import Part, Plan
 from etl.columns import ColumnChange, Columns
 from etl.errors import PartTooLarge, SchemaMismatch, WarehouseError
-from etl.memory import MIB, WAREHOUSE, WAREHOUSE_LEAST, Budget
+from etl.memory import MIB, WAREHOUSE, WAREHOUSE_LEAST, Budget, memory_for
 from etl.nesting import Extent
 from etl.schemas.lookup import Lookup
 from etl.warehouses.base import Audit, Entry, Job
@@ -36,8 +36,8 @@ from etl.warehouses.duckdb.arguments import (
 from etl.warehouses.duckdb.declaration import DUCKDB, Schema, declared, neutral, neutral_of
 from etl.warehouses.duckdb.idle import WhenIdle
 from etl.warehouses.duckdb.left import Left
-from etl.warehouses.duckdb.limits import MOST_LINE_BYTES, most_nested
-from etl.warehouses.duckdb.opening import advice, drop_cache, free_space, held_by, said
+from etl.warehouses.duckdb.limits import HELD_IN_MEMORY, MOST_LINE_BYTES, RECORD_IN_MEMORY, most_nested
+from etl.warehouses.duckdb.opening import advice, drop_cache, free_space, held_by, is_out_of_memory, said
 from etl.warehouses.duckdb.session import Session
 from etl.warehouses.duckdb.types import lower
 from sinks import page_cache
@@ -63,9 +63,6 @@ LOADS_OPEN = 32
 
 # Anonymous memory besides its memory_limit, measured: importing it and opening a file take 12 MiB, loads some more.
 LIBRARY_BYTES = 16 * MIB
-
-# What DuckDB says where a commit finds too little memory for what it commits, in an error of another class.
-OUT_OF_MEMORY = "failed to pin block"
 
 # How often it is seen whether another process has closed the file.
 _LOOK_SECONDS = 0.2
@@ -235,9 +232,14 @@ class DuckDB:
 
         def load() -> tuple[int, bool]:
             with self._using(what) as session:
-                rows = self._roomy(
-                    session, job, lambda session, rewrite: session.load(job, plan, rewrite=rewrite)
-                )
+                try:
+                    rows = self._roomy(
+                        session, job, lambda session, rewrite: session.load(job, plan, rewrite=rewrite)
+                    )
+                except Exception as error:
+                    if (kept := self._kept(job, plan, error)) is None:
+                        raise
+                    rows = kept
                 in_place = self._session is not None and self._session.in_place
                 self._give_back()
                 self._settle()
@@ -272,6 +274,15 @@ class DuckDB:
     def most_part_bytes(self, format: str) -> int | None:  # noqa: ARG002
         """Return None: a part may be as large as it likes; see `LimitsSizes`."""
         return None
+
+    def most_held_bytes(self) -> int:
+        """Return how many bytes of records a part may have; see `HoldsRecords`."""
+        assert self._budget is not None  # it is open
+        return self._budget.warehouse // HELD_IN_MEMORY
+
+    def memory_for(self, held_bytes: int) -> int:
+        """Return how much memory a job needs for so many bytes of records; see `HoldsRecords`."""
+        return memory_for(held_bytes * RECORD_IN_MEMORY)
 
     def most_row_bytes(self, format: str) -> int | None:
         """Return how long a line may be; see `LimitsSizes`."""
@@ -347,6 +358,9 @@ class DuckDB:
             with self._using(what) as session:
                 session.finish_refresh(job)
                 self._left.forget()
+                # The tables are exchanged: what fails from here on is no failure of that.
+                with self._closing_what_fails():
+                    session.give_back_blocks()
 
         self._retry.call(finish, passing=_is_conflict, what=what)
         self._settle()
@@ -463,11 +477,11 @@ class DuckDB:
 
         What earlier loads have deleted takes memory too, until the file is opened again.
         """
-        import duckdb
-
         try:
             return call(session, False)
-        except duckdb.OutOfMemoryException:
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
             if session.in_doubt or not session.can_rewrite(job):
                 raise
             self._close()
@@ -475,19 +489,50 @@ class DuckDB:
             self._session = session = self._connect(self._budget)
             return call(session, True)
 
+    def _kept(self, job: Job, plan: Plan, error: Exception) -> int | None:
+        """Return the rows of a plan whose commit had too little memory, if they are in the table; None: they are not.
+
+        Only the file that was opened again tells, by its ledger. Where it cannot be asked, the load stays in doubt.
+        """
+        import duckdb
+
+        failed = self._session
+        if failed is None or not failed.in_doubt or not is_out_of_memory(error):
+            return None
+        at = failed.at
+        self._close()
+        assert self._budget is not None
+        self._session = session = self._connect(self._budget)
+        try:
+            rows = session.kept(job, plan)
+        except duckdb.Error as other:
+            self._close()
+            raise WarehouseError(
+                f"cannot tell whether plan {plan.id} is in {self}: its commit failed ({said(error)}), and so did a "
+                f"look into the ledger: {said(other)}; the next run looks again"
+            ) from other
+        session.at = at  # for the message
+        return rows
+
     def _give_back(self) -> None:
         """Let the open file give back what a load leaves in memory; where that fails, or it was open long, close it.
 
         What was loaded is durable in the log; the next load opens the file again, and is told of what is in the way.
         """
-        import duckdb
-
-        try:
+        with self._closing_what_fails():
             if self._session is not None:
                 self._session.rest()
                 self._loads += 1
                 if self._loads >= LOADS_OPEN:
                     self._close()
+
+    @contextmanager
+    def _closing_what_fails(self) -> Iterator[None]:
+        """Close the file where what only tidies up in it fails, after all that counts is durable in the log."""
+        import duckdb
+
+        try:
+            yield
         except duckdb.Error:
             self._close()
 
@@ -539,7 +584,7 @@ class DuckDB:
         assert self._session is not None
         try:
             yield
-        except duckdb.Error as error:
+        except (duckdb.Error, MemoryError) as error:
             session = self._session
             message = said(error)
             if session.at:
@@ -547,13 +592,14 @@ class DuckDB:
                 message = message.replace(session.at.name, session.at.part.sealed.uri)
             lasting = duckdb.FatalException, duckdb.InternalException, duckdb.IOException
             closed = session.in_doubt or isinstance(error, lasting)
+            memory = is_out_of_memory(error)
             if closed:
                 self._close()
-            if closed and OUT_OF_MEMORY not in message:
+            if closed and not memory:
                 hint = "what was loaded before is safe; fix the cause and run again"
             elif "maximum_object_size" in message:
                 hint = "a record is too large to be read: split it in a transform, or leave its largest field out"
-            elif closed or isinstance(error, duckdb.OutOfMemoryException):
+            elif memory:
                 hint = (
                     "nothing of this was kept, its records are pulled again: give the job more memory, or write "
                     "smaller parts (part_bytes); split large records in a transform; objects with hundreds of keys "
@@ -564,7 +610,7 @@ class DuckDB:
             kind = WarehouseError
             if session.in_doubt:
                 pass  # it may be in the table
-            elif isinstance(error, duckdb.OutOfMemoryException):
+            elif memory:
                 kind = PartTooLarge
             elif session.at and isinstance(error, (duckdb.DataError, duckdb.InvalidInputException)):
                 kind = SchemaMismatch  # of which record is not known
@@ -576,4 +622,4 @@ def _is_conflict(error: BaseException) -> bool:
     import duckdb
 
     cause = error.__cause__
-    return isinstance(cause, duckdb.TransactionException) and OUT_OF_MEMORY not in str(cause)
+    return isinstance(cause, duckdb.TransactionException) and not is_out_of_memory(cause)
