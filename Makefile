@@ -16,7 +16,7 @@ help:
 	@echo 'make demo-gcp     run it on a Cloud Storage and a BigQuery on this machine: no account; with Python 3.13'
 	@echo 'make test         lint, type-check and run all tests but those of make test-volume; CI runs both'
 	@echo 'make test-volume  run the lab, the short soak, containers, flat memory and the quick benchmarks'
-	@echo 'make test-exhaustive  kill jobs on Google Cloud at requests that only read, too'
+	@echo 'make test-exhaustive  kill jobs at requests that only read, too, and with each sink'
 	@echo 'make test-wheel   run the quick tests against the wheel, in an environment of its own'
 	@echo 'make bigquery     install what serves as BigQuery in tests; with Python 3.13'
 	@echo 'make container-test  run the main job in a container of 128 MiB; as root, with podman'
@@ -57,9 +57,9 @@ test:
 test-volume: $(READY) $(FLIGHTS) bigquery packages
 	$(BIN)/python -m pytest -n 3 --dist worksteal --durations=10 -m volume
 
-# Kill jobs on Google Cloud at the requests that only read, too.
+# Kill jobs on Google Cloud at the requests that only read, too, and local ones with each sink.
 test-exhaustive: $(READY) $(FLIGHTS) bigquery packages
-	ETL_EXHAUSTIVE=1 $(BIN)/python -m pytest -n 3 --dist worksteal tests/test_google_crashes.py tests/test_google_refresh_crashes.py
+	ETL_EXHAUSTIVE=1 $(BIN)/python -m pytest -n 3 --dist worksteal tests/test_crashes.py tests/test_google_crashes.py tests/test_google_refresh_crashes.py
 
 # ARGUMENTS: more of pytest's. The quick tests, in a folder where `etl` and `sinks` are those of the wheel, and nothing of the checkout is installed.
 test-wheel: $(READY) $(FLIGHTS) bigquery

@@ -1,8 +1,9 @@
 """What a job leaves behind at each of its calls, out of one run: it is stopped there, and its directory is copied.
 
 A run that is killed at its n-th call does all that came before it, so to kill at each of n calls costs n² / 2 of them.
-A run that is stopped at each costs n. What is in the directory then is what a kill would leave there: pages that were
-written and not synced outlive a process that is killed, too.
+A run that is stopped at each costs n. A kill at that moment would leave the same: pages that were written and not
+synced outlive a process that is killed, too. (Which moment the n-th call is differs between two runs: the job has
+threads.)
 """
 
 from __future__ import annotations
