@@ -13,21 +13,34 @@ from etl.sources import urls
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 # IPv6 addresses that lead to one of IPv4, which stands in their last 32 bits (RFC 6052: NAT64; RFC 4291, section
-# 2.5.5.1).
-_EMBEDDING = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("::/96"))
+# 2.5.5.1; RFC 2765: translated).
+_EMBEDDING = tuple(map(ipaddress.IPv6Network, ("64:ff9b::/96", "::/96", "::ffff:0:0:0/96")))
 _6TO4 = ipaddress.IPv6Network("2002::/16")
+# How the last 64 bits begin of an address whose last 32 are one of IPv4 (RFC 5214: ISATAP).
+_ISATAP = (0x00005EFE, 0x02005EFE)
+# What `is_global` of some versions of Python takes for public: NAT64 of a network's own (RFC 8215), documentation
+# (RFC 9637), segment routing (RFC 9602), site-local (RFC 3879), IETF's protocols, where Oracle Cloud has its metadata
+# server; and the address at which Azure's agent is asked for secrets (WireServer), which is of a public block.
+_MORE = {
+    4: tuple(map(ipaddress.IPv4Network, ("192.0.0.0/24", "168.63.129.16/32"))),
+    6: tuple(map(ipaddress.IPv6Network, ("64:ff9b:1::/48", "3fff::/20", "5f00::/16", "fec0::/10"))),
+}
 
 
 def is_private(address: str) -> bool:
     """Say whether an address is one that the internet does not lead to, or that stands for this very machine.
 
     That is what IANA's registries do not call global: loopback, link-local (where clouds have their metadata servers),
-    private (RFC 1918, RFC 4193), shared (RFC 6598), unspecified; multicast; and what of IPv6 embeds such an address.
+    private (RFC 1918, RFC 4193), shared (RFC 6598), unspecified; multicast; what clouds answer their own machines at;
+    and what of IPv6 embeds such an address.
     """
-    found = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(found, ipaddress.IPv6Address) and (embedded := _embedded(found)) is not None:
-        found = embedded
-    return not found.is_global or found.is_multicast
+    found: Address = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(found, ipaddress.IPv6Address):
+        low = int(found) & (1 << 64) - 1
+        if low >> 32 in _ISATAP and is_private(str(ipaddress.IPv4Address(low & 0xFFFFFFFF))):
+            return True
+        found = _embedded(found) or found
+    return not found.is_global or found.is_multicast or any(found in each for each in _MORE[found.version])
 
 
 def literal(url: str) -> str | None:
