@@ -20,7 +20,7 @@ from etl.errors import SourceError
 from etl.secret_values import Found, Secret
 
 # A name, how the value is written, and its digest; `$${` stands for `${`, which a cursor may hold by itself.
-_MASK = re.compile(r"\$\$\{|\$\{([A-Za-z_]\w*):([a-z0-9%+]*):([0-9a-f]*)\}")
+_MASK = re.compile(r"\$\$\{|\$\{([A-Za-z_]\w*(?:\.\d+)?):([a-z0-9%+]*):([0-9a-f]*)\}")
 
 
 def masked(cursor: Any) -> Any:
@@ -110,6 +110,7 @@ def _filled(match: re.Match[str]) -> str:
         return "${"
     variable, encoding, digest = match.groups()
     secret = secret_values.secret_of(variable)
+    variable = variable.partition(".")[0]
     if secret is None:
         raise SourceError(
             f"the checkpoint's position needs the value of the environment variable {variable}, which the job file put "

@@ -20,6 +20,7 @@ from pathlib import Path
 import msgspec
 
 from etl.checkpoint import Checkpoint, Part, State, replace
+from etl.errors import CheckpointCorrupt
 from sinks.base import OnThisMachine, Relocates, SealedPart, Sink, Whereabouts
 
 # Under which name a definition's places stand in its fingerprint, and the checkpoint among them.
@@ -191,7 +192,22 @@ def _relocated(part: SealedPart | None, moves: Moves, name: str, sink: Sink) -> 
 
 def _places(fingerprint: Fingerprint) -> dict[str, Whereabouts]:
     """Return the places of a fingerprint; none where a version wrote it that did not note them."""
-    return msgspec.json.decode(fingerprint.get(PLACES, "{}"), type=dict[str, Whereabouts])
+    text = fingerprint.get(PLACES, "{}")
+    try:
+        found = msgspec.json.decode(text, type=dict[str, Whereabouts])
+    except msgspec.DecodeError as error:
+        raise _no_note(text) from error
+    if not all(place.paths and not any("\0" in path for path in place.paths) for place in found.values()):
+        raise _no_note(text)
+    return found
+
+
+def _no_note(text: str) -> CheckpointCorrupt:
+    return CheckpointCorrupt(
+        f"the job's checkpoint, or its ledger, holds no note of where its files were, but {text[:200]!r}: it was "
+        "changed by something else than this library. Put a copy of it back; or remove the checkpoint and the table, "
+        "to load all again"
+    )
 
 
 def _home(places: Mapping[str, Whereabouts], carrier: str) -> Path | None:

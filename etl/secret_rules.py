@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from urllib.parse import unquote
 
 # Shorter ones are hidden where their name says that they are secret, and never below the second number: what stands in
 # any text (`true`, `eu`, `100`) would make all of it unreadable.
@@ -45,6 +47,22 @@ _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _PLAIN = re.compile(
     r"[-+]?\d{1,13}(?:\.\d+)?|\d{4}-\d\d(?:-\d\d)?(?:[T ]\d\d:?\d\d(?::?\d\d(?:\.\d+)?)?(?:Z|[-+]\d\d:?\d\d)?)?"
 )
+
+# What stands in a header before the credentials (RFC 9110, section 11.4), and the password, or the only name, of a URL.
+_SCHEME = re.compile(r"(?:Bearer|Basic|Token|Api-?Key|Key)[ =]+(\S+)", re.IGNORECASE)
+_USERINFO = re.compile(r"://(?:[^/?#@:\s]*:)?([^/?#@\s]+)@")
+_PARAMETER = re.compile(r"[?&;][^?&;=#\s]+=([^?&;=#\s]+)")
+
+
+def parts(value: str) -> Iterator[tuple[str, int, bool]]:
+    """Yield what a value holds that may be told by itself, where it begins, and whether it is a secret for sure.
+
+    That are credentials after their scheme, the password and the parameters of a URL.
+    """
+    for pattern, sure in ((_SCHEME, True), (_USERINFO, True), (_PARAMETER, False)):
+        matches = filter(None, [pattern.fullmatch(value)]) if pattern is _SCHEME else pattern.finditer(value)
+        for match in matches:
+            yield unquote(match[1]), match.start(1), sure
 
 
 def is_named(variable: str, key: str, text: str, start: int) -> bool:

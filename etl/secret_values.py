@@ -11,18 +11,17 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import html
-import json
 import logging
 import re
 import threading
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cache, cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property
 
-from etl.secret_rules import LEAST, LEAST_NAMED, is_named, is_secret
+from etl import secret_writing
+from etl.secret_rules import LEAST, LEAST_NAMED, is_named, is_secret, parts
 
 HIDDEN = "***"
 
@@ -47,7 +46,7 @@ class Secret:
 
     Attributes:
         value: the text.
-        variable: the environment variable that it came out of.
+        variable: the environment variable that it came out of; with `.<number>`, if it is a part of its value.
         named: whether its name says that it is a secret, and so no part of what a source is.
     """
 
@@ -78,7 +77,12 @@ class Secret:
     @cached_property
     def beginning(self) -> str:
         """A regular expression for the first characters."""
-        return "".join(_written(character) for character in self.value[:LEAST])
+        return secret_writing.beginning(self.value[:LEAST])
+
+    @cached_property
+    def pieces(self) -> tuple[tuple[str, re.Pattern[str]], ...]:
+        """What it is made of, and how each piece may be written."""
+        return tuple(secret_writing.pieces(self.value))
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,12 +146,19 @@ def keep(value: str, variable: str, *, key: str, text: str, start: int) -> None:
         text: what stands there, with the values of the variables.
         start: where in the text the value begins.
     """
-    named = is_named(variable, key, text, start)
-    if value and is_secret(value, key, text, start, named=named):
-        with _lock:
-            before = _secrets.get(value)
-            secret = Secret(value, variable, named or (before is not None and before.named))
-            _remember([secret])
+    # The file of a secret often ends with a new line, which a server leaves away where it tells what it was sent.
+    start, value = start + len(value) - len(value.lstrip()), value.strip()
+    named, found = is_named(variable, key, text, start), []
+    if is_secret(value, key, text, start, named=named):
+        found.append(Secret(value, variable, named))
+    # What stands in it is known by itself, too: a server tells the password of a URL, and not the URL.
+    for number, (part, at, called) in enumerate(parts(value)):
+        called = called or is_named("", key, value, at)
+        if part != value and is_secret(part, key, value, at, named=called):
+            found.append(Secret(part, f"{variable}.{number}", called))
+    with _lock:
+        before = {each.value for each in _secrets.values() if each.named}
+        _remember(replace(each, named=each.named or each.value in before) for each in found)
 
 
 def known() -> list[Secret]:
@@ -225,44 +236,19 @@ def _followed(text: str, match: re.Match[str], search: _Search) -> Found | None:
     if encoding:
         return Found(start, match.end(), secret, encoding)
     for each in search.secrets:
-        end = start
-        for count, character in enumerate(each.value):
-            one = _character(character).match(text, end)
+        end, count = start, 0
+        for piece, written in each.pieces:
+            one = written.match(text, end)
             if one is None:
                 cut = text.startswith(("…", "..."), end) or (end == len(text) and count >= _CUT)
                 if cut and count >= LEAST:
                     return Found(start, end, each, whole=False)
                 break
-            end = one.end()
+            end, count = one.end(), count + len(piece)
         else:
             if len(each.value) >= LEAST or not text[end : end + 1].isalnum():
                 return Found(start, end, each)
     return None
-
-
-@cache
-def _character(character: str) -> re.Pattern[str]:
-    return re.compile(_written(character))
-
-
-def _written(character: str) -> str:
-    """Return a regular expression for a character as URLs, JSON, HTML and Python may write it."""
-    percent = "".join(rf"%(?:25)*(?i:{byte:02x})" for byte in character.encode("utf-8", "surrogatepass"))
-    forms = {re.escape(character), percent}
-    escaped = {json.dumps(character)[1:-1], repr(character)[1:-1], html.escape(character)}
-    forms |= {re.escape(form) for form in escaped}
-    if not (character.isascii() and character.isalnum()):
-        forms |= {
-            f"&#(?i:x0*{ord(character):x});",
-            f"&#0*{ord(character)};",
-            rf"\\+u(?i:{ord(character):04x})",
-        }
-    if character in "'\"\\":
-        forms.add(rf"\\+{re.escape(character)}")
-    if character == " ":
-        forms.add(r"\+")
-    # The longest first: `&` is how `&amp;` begins.
-    return f"(?:{'|'.join(sorted(forms, key=len, reverse=True))})"
 
 
 def _hide_in_log(record: logging.LogRecord) -> bool:

@@ -58,7 +58,25 @@ WRITTEN = {
     "HTML": html.escape(VALUE),
     "HTML without quotes": html.escape(VALUE, quote=False),
     "Python": repr(VALUE)[1:-1],
+    "JSON of PHP": json.dumps(VALUE)[1:-1].replace("/", "\\/"),
+    "JSON in a URL": quote(json.dumps(VALUE)[1:-1]),
+    "JSON in HTML": html.escape(json.dumps(VALUE)[1:-1]),
+    "bytes of Python": repr(VALUE.encode())[2:-1],
+    "Python without more than ASCII": ascii(VALUE)[1:-1],
+    "Python within Python": repr(repr(VALUE)[1:-1])[1:-1],
+    "in a query of Latin-1": quote(VALUE, safe="", encoding="latin-1"),
     "cut": VALUE[:12] + "…",
+}
+LINES = "first line of it\n\tsecond \\\\ line"
+OF_LINES = {
+    "as it is": LINES,
+    "JSON": json.dumps(LINES)[1:-1],
+    "JSON within JSON": json.dumps(json.dumps(LINES)[1:-1])[1:-1],
+    "Python": repr(LINES)[1:-1],
+    "in a query": quote(LINES, safe=""),
+    "in a form": quote_plus(LINES),
+    "in one line": " ".join(LINES.split()),
+    "with the ends of lines of Windows": LINES.replace("\n", "\r\n"),
 }
 
 
@@ -66,6 +84,54 @@ WRITTEN = {
 def test_a_secret_is_hidden_however_it_is_written(written):
     know(VALUE)
     assert secret_values.hide(f"<{written}>") == ("<***…>" if written.endswith("…") else "<***>")
+
+
+@pytest.mark.parametrize("written", OF_LINES.values(), ids=OF_LINES)
+def test_a_secret_of_several_lines_is_hidden_however_it_is_written(written):
+    know(LINES)
+    assert secret_values.hide(f"<{written}>") == "<***>"
+
+
+@pytest.mark.parametrize(
+    ("value", "told", "key"),
+    [
+        ("abcdefgh12345\n", "abcdefgh12345", "source.params.appid"),
+        ("Bearer zyxwvutsrq", "zyxwvutsrq", "source.headers.Authorization"),
+        ("https://h/rows?appid=abcdefgh12345&x=1", "abcdefgh12345", "source.url"),
+        ("https://h/rows?appid=abcd%2Fefgh+12345", "abcd/efgh+12345", "source.url"),
+        ("https://h/rows?api_key=abcd", "abcd", "source.urls[0]"),
+        ("sftp://bob:hunter2@h/*.csv", "hunter2", "source.paths[0]"),
+        ("postgres://bob:hunter2@h/d", "hunter2", "warehouse.dsn"),
+    ],
+)
+def test_what_stands_in_a_value_is_hidden_by_itself_too(value, told, key):
+    know(value, key=key)
+    assert secret_values.hide(f"wrong: {told} is not known") == "wrong: *** is not known"
+
+
+@pytest.mark.parametrize(
+    "value", ["https://h/rows?page=12&size=large", "https://bob@h/d", "a Bearer of news"]
+)
+def test_what_is_common_in_a_value_stays_readable(value):
+    know(value)
+    assert secret_values.hide("page 12 is large, rows of news") == "page 12 is large, rows of news"
+
+
+def test_a_part_of_a_value_in_a_cursor_follows_the_variable(monkeypatch):
+    know("https://h/rows?api_key=abcd%2Fefgh", "WHERE", "source.url")
+    stored = masking.masked("/rows?api_key=abcd%2Fefgh&page=2")
+    assert "efgh" not in stored
+    forget(monkeypatch)
+    know("https://h/rows?api_key=new%2Fkey", "WHERE", "source.url")
+    assert masking.filled(stored) == "/rows?api_key=new%2Fkey&page=2"
+
+
+def test_a_cursor_goes_on_where_only_the_new_line_after_a_key_is_gone(monkeypatch):
+    know("abcdefgh12345\n", "OWM")
+    stored = masking.masked(["?appid=abcdefgh12345%0A", "?appid=abcdefgh12345 and"])
+    forget(monkeypatch)
+    know("abcdefgh12345", "OWM")
+    assert masking.filled(stored) == ["?appid=abcdefgh12345%0A", "?appid=abcdefgh12345 and"]
 
 
 @pytest.mark.parametrize("before", [b"", b"u:", b"user:", b"users:"])

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import msgspec
 
 from etl import secret_values
-from etl.checkpoint.values import Ended, Owner, Part, Plan, Refresh, State, Totals, replace
+from etl.checkpoint.values import Ended, Moment, Owner, Part, Plan, Refresh, State, Totals, replace
 from etl.columns import Columns
 from etl.records import Position
 from sinks.base import Hygiene, SealedPart
@@ -85,7 +85,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     operations: tuple[tuple[int, int], ...] = ()
     modifications: tuple[tuple[int, int], ...] = ()
     ended: Ended | None = None
-    succeeded: float | None = None
+    succeeded: Moment | None = None
     wrote: bool = False
     unpublished_parts: tuple[SealedPart, ...] | None = None
     unpublished_rejects: tuple[SealedPart, ...] | None = None

@@ -7,7 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
@@ -18,6 +18,8 @@ from etl.records import Position
 from sinks.base import SealedPart
 
 S = TypeVar("S", bound=msgspec.Struct)
+# Seconds since 1970, from the year 1 to the year 9999: what can be shown.
+Moment = Annotated[float, msgspec.Meta(ge=-62_135_596_800, lt=253_402_300_800)]
 
 
 def replace(value: S, **changes: Any) -> S:
@@ -30,7 +32,7 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     host: str
     pid: int
-    since: float
+    since: Moment
 
     @classmethod
     def this_process(cls) -> Owner:
@@ -208,6 +210,6 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         reason: the error's message, or what stopped it: a signal, the quota.
     """
 
-    at: float
+    at: Moment
     how: str
     reason: str = ""

@@ -21,10 +21,10 @@ _ISATAP = (0x00005EFE, 0x02005EFE)
 # What `is_global` of some versions of Python takes for public: NAT64 of a network's own (RFC 8215), documentation
 # (RFC 9637), segment routing (RFC 9602), site-local (RFC 3879), IETF's protocols, where Oracle Cloud has its metadata
 # server; and the address at which Azure's agent is asked for secrets (WireServer), which is of a public block.
-_MORE = {
-    4: tuple(map(ipaddress.IPv4Network, ("192.0.0.0/24", "168.63.129.16/32"))),
-    6: tuple(map(ipaddress.IPv6Network, ("64:ff9b:1::/48", "3fff::/20", "5f00::/16", "fec0::/10"))),
-}
+_MORE: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = (
+    *map(ipaddress.IPv4Network, ("192.0.0.0/24", "168.63.129.16/32")),
+    *map(ipaddress.IPv6Network, ("64:ff9b:1::/48", "3fff::/20", "5f00::/16", "fec0::/10")),
+)
 
 
 def is_private(address: str) -> bool:
@@ -40,7 +40,7 @@ def is_private(address: str) -> bool:
         if low >> 32 in _ISATAP and is_private(str(ipaddress.IPv4Address(low & 0xFFFFFFFF))):
             return True
         found = _embedded(found) or found
-    return not found.is_global or found.is_multicast or any(found in each for each in _MORE[found.version])
+    return not found.is_global or found.is_multicast or any(found in each for each in _MORE)
 
 
 def literal(url: str) -> str | None:
