@@ -84,7 +84,15 @@ LAYERS = [
     {"etl.reader"},
     {"etl.records"},
     {"etl.field_types", "etl.partitions"},
-    {"etl.errors", "etl.escaping", "etl.masking", "etl.secret_rules", "etl.secret_writing", "etl.secret_values", "etl.shown"},
+    {
+        "etl.errors",
+        "etl.escaping",
+        "etl.masking",
+        "etl.secret_rules",
+        "etl.secret_writing",
+        "etl.secret_values",
+        "etl.shown",
+    },
     {"sinks"},
 ]
 
