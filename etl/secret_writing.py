@@ -27,8 +27,16 @@ def pieces(value: str) -> Iterator[tuple[str, re.Pattern[str]]]:
 
 
 def beginning(value: str) -> str:
-    """Return a regular expression for a value, or the first characters of one, in all ways to write it."""
-    return "".join(_compiled(match[0]).pattern for match in _PIECES.finditer(value))
+    """Return a regular expression for the first characters of a value, in all ways to write them.
+
+    What it finds is looked at piece by piece besides. It is tried at each character of a text: so what escapes the
+    first one is left out, and a run of backslashes is looked at once. Else a text of nothing but backslashes would
+    take half a minute.
+    """
+    first, *others = (match[0] for match in _PIECES.finditer(value))
+    if first[0] == "\\":
+        return rf"(?<!\\)(?<!%5[cC]){_compiled(first).pattern}"
+    return _written(first, escaped=False) + "".join(_compiled(piece).pattern for piece in others)
 
 
 @cache
@@ -36,7 +44,7 @@ def _compiled(piece: str) -> re.Pattern[str]:
     return re.compile(f"(?:{_written(piece)})")
 
 
-def _written(piece: str) -> str:
+def _written(piece: str, *, escaped: bool = True) -> str:
     if piece.isspace() and piece.isascii() and piece[0] not in "\x1c\x1d\x1e\x1f":
         return _SPACE
     if piece[0] == "\\":
@@ -54,7 +62,7 @@ def _written(piece: str) -> str:
     forms |= {f"&#(?i:x0*{code:x});", f"&#0*{code};"}
     if piece.isascii() and piece.isprintable():
         # Some escape more than they must: PHP writes `\/`.
-        return rf"{_BACKSLASH}{{0,64}}{_longest_first(forms | plain)}"
+        return (rf"{_BACKSLASH}{{0,64}}" if escaped else "") + _longest_first(forms | plain)
     forms |= {"".join(rf"{_ESCAPE}x(?i:{byte:02x})" for byte in octets), rf"{_ESCAPE}U(?i:{code:08x})"}
     if code < 256:  # Python, and URLs in Latin-1
         forms |= {rf"{_ESCAPE}x(?i:{code:02x})", rf"%(?:25)*(?i:{code:02x})"}

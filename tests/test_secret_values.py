@@ -92,6 +92,15 @@ def test_a_secret_of_several_lines_is_hidden_however_it_is_written(written):
     assert secret_values.hide(f"<{written}>") == "<***>"
 
 
+@pytest.mark.parametrize("value", ['"/ab\\cdefgh', '\\"xabcdefgh', "\\\\/xabcdefgh"])
+def test_a_secret_that_begins_with_what_is_escaped_is_hidden_behind_many_backslashes(value):
+    know(value)
+    assert secret_values.hide("\\" * 100_000 + f" {json.dumps(value)[1:-1]}").lstrip("\\") in (
+        " ***",
+        " \\***",
+    )
+
+
 @pytest.mark.parametrize(
     ("value", "told", "key"),
     [

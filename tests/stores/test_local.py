@@ -11,6 +11,7 @@ import pytest
 
 from etl.checkpoint import READABLE, Checkpoint, decode, encode
 from etl.errors import CheckpointCorrupt, CheckpointError, CheckpointTooNew, Fenced
+from etl.moves import Moves
 from etl.stores.local import LocalStore
 from etl.testing.stores import StoreSuite
 
@@ -134,6 +135,29 @@ def test_a_document_with_a_key_that_is_not_known_is_refused():
     )
     with pytest.raises(CheckpointCorrupt, match="unknown field `epoc`"):
         decode(sealed, "job.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ((b'"succeeded": null', b'"succeeded": 1e300'), "succeeded"),
+        ((b'"owner": null', b'"owner": {"host": "h", "pid": 1, "since": 18446744073709551616}'), "since"),
+    ],
+)
+def test_a_document_with_a_moment_that_no_calendar_has_is_refused(change, named):
+    body = encode(Checkpoint(pipeline="job")).replace(*change).partition(b',\n "checksum"')[0]
+    seal = hashlib.blake2b(body, digest_size=16).hexdigest()
+    with pytest.raises(CheckpointCorrupt, match=named):
+        decode(body + f',\n "checksum": "{seal}"\n}}\n'.encode(), "job.json")
+
+
+@pytest.mark.parametrize(
+    "places",
+    ["-1", "{", '{"parts": {"what": "", "paths": []}}', '{"parts": {"what": "", "paths": ["\\u0000"]}}'],
+)
+def test_a_note_of_places_that_is_none_is_refused_by_name(places):
+    with pytest.raises(CheckpointCorrupt, match="holds no note of where its files were"):
+        Moves({"places": places}, {}, "checkpoint")
 
 
 def test_a_process_whose_lock_was_taken_away_leaves_the_lock_of_its_successor(tmp_path):
