@@ -20,6 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import etl
 from etl import formats
 from etl.field_types import interval
 from etl.snapshots import snapshot
@@ -199,3 +200,31 @@ def test_of_two_kinds_one_is_refused_and_the_other_is_as_it_was(pair, order, wit
 def test_a_field_whose_name_a_reader_would_not_find_is_refused(name):
     assert written("parquet", [1, 2], name)[1] == {0, 1}
     assert written("parquet", [{name: 1}], "v")[1] == {0}
+
+
+AS_TEXT = [
+    *(True, 5, 2**63 - 1, 0.5, 1.0, -2.5, 1e300, 1e-7, -0.0, math.nan, math.inf, -math.inf),
+    *(Decimal("1.50"), Decimal("0.5"), Decimal("-0.25"), Decimal("9" * 38)),
+    *(b"", b"ab", b"\xff\x00", "", ".5", "2024-02-29 12:30:00"),
+    *(DAY, NOON, NOON.replace(microsecond=5), NOON.replace(year=4), NOON.replace(tzinfo=UTC)),
+    *(time(1, 2, 3), time(1, 2, 3, 40), timedelta(1, 2, 3), uuid.UUID(int=5)),
+]
+
+
+@pytest.mark.parametrize("within", ["the field", "a list"])
+@pytest.mark.parametrize("value", AS_TEXT, ids=repr)
+def test_a_column_that_is_declared_as_text_gets_the_same_text_from_both_formats(tmp_path, value, within):
+    column, value = ("VARCHAR", value) if within == "the field" else ("VARCHAR[]", [value])
+    texts = []
+    for name in ("ndjson", "parquet"):
+        path = str(tmp_path / f"{name}.duckdb")
+        etl.Pipeline(
+            name,
+            source=lambda: iter([{"v": value}]),
+            sink={"type": "reused_file", "path": tmp_path / f"part.{name}"},
+            warehouse={"type": "duckdb", "path": path, "table": "t", "schema": {"v": column}},
+            checkpoint=tmp_path / f"{name}.json",
+        ).run(handle_signals=False)
+        with duckdb.connect(path) as warehouse:
+            texts.append(warehouse.execute("SELECT v FROM t").fetchall())
+    assert texts[0] == texts[1]

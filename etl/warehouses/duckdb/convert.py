@@ -13,7 +13,7 @@ a string                            VARCHAR; DATE, TIME, TIMESTAMP, UUID, BLOB (
                                     in full: a TIMESTAMP takes no offset, a TIMESTAMPTZ needs one, and no
                                     digit after the last one that the column keeps is anything but 0;
                                     DECIMAL, HUGEINT, UHUGEINT, BIGNUM when it is a number that fits exactly
-any scalar                          a VARCHAR column that the job's definition declares
+any scalar                          a VARCHAR column that the job's definition declares, as NDJSON writes it
 {}                                  any STRUCT; null where no field was ever seen
 anything                            JSON, as text
 ==================================  ====================================================================
@@ -26,7 +26,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from etl.warehouses.duckdb.text_rules import TIMESTAMP_DIGITS, cast_to, is_plain, text_rule
+from etl.warehouses.duckdb.text_rules import TIMESTAMP_DIGITS, cast_to, is_plain, json_text, text_rule
 from etl.warehouses.duckdb.types import (
     DOUBLE,
     FLOATS,
@@ -187,6 +187,8 @@ class Conversion:
             return Reading(found)
         if target == JSON:
             return Reading(found, lambda x: f"to_json({x})")
+        if target == VARCHAR and path[0] in self._declared and (text := json_text(found)):
+            return Reading(found, text)
         fits, cast = survives(found, target), cast_to(target)
         if found == VARCHAR and (rule := text_rule(target)) and not _is_number(target, text=False):
             fits, cast = rule

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from etl.warehouses.duckdb.types import FLOATS, INTEGERS, Kind, literal
 
+ZONED = "TIMESTAMP WITH TIME ZONE"
 TIMESTAMP_DIGITS = {"TIMESTAMP_S": 0, "TIMESTAMP_MS": 3, "TIMESTAMP": 6, "TIMESTAMP_NS": 9}
 
 
@@ -99,6 +100,32 @@ def _exact_float(x: str, target: Kind) -> str:
 def cast_to(target: Kind) -> Callable[[str], str]:
     """Return how SQL casts to a type."""
     return lambda x: f"CAST({x} AS {target})"
+
+
+def json_text(kind: Kind) -> Callable[[str], str] | None:
+    """Return how a value of a Parquet part is written as NDJSON has it; None: as DuckDB writes it, or it is no scalar.
+
+    A time with an offset is written in UTC: its own offset is not in the part.
+    """
+    name = kind.scalar.partition("(")[0]
+    if name in FLOATS:
+        return lambda x: f"CAST(to_json({x}) AS VARCHAR)"
+    if name == "BLOB":
+        return lambda x: f"base64({x})"
+    if name == "DECIMAL":  # DuckDB writes .5
+        return lambda x: f"regexp_replace(CAST({x} AS VARCHAR), '^(-?)\\.', '\\10.')"
+    if name == "TIME":
+        return lambda x: _moment(f"(DATE '2000-01-01' + {x})", "%H:%M:%S.%f")
+    if name == "TIMESTAMP":
+        return lambda x: _moment(x, "%Y-%m-%dT%H:%M:%S.%f")
+    if name == ZONED:
+        return lambda x: _moment(f"({x} AT TIME ZONE 'UTC')", "%Y-%m-%dT%H:%M:%S.%f") + " || '+00:00'"
+    return None
+
+
+def _moment(x: str, form: str) -> str:
+    """Write a moment with six digits of a second, or with none, as Python does."""
+    return f"replace(strftime({x}, '{form}'), '.000000', '')"
 
 
 def is_plain(kind: Kind) -> bool:
