@@ -128,6 +128,13 @@ class Place:
             found = client.get_table(self.table).labels
         self.labels(dict.fromkeys(found))
 
+    def take_off(self) -> None:
+        """Take the job's own mark off, as a person does who sees a label that says nothing to them."""
+        with self.client() as client:
+            found = client.get_table(self.table).labels
+        assert "etl_marked" in found
+        self.labels(dict.fromkeys(found.keys() - {"etl_marked"}))
+
     def drop(self) -> None:
         with self.client() as client:
             client.delete_table(self.table)
@@ -181,6 +188,10 @@ def make_another_table(place: Place) -> None:
 
 def lose_mark(place: Place) -> None:
     place.strip()
+
+
+def lose_own_mark(place: Place) -> None:
+    place.take_off()
 
 
 def lose_jobs(place: Place) -> None:
@@ -239,6 +250,10 @@ CELLS: list[tuple[tuple[Callable[[Place], None], ...], str, int]] = [
     ((lose_mark, lose_sight), UNMARKED, 3),
     ((lose_jobs, lose_sight), ON, 3),
     ((lose_checkpoint, lose_mark, lose_sight), UNMARKED, 1),
+    ((lose_checkpoint, lose_mark, lose_jobs), UNMARKED, 1),
+    ((lose_own_mark,), UNMARKED, 0),
+    ((lose_checkpoint, lose_own_mark), TWICE, 1),
+    ((put_checkpoint_back, lose_own_mark), UNMARKED, 1),
     ((lose_checkpoint, lose_rows, lose_sight), COMING, 0),
     ((lose_checkpoint, lose_rows, see_all), AGAIN, 1),
     ((lose_checkpoint, make_another_table, see_all), AGAIN, 1),

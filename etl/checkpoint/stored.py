@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from itertools import pairwise
 
 import msgspec
 
@@ -46,9 +47,16 @@ def decode(data: bytes, uri: str) -> Checkpoint:
         if _checksum(body).encode() != found[1]:
             raise _corrupt(uri, "its checksum does not fit: it was changed since it was written")
         _see_version(body + b"}", uri)
-        return msgspec.json.decode(body + b"}", type=Checkpoint)
+        document = msgspec.json.decode(body + b"}", type=Checkpoint)
+        # A key that is missing would be read as if the job had not begun.
+        if msgspec.json.decode(body + b"}") != msgspec.json.decode(msgspec.json.encode(document)):
+            raise _corrupt(uri, "keys of it are missing, or are not known")
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _corrupt(uri, str(error)) from error
+    numbers = [document.loaded.sequence, *(part.sequence for part in document.outstanding)]
+    if any(one >= other for one, other in pairwise(numbers)) or numbers[-1] > document.state.sequence:
+        raise _corrupt(uri, "its parts are out of order")
+    return document
 
 
 def _checksum(body: bytes) -> str:

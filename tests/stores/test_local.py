@@ -1,19 +1,24 @@
 """The local store: the suite, and what is its own: the lock of a run, and what a crash leaves."""
 
 import hashlib
+import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from etl.checkpoint import READABLE, Checkpoint, decode, encode
+from etl.checkpoint import READABLE, Checkpoint, Part, State, Totals, decode, encode
 from etl.errors import CheckpointCorrupt, CheckpointError, CheckpointTooNew, Fenced
 from etl.moves import Moves
+from etl.records import Position
 from etl.stores.local import LocalStore
 from etl.testing.stores import StoreSuite
+from sinks import SealedPart
 
 HOLD = """
 import sys
@@ -128,13 +133,66 @@ def test_a_document_that_lost_bytes_or_got_some_is_refused(document):
 
 
 def test_a_document_with_a_key_that_is_not_known_is_refused():
-    document = Checkpoint(pipeline="job")
-    body = encode(document).replace(b'"epoch"', b'"epoc"').partition(b',\n "checksum"')[0]
-    sealed = (
-        body + b',\n "checksum": "' + hashlib.blake2b(body, digest_size=16).hexdigest().encode() + b'"\n}\n'
-    )
+    body = opened(Checkpoint(pipeline="job")).replace(b'"epoch"', b'"epoc"')
     with pytest.raises(CheckpointCorrupt, match="unknown field `epoc`"):
-        decode(sealed, "job.json")
+        decode(sealed_again(body), "job.json")
+
+
+def opened(document: Checkpoint) -> bytes:
+    """Return a document as it is stored, without its checksum and its end."""
+    return encode(document).partition(b',\n "checksum"')[0]
+
+
+def sealed_again(body: bytes) -> bytes:
+    """Put the right checksum to what was changed, as a person or a program could."""
+    checksum = hashlib.blake2b(body, digest_size=16).hexdigest()
+    return body + f',\n "checksum": "{checksum}"\n}}\n'.encode()
+
+
+def state(sequence: int) -> State:
+    position = Position(cursor={"file": "a"}, skip=1, number=sequence * 10)
+    return State(sequence=sequence, position=position, totals=Totals(records=sequence * 10))
+
+
+def part(sequence: int) -> Part:
+    sealed = SealedPart(sequence=sequence, uri=f"file:///out/{sequence}", bytes=9, crc32c=7)
+    return Part.of(sealed, 10, state(sequence), None)
+
+
+def waiting(loaded: int, parts: tuple[int, ...], reached: int) -> Checkpoint:
+    sealed = tuple(part(sequence) for sequence in parts)
+    return Checkpoint(pipeline="job", state=state(reached), loaded=state(loaded), sealed=sealed)
+
+
+def without_one_key(value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield a document without each of the keys in it, but those of a cursor, which are the source's."""
+    items = enumerate(value) if isinstance(value, list) else value.items()
+    for key, held in items:
+        if isinstance(held, dict | list) and key != "cursor":
+            for name, changed in without_one_key(held):
+                copy = value.copy()
+                copy[key] = changed
+                yield f"{key}.{name}", copy
+        if isinstance(value, dict):
+            yield key, {name: each for name, each in value.items() if name != key}
+
+
+def test_a_document_that_lacks_a_key_is_refused():
+    whole = json.loads(opened(waiting(1, (2, 3), 3)) + b"}")
+    lacking = dict(without_one_key(whole))
+    assert {"epoch", "state.position.cursor", "sealed.0.after.position.number"} < lacking.keys()
+    for key, document in lacking.items():
+        body = json.dumps(document).encode().removesuffix(b"}")
+        with pytest.raises(CheckpointCorrupt, match="put back a copy of it"):
+            decode(sealed_again(body), f"job.json without {key}")
+
+
+@pytest.mark.parametrize(
+    ("loaded", "parts", "reached"), [(1, (), 0), (1, (1,), 1), (1, (3, 2), 3), (1, (2, 2), 2), (1, (2, 3), 2)]
+)
+def test_a_document_whose_parts_contradict_each_other_is_refused(loaded, parts, reached):
+    with pytest.raises(CheckpointCorrupt, match="its parts are out of order"):
+        decode(encode(waiting(loaded, parts, reached)), "job.json")
 
 
 @pytest.mark.parametrize(
@@ -145,10 +203,9 @@ def test_a_document_with_a_key_that_is_not_known_is_refused():
     ],
 )
 def test_a_document_with_a_moment_that_no_calendar_has_is_refused(change, named):
-    body = encode(Checkpoint(pipeline="job")).replace(*change).partition(b',\n "checksum"')[0]
-    seal = hashlib.blake2b(body, digest_size=16).hexdigest()
+    body = opened(Checkpoint(pipeline="job")).replace(*change)
     with pytest.raises(CheckpointCorrupt, match=named):
-        decode(body + f',\n "checksum": "{seal}"\n}}\n'.encode(), "job.json")
+        decode(sealed_again(body), "job.json")
 
 
 @pytest.mark.parametrize(

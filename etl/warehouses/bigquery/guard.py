@@ -39,7 +39,7 @@ def doubt(job: Job, found: Any, table: Table, jobs: Jobs) -> str | None:
         )
     if job.loads:
         return _unmarked(job, found, table, jobs)
-    if marks.from_the_beginning(found) or (rows := table.count().rows) == 0:
+    if (rows := table.count().rows) == 0:
         return None
     hidden = Hidden()
     if former := former_load(jobs, table, found, job.pipeline, job.life, hidden):
@@ -48,6 +48,8 @@ def doubt(job: Job, found: Any, table: Table, jobs: Jobs) -> str | None:
             f"nothing of that: everything would be loaded twice. {BACK.capitalize()}, or delete the table, or give the "
             f"job another name; {AGAIN}; {ADOPT}"
         )
+    if marks.from_the_beginning(found):
+        return None  # the job's would be there, unless somebody took it off
     if jobs.project != table.options.project:
         hidden.add(f"jobs of other projects than {jobs.project} are not known")
     if not hidden:
