@@ -15,12 +15,15 @@ from etl.open_part import OpenPart
 from etl.reader import Reader
 from etl.rejects import Rejects
 from etl.transforms import Stages
-from etl.warehouses.base import HoldsRecords, Job
+from etl.warehouses.base import Holding, HoldsRecords, Job
 from sinks import PartWriter
 from sinks.base import Data
 
 # Between two looks at the clock while records are collected to be judged.
 JUDGED_AT_ONCE = 100
+
+# What a warehouse holds that reads a part bit by bit, or not at all.
+_ANY = Holding(rows=1, at_once=sys.maxsize, whole=sys.maxsize)
 
 
 class Writing:
@@ -58,7 +61,7 @@ class Writing:
         self.judge: Judge | None = None
         self._most_judged = sys.maxsize  # records at once
         warehouse: object = job.warehouse
-        self._most_held = warehouse.most_held_bytes() if isinstance(warehouse, HoldsRecords) else sys.maxsize
+        self._most_held = warehouse.most_held() if isinstance(warehouse, HoldsRecords) else _ANY
         self.held: dict[int, int] = {}
 
     def write(self, writer: PartWriter, admission: Admission) -> int:
@@ -85,6 +88,11 @@ class Writing:
         """Write all records that are let in, batch by batch."""
         part_bytes = self._lease.document.part_bytes
         count = held = 0
+        since, before = (
+            0,
+            0,
+        )  # records, and their bytes, when so many were seen as the warehouse holds at once
+        most = self._most_held
 
         def write(data: Data) -> None:
             self._lease.note_output()
@@ -103,8 +111,11 @@ class Writing:
             ) as counts:
                 for count in counts:
                     held = compresses.plain_bytes if compresses else writer.bytes
-                    if writer.bytes >= part_bytes or held >= self._most_held:
+                    at_once = (held - before) * most.rows // max(most.rows, count - since)
+                    if writer.bytes >= part_bytes or held >= most.whole or at_once >= most.at_once:
                         self._reader.end_slice("bytes")
+                    if count - since >= most.rows:
+                        since, before = count, held
                     self._open_part.holds(count, writer.bytes)
                     self._open_part.tick()
         self._note(held)
@@ -112,7 +123,7 @@ class Writing:
 
     def _encode_judged(self, writer: PartWriter, admission: Admission, judge: Judge) -> int:
         """Write those records that the warehouse takes, all at once: they are held in memory until it has said so."""
-        most = min(self._lease.document.part_bytes, judging.MOST_BYTES, self._most_held)
+        most = min(self._lease.document.part_bytes, judging.MOST_BYTES, self._most_held.at_once)
         taken: list[Taken] = []
         size = 0
         with closing(self._stages.run(self._reader)) as outputs:

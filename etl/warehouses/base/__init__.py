@@ -4,6 +4,7 @@ from etl.warehouses.base.audits import Audit, Audits, Loaded
 from etl.warehouses.base.columns import Declares, KnowsColumns, TellsChanges
 from etl.warehouses.base.gates import ChecksRecords, Gate, Misfit, SeesPartitions, TakesFieldTypes, TriesParts
 from etl.warehouses.base.jobs import (
+    Holding,
     HoldsRecords,
     LimitsNesting,
     LimitsSizes,
@@ -23,6 +24,7 @@ __all__ = [
     "Entry",
     "Gate",
     "HasIdentity",
+    "Holding",
     "HoldsRecords",
     "Job",
     "KeepsLedger",

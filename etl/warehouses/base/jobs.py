@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from etl.checkpoint import Part, Plan
 from etl.nesting import Extent
@@ -97,12 +97,26 @@ class LimitsSizes(Protocol):
         """Return how many bytes a record may have in a format; None: there is no limit that its lines would show."""
 
 
+class Holding(NamedTuple):
+    """How many bytes of records, not compressed, a warehouse holds in memory while it loads a part.
+
+    Attributes:
+        rows: how many records it holds at once.
+        at_once: how many bytes so many records, one after the other, may have.
+        whole: how many bytes all records of a part may have.
+    """
+
+    rows: int
+    at_once: int
+    whole: int
+
+
 @runtime_checkable
 class HoldsRecords(Protocol):
     """A warehouse that holds the records of a part in memory while it loads them, however small the part is."""
 
-    def most_held_bytes(self) -> int:
-        """Return how many bytes of records, not compressed, a part may have; call it after `open`."""
+    def most_held(self) -> Holding:
+        """Return how much a part may have; call it after `open`."""
 
     def memory_for(self, held_bytes: int) -> int:
         """Return how much memory a job needs to load so many bytes of records at once, in bytes."""

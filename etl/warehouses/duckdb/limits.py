@@ -20,8 +20,9 @@ MOST_LEVELS = 100
 MOST_LISTS = 10
 
 
-# DuckDB streams rows, but 2,048 of them at a time, and a commit pins what it writes. With 64 MiB, 24 records of 1 MiB
+# DuckDB streams rows, but so many of them at a time, and a commit pins what it writes. With 64 MiB, 24 records of 1 MiB
 # of text are inserted at once and 32 are not; where they are converted or merged, each is there several times.
+ROWS_AT_ONCE = 2048
 HELD_IN_MEMORY = 8
 
 # A record that is alone is read in one piece: its text takes blocks of powers of two, some at once. 112 MiB are too

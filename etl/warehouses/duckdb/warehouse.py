@@ -24,7 +24,7 @@ from etl.errors import PartTooLarge, SchemaMismatch, WarehouseError
 from etl.memory import MIB, WAREHOUSE, WAREHOUSE_LEAST, Budget, memory_for
 from etl.nesting import Extent
 from etl.schemas.lookup import Lookup
-from etl.warehouses.base import Audit, Entry, Job
+from etl.warehouses.base import Audit, Entry, Holding, Job
 from etl.warehouses.duckdb.arguments import (
     Disposition,
     SchemaOnRefresh,
@@ -36,7 +36,13 @@ from etl.warehouses.duckdb.arguments import (
 from etl.warehouses.duckdb.declaration import DUCKDB, Schema, declared, neutral, neutral_of
 from etl.warehouses.duckdb.idle import WhenIdle
 from etl.warehouses.duckdb.left import Left
-from etl.warehouses.duckdb.limits import HELD_IN_MEMORY, MOST_LINE_BYTES, RECORD_IN_MEMORY, most_nested
+from etl.warehouses.duckdb.limits import (
+    HELD_IN_MEMORY,
+    MOST_LINE_BYTES,
+    RECORD_IN_MEMORY,
+    ROWS_AT_ONCE,
+    most_nested,
+)
 from etl.warehouses.duckdb.opening import advice, drop_cache, free_space, held_by, is_out_of_memory, said
 from etl.warehouses.duckdb.session import Session
 from etl.warehouses.duckdb.types import lower
@@ -275,10 +281,11 @@ class DuckDB:
         """Return None: a part may be as large as it likes; see `LimitsSizes`."""
         return None
 
-    def most_held_bytes(self) -> int:
-        """Return how many bytes of records a part may have; see `HoldsRecords`."""
+    def most_held(self) -> Holding:
+        """Return how much a part may have; see `HoldsRecords`."""
         assert self._budget is not None  # it is open
-        return self._budget.warehouse // HELD_IN_MEMORY
+        memory = self._budget.warehouse
+        return Holding(rows=ROWS_AT_ONCE, at_once=memory // HELD_IN_MEMORY, whole=memory)
 
     def memory_for(self, held_bytes: int) -> int:
         """Return how much memory a job needs for so many bytes of records; see `HoldsRecords`."""
