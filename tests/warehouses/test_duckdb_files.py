@@ -21,7 +21,7 @@ from etl import Pipeline
 from etl.errors import WarehouseError
 from etl.memory import Budget
 from etl.warehouses.base import Job
-from etl.warehouses.duckdb import DuckDB
+from etl.warehouses.duckdb import DuckDB, database
 from etl.warehouses.duckdb import file as duckdb_file
 from etl.warehouses.duckdb import warehouse as module
 from sinks import hurry
@@ -60,6 +60,7 @@ def test_the_file_is_closed_after_many_loads_because_what_duckdb_knows_of_its_ro
     tmp_path, monkeypatch
 ):
     monkeypatch.setattr(module, "IDLE_SECONDS", 600.0)
+    monkeypatch.setattr(database, "LONG_LOG", 0)  # so that each load is written into the file
     loader = Loader(tmp_path)
     is_open = []
     for number in range(2 * module.LOADS_OPEN):

@@ -78,17 +78,23 @@ class Database:
         if self._logged():
             self._held.checkpoint()
 
-    def rest(self) -> None:
-        """Give back what a load leaves in memory; write a long log into the file, which would only grow."""
+    def rest(self) -> bool:
+        """Give back what a load leaves in memory; write a long log into the file, which would only grow.
+
+        Returns:
+            Whether it did the latter, so that it takes next to nothing to close the file.
+        """
         import duckdb
 
         usage = self._held.usage()
         much = usage.pending >= self._limit // PENDING_IN_LIMIT or usage.texts >= held.LONG_TEXTS
         if self._logged() < LONG_LOG and not much:
             self._held.give_back()
-            return
+            return False
         with suppress(duckdb.TransactionException):  # another job of this process is at it
             self._held.checkpoint()
+            return True
+        return False
 
     def give_back_blocks(self) -> None:
         """Give the blocks of a table that was dropped back to the file, which would grow by it with every refresh.

@@ -93,9 +93,9 @@ class Session:
         """Write what the write-ahead log holds into the file, as closing would do."""
         self._database.write_log()
 
-    def rest(self) -> None:
-        """Give back what a load leaves in memory, and see that the write-ahead log does not get long."""
-        self._database.rest()
+    def rest(self) -> bool:
+        """Give back what a load leaves in memory, and keep the write-ahead log short; see `Database`."""
+        return self._database.rest()
 
     def load(self, job: Job, plan: Plan, *, rewrite: bool = False) -> int:
         """Load a plan; see `Loads.load`."""

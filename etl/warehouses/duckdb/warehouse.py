@@ -63,8 +63,9 @@ LOG = logging.getLogger("etl.warehouses")
 # small parts takes.
 IDLE_SECONDS = 1.0
 
-# After how many loads the file is closed and opened again. What DuckDB knows of each group of rows stays in memory
-# until then: 0.3 MiB a million rows of four columns, for as long as the job runs.
+# After how many loads the file is closed and opened again, once its log has been written into it: what would be written
+# as it is closed fills the page cache. What DuckDB knows of each group of rows stays in memory until then: 0.3 MiB a
+# million rows of four columns, for as long as the job runs.
 LOADS_OPEN = 32
 
 # Anonymous memory besides its memory_limit, measured: importing it and opening a file take 12 MiB, loads some more.
@@ -528,9 +529,9 @@ class DuckDB:
         """
         with self._closing_what_fails():
             if self._session is not None:
-                self._session.rest()
+                written = self._session.rest()
                 self._loads += 1
-                if self._loads >= LOADS_OPEN:
+                if written and self._loads >= LOADS_OPEN:
                     self._close()
 
     @contextmanager
