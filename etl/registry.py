@@ -9,7 +9,6 @@ the scheme of its URI, and is made from the whole URI as its first argument.
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -56,7 +55,7 @@ def resolve(kind: str, name: str) -> Callable[..., Any]:
     """Return the class that is called `name`.
 
     Raises:
-        ConfigError: there is none, or it cannot be imported; says which names there are, or what to install.
+        ConfigError: there is none, or it cannot be imported; says which names there are.
     """
     built_in = _BUILT_IN[kind].get(name)
     if built_in is not None:

@@ -79,9 +79,8 @@ class Stages:
                 reader = stage.reader
                 if error is reader.failure or not is_failure(error):
                     raise
-                ends = not isinstance(
-                    error, Exception
-                )  # the program, or a task: that is no fault of a record
+                # What ends the program, or a task, is no fault of a record.
+                ends = not isinstance(error, Exception)
                 if ends or last is None or last.record is None:
                     instead = ', or set on_error = "reject"' if last is None and not ends else ""
                     raise TransformError(

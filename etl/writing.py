@@ -88,10 +88,8 @@ class Writing:
         """Write all records that are let in, batch by batch."""
         part_bytes = self._lease.document.part_bytes
         count = held = 0
-        since, before = (
-            0,
-            0,
-        )  # records, and their bytes, when so many were seen as the warehouse holds at once
+        # How many records there were, and their bytes, when the warehouse began to hold those that it holds now.
+        since = before = 0
         most = self._most_held
 
         def write(data: Data) -> None:
